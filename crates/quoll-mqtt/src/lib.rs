@@ -1,0 +1,35 @@
+//! Words on the wire: turns bytes into MQTT packets and back, for 3.1, 3.1.1 and 5.0.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`packet`] | one type for each packet of the standard, the same for all versions |
+//! | [`decode`] | incremental: bytes in, one packet out, never allocating beyond its limit |
+//! | [`encode`] | packets to bytes, appended to a buffer of the caller's |
+//! | [`topic`] | topic names and filters: parsing and matching (§4.7, §4.8.2) |
+//! | [`reason`] | reason codes, and what of them a 3.x peer is told |
+//! | [`limits`], [`error`] | the bounds, and what can be wrong with bytes |
+//!
+//! Knows no socket, no clock, no session. A version is an argument of decoding and encoding: what 3.1.1 lacks is
+//! empty, not absent.
+
+pub mod decode;
+pub mod encode;
+pub mod error;
+pub mod limits;
+pub mod packet;
+pub mod reason;
+pub mod topic;
+
+mod packet_id;
+mod qos;
+mod version;
+
+pub use decode::{DecodeContext, Decoded, decode};
+pub use encode::encode;
+pub use error::{DecodeError, EncodeError};
+pub use packet::Packet;
+pub use packet_id::PacketId;
+pub use qos::{Delivery, QoS};
+pub use reason::ReasonCode;
+pub use topic::{ShareFilter, TopicFilter, TopicName};
+pub use version::ProtocolVersion;

@@ -1,0 +1,59 @@
+//! The packets of the standard, one file for each, one type for all versions (§3).
+
+mod auth;
+mod connack;
+mod connect;
+mod disconnect;
+mod puback;
+mod publish;
+mod suback;
+mod subscribe;
+mod unsubscribe;
+
+pub use auth::{Auth, AuthProperties};
+pub use connack::{ConnAck, ConnAckProperties};
+pub use connect::{Connect, ConnectProperties, Will, WillProperties};
+pub use disconnect::{Disconnect, DisconnectProperties};
+pub use puback::{Ack, AckProperties};
+pub use publish::{Publish, PublishProperties};
+pub use suback::{SubAck, UnsubAck};
+pub use subscribe::{RetainHandling, Subscribe, SubscribeProperties, Subscription, SubscriptionOptions};
+pub use unsubscribe::Unsubscribe;
+
+/// A name and a value that travel with a packet; names may repeat and their order is kept (§2.2.2.2, §3.3.2.3.7).
+pub type UserProperty = (String, String);
+
+/// A control packet.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Packet {
+    /// CONNECT (§3.1).
+    Connect(Box<Connect>),
+    /// CONNACK (§3.2).
+    ConnAck(Box<ConnAck>),
+    /// PUBLISH (§3.3).
+    Publish(Publish),
+    /// PUBACK (§3.4).
+    PubAck(Ack),
+    /// PUBREC (§3.5).
+    PubRec(Ack),
+    /// PUBREL (§3.6).
+    PubRel(Ack),
+    /// PUBCOMP (§3.7).
+    PubComp(Ack),
+    /// SUBSCRIBE (§3.8).
+    Subscribe(Box<Subscribe>),
+    /// SUBACK (§3.9).
+    SubAck(Box<SubAck>),
+    /// UNSUBSCRIBE (§3.10).
+    Unsubscribe(Box<Unsubscribe>),
+    /// UNSUBACK (§3.11).
+    UnsubAck(Box<UnsubAck>),
+    /// PINGREQ (§3.12).
+    PingReq,
+    /// PINGRESP (§3.13).
+    PingResp,
+    /// DISCONNECT (§3.14).
+    Disconnect(Box<Disconnect>),
+    /// AUTH (§3.15), 5.0 alone.
+    Auth(Box<Auth>),
+}

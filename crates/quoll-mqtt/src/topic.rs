@@ -1,0 +1,182 @@
+//! Topic names and topic filters: parsing and matching (§4.7, §4.8.2).
+
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// A topic that a message is published to: at least one character, no wildcard, no NUL.
+/// MQTT 5.0 §4.7 [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2].
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TopicName(Arc<str>);
+
+/// A filter that a client subscribes to: levels, `+` for one level, a last `#` for all below (§4.7.1).
+/// May be shared: `$share/NAME/FILTER` (§4.8.2).
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TopicFilter(Arc<str>);
+
+/// The two parts of a shared subscription's filter (§4.8.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ShareFilter<'a> {
+    /// The share name.
+    pub name: &'a str,
+    /// The filter behind it.
+    pub filter: &'a str,
+}
+
+/// Why a text is no topic name or no topic filter.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum TopicError {
+    /// No character at all [MQTT-4.7.3-1].
+    #[error("a topic must have at least one character")]
+    Empty,
+    /// A wildcard in a name [MQTT-3.3.2-2], or one that does not fill its level in a filter [MQTT-4.7.1-1].
+    #[error("a wildcard stands where none may")]
+    Wildcard,
+    /// NUL [MQTT-4.7.3-2].
+    #[error("a topic must not contain NUL")]
+    Nul,
+    /// Over 65,535 bytes [MQTT-4.7.3-3].
+    #[error("a topic has at most 65,535 bytes")]
+    TooLong,
+    /// `$share` without a name, with a wildcard in the name, or without a filter [MQTT-4.8.2-1] [MQTT-4.8.2-2].
+    #[error("a shared subscription is $share/NAME/FILTER with no wildcard in NAME")]
+    Share,
+}
+
+impl TopicName {
+    /// Reads a topic name.
+    ///
+    /// # Errors
+    /// Where the text is empty, over 65,535 bytes, or has a wildcard or NUL.
+    pub fn parse(text: &str) -> Result<Self, TopicError> {
+        check_length(text)?;
+        for byte in text.bytes() {
+            match byte {
+                b'+' | b'#' => return Err(TopicError::Wildcard),
+                0 => return Err(TopicError::Nul),
+                _ => {}
+            }
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it begins with `$`, so that a wildcard in the first level does not match it [MQTT-4.7.2-1].
+    #[must_use]
+    pub fn is_dollar(&self) -> bool {
+        self.0.starts_with('$')
+    }
+}
+
+impl TopicFilter {
+    /// Reads a topic filter.
+    ///
+    /// # Errors
+    /// Where the text breaks a rule of [`TopicError`].
+    pub fn parse(text: &str) -> Result<Self, TopicError> {
+        check_length(text)?;
+        if text.as_bytes().contains(&0) {
+            return Err(TopicError::Nul);
+        }
+        let plain = match split_share(text)? {
+            Some(share) => share.filter,
+            None => text,
+        };
+        let mut levels = plain.split('/').peekable();
+        while let Some(level) = levels.next() {
+            let ok = match level {
+                "+" => true,
+                "#" => levels.peek().is_none(),
+                other => !other.contains(['+', '#']),
+            };
+            if !ok {
+                return Err(TopicError::Wildcard);
+            }
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Its text, `$share/NAME/` included.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The parts of a shared one, or `None`.
+    #[must_use]
+    pub fn share(&self) -> Option<ShareFilter<'_>> {
+        split_share(&self.0).ok().flatten()
+    }
+
+    /// The filter to match with: behind `$share/NAME/` where it is shared, else the whole.
+    #[must_use]
+    pub fn unshared(&self) -> &str {
+        self.share().map_or(&self.0, |share| share.filter)
+    }
+
+    /// Whether it has a wildcard.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.unshared().contains(['+', '#'])
+    }
+
+    /// Whether a message to this topic is wanted (§4.7).
+    #[must_use]
+    pub fn matches(&self, topic: &TopicName) -> bool {
+        matches(self.unshared(), topic.as_str())
+    }
+}
+
+/// Whether `filter` (valid, without `$share`) matches `topic` (valid): [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.2-1].
+#[must_use]
+pub fn matches(filter: &str, topic: &str) -> bool {
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut levels = topic.split('/');
+    for wanted in filter.split('/') {
+        match (wanted, levels.next()) {
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (wanted, Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+impl fmt::Display for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for TopicFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn check_length(text: &str) -> Result<(), TopicError> {
+    match text.len() {
+        0 => Err(TopicError::Empty),
+        1..=65_535 => Ok(()),
+        _ => Err(TopicError::TooLong),
+    }
+}
+
+fn split_share(text: &str) -> Result<Option<ShareFilter<'_>>, TopicError> {
+    let Some(rest) = text.strip_prefix("$share/") else { return Ok(None) };
+    match rest.split_once('/') {
+        Some((name, filter)) if !name.is_empty() && !filter.is_empty() && !name.contains(['+', '#']) => {
+            Ok(Some(ShareFilter { name, filter }))
+        }
+        _ => Err(TopicError::Share),
+    }
+}
