@@ -38,6 +38,9 @@ pub enum DecodeError {
         /// The protocol level.
         level: u8,
     },
+    /// PUBLISH with topic alias 0 [MQTT-3.3.2-8]: reason 0x94.
+    #[error("topic alias 0 in PUBLISH [MQTT-3.3.2-8]")]
+    TopicAliasZero,
     /// CONNECT whose client identifier this version does not allow: 3.1's limit, 3.1.1's rule for empty ones.
     #[error("client identifier not valid: {what}")]
     ClientIdentifier {
@@ -54,6 +57,7 @@ impl DecodeError {
             Self::TooLarge { .. } => ReasonCode::PACKET_TOO_LARGE,
             Self::Malformed { .. } => ReasonCode::MALFORMED_PACKET,
             Self::Protocol { .. } => ReasonCode::PROTOCOL_ERROR,
+            Self::TopicAliasZero => ReasonCode::TOPIC_ALIAS_INVALID,
             Self::UnsupportedVersion { .. } => ReasonCode::UNSUPPORTED_PROTOCOL_VERSION,
             Self::ClientIdentifier { .. } => ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
         }
@@ -79,5 +83,19 @@ pub enum EncodeError {
         field: &'static str,
         /// Its bytes.
         found: usize,
+    },
+    /// A value that the field must not have.
+    #[error("{field}: {what}")]
+    Value {
+        /// The field.
+        field: &'static str,
+        /// What is wrong, with the clause.
+        what: &'static str,
+    },
+    /// A packet that this version does not know, or that nobody may send in it.
+    #[error("{packet} is not sent in this version of MQTT")]
+    NotInVersion {
+        /// The packet's name.
+        packet: &'static str,
     },
 }

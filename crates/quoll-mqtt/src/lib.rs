@@ -20,14 +20,20 @@ pub mod packet;
 pub mod reason;
 pub mod topic;
 
+mod integer;
 mod packet_id;
+mod property;
+mod property_form;
 mod qos;
+mod reader;
+mod text;
 mod version;
+mod writer;
 
-pub use decode::{DecodeContext, Decoded, decode};
-pub use encode::encode;
+pub use decode::{DecodeContext, Decoded, Role, decode};
+pub use encode::{SharedFrame, encode};
 pub use error::{DecodeError, EncodeError};
-pub use packet::Packet;
+pub use packet::{Packet, PacketKind};
 pub use packet_id::PacketId;
 pub use qos::{Delivery, QoS};
 pub use reason::ReasonCode;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::packet::PacketKind;
+
 /// A reason code of MQTT 5.0 §2.4: below 0x80 success, from 0x80 on failure.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ReasonCode(pub u8);
@@ -72,6 +74,70 @@ impl ReasonCode {
     #[must_use]
     pub const fn is_failure(self) -> bool {
         self.0 >= 0x80
+    }
+
+    /// The return code that a 3.x peer is told in CONNACK (3.1.1 §3.2.2.3): 0 accepted, 1 unacceptable protocol
+    /// version, 2 identifier rejected, 3 server unavailable, 4 bad user name or password, 5 not authorized, which also
+    /// stands for every failure that 3.x has no number for.
+    #[must_use]
+    pub const fn connect_return_code(self) -> u8 {
+        match self {
+            Self(..0x80) => 0,
+            Self::UNSUPPORTED_PROTOCOL_VERSION => 1,
+            Self::CLIENT_IDENTIFIER_NOT_VALID => 2,
+            Self::SERVER_UNAVAILABLE | Self::SERVER_BUSY => 3,
+            Self::BAD_USER_NAME_OR_PASSWORD => 4,
+            _ => 5,
+        }
+    }
+
+    /// The reason that a CONNACK return code of 3.x stands for; `None` for 6 and above, which are reserved.
+    #[must_use]
+    pub const fn from_connect_return_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::SUCCESS,
+            1 => Self::UNSUPPORTED_PROTOCOL_VERSION,
+            2 => Self::CLIENT_IDENTIFIER_NOT_VALID,
+            3 => Self::SERVER_UNAVAILABLE,
+            4 => Self::BAD_USER_NAME_OR_PASSWORD,
+            5 => Self::NOT_AUTHORIZED,
+            _ => return None,
+        })
+    }
+
+    /// The byte that a 3.x peer is told in SUBACK (3.1.1 §3.9.3): the granted level, or 0x80 for any failure. 3.1 knew no
+    /// failure; its peers are told 0x80 too, as by Mosquitto.
+    #[must_use]
+    pub const fn suback_return_code(self) -> u8 {
+        match self {
+            Self(level @ 0..=2) => level,
+            _ => 0x80,
+        }
+    }
+
+    /// Whether this packet may carry the code in 5.0 (§2.4, table 2-6). DISCONNECT's is not told apart by side:
+    /// the connection ends with it either way. Packets without reason codes carry none.
+    #[must_use]
+    pub const fn is_allowed_in(self, packet: PacketKind) -> bool {
+        match packet {
+            PacketKind::ConnAck => {
+                matches!(self.0, 0x00 | 0x80..=0x8A | 0x8C | 0x90 | 0x95 | 0x97 | 0x99..=0x9D | 0x9F)
+            }
+            PacketKind::PubAck | PacketKind::PubRec => {
+                matches!(self.0, 0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99)
+            }
+            PacketKind::PubRel | PacketKind::PubComp => matches!(self.0, 0x00 | 0x92),
+            PacketKind::SubAck => {
+                matches!(self.0, 0x00..=0x02 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91 | 0x97 | 0x9E | 0xA1 | 0xA2)
+            }
+            PacketKind::UnsubAck => matches!(self.0, 0x00 | 0x11 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91),
+            PacketKind::Disconnect => matches!(
+                self.0,
+                0x00 | 0x04 | 0x80..=0x83 | 0x87 | 0x89 | 0x8B | 0x8D..=0x90 | 0x93..=0xA2
+            ),
+            PacketKind::Auth => matches!(self.0, 0x00 | 0x18 | 0x19),
+            _ => false,
+        }
     }
 }
 

@@ -61,10 +61,25 @@ impl TopicName {
         Ok(Self(text.into()))
     }
 
+    /// As [`Self::parse`], of a text that came through [`crate::text`] with its two bytes of length: no NUL in it, and
+    /// never too long.
+    pub(crate) fn from_checked_text(text: &str) -> Result<Self, TopicError> {
+        if text.is_empty() {
+            return Err(TopicError::Empty);
+        }
+        let wildcard = text.bytes().fold(false, |any, byte| any | (byte == b'+') | (byte == b'#'));
+        if wildcard { Err(TopicError::Wildcard) } else { Ok(Self(text.into())) }
+    }
+
     /// Its text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Its levels, from the left (§4.7.1.1); an empty one counts [MQTT-4.7.3-1].
+    pub fn levels(&self) -> std::str::Split<'_, char> {
+        self.0.split('/')
     }
 
     /// Whether it begins with `$`, so that a wildcard in the first level does not match it [MQTT-4.7.2-1].
@@ -118,6 +133,11 @@ impl TopicFilter {
     #[must_use]
     pub fn unshared(&self) -> &str {
         self.share().map_or(&self.0, |share| share.filter)
+    }
+
+    /// The levels to match with, from the left (§4.7.1), without `$share/NAME`.
+    pub fn levels(&self) -> std::str::Split<'_, char> {
+        self.unshared().split('/')
     }
 
     /// Whether it has a wildcard.

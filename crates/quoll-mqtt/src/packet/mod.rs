@@ -4,6 +4,7 @@ mod auth;
 mod connack;
 mod connect;
 mod disconnect;
+mod kind;
 mod puback;
 mod publish;
 mod suback;
@@ -14,6 +15,7 @@ pub use auth::{Auth, AuthProperties};
 pub use connack::{ConnAck, ConnAckProperties};
 pub use connect::{Connect, ConnectProperties, Will, WillProperties};
 pub use disconnect::{Disconnect, DisconnectProperties};
+pub use kind::PacketKind;
 pub use puback::{Ack, AckProperties};
 pub use publish::{Publish, PublishProperties};
 pub use suback::{SubAck, UnsubAck};
@@ -56,4 +58,28 @@ pub enum Packet {
     Disconnect(Box<Disconnect>),
     /// AUTH (§3.15), 5.0 alone.
     Auth(Box<Auth>),
+}
+
+impl Packet {
+    /// Which packet it is.
+    #[must_use]
+    pub const fn kind(&self) -> PacketKind {
+        match self {
+            Self::Connect(_) => PacketKind::Connect,
+            Self::ConnAck(_) => PacketKind::ConnAck,
+            Self::Publish(_) => PacketKind::Publish,
+            Self::PubAck(_) => PacketKind::PubAck,
+            Self::PubRec(_) => PacketKind::PubRec,
+            Self::PubRel(_) => PacketKind::PubRel,
+            Self::PubComp(_) => PacketKind::PubComp,
+            Self::Subscribe(_) => PacketKind::Subscribe,
+            Self::SubAck(_) => PacketKind::SubAck,
+            Self::Unsubscribe(_) => PacketKind::Unsubscribe,
+            Self::UnsubAck(_) => PacketKind::UnsubAck,
+            Self::PingReq => PacketKind::PingReq,
+            Self::PingResp => PacketKind::PingResp,
+            Self::Disconnect(_) => PacketKind::Disconnect,
+            Self::Auth(_) => PacketKind::Auth,
+        }
+    }
 }

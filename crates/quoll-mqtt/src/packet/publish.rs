@@ -4,8 +4,12 @@ use std::num::NonZeroU16;
 
 use bytes::Bytes;
 
-use super::UserProperty;
-use crate::{Delivery, TopicName};
+use super::{PacketKind, UserProperty};
+use crate::decode::Role;
+use crate::property::{self, Property, PropertySet, some, users};
+use crate::reader::Reader;
+use crate::topic::TopicError;
+use crate::{DecodeError, Delivery, EncodeError, ProtocolVersion, TopicName, encode};
 
 /// PUBLISH (§3.3).
 #[derive(Clone, Debug, PartialEq)]
@@ -43,4 +47,119 @@ pub struct PublishProperties {
     pub subscription_identifiers: Vec<u32>,
     /// Content Type.
     pub content_type: Option<String>,
+}
+
+impl Publish {
+    pub(crate) fn read(
+        reader: &mut Reader<'_>,
+        flags: u8,
+        version: ProtocolVersion,
+        role: Role,
+    ) -> Result<Self, DecodeError> {
+        let topic = read_topic(reader)?;
+        let delivery = match flags >> 1 & 0b11 {
+            0 => Delivery::AtMostOnce,
+            1 => Delivery::AtLeastOnce(reader.packet_id()?),
+            _ => Delivery::ExactlyOnce(reader.packet_id()?), // 3 was refused with the first byte
+        };
+        let properties = match version {
+            ProtocolVersion::V5 => PublishProperties::read(reader, role)?,
+            _ => None,
+        };
+        if topic.is_none() {
+            check_absent_topic(reader, version, properties.as_deref())?;
+        }
+        let payload = Bytes::copy_from_slice(reader.remainder());
+        Ok(Self { dup: flags & 0b1000 != 0, retain: flags & 1 != 0, delivery, topic, payload, properties })
+    }
+
+    pub(crate) fn write(&self, version: ProtocolVersion, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let topic = self.topic.as_ref().map_or("", TopicName::as_str);
+        let flags = encode::publish_flags(self.dup, self.delivery.qos(), self.retain);
+        let properties = self.properties.as_deref();
+        encode::publish_frame(
+            topic,
+            &self.payload,
+            properties,
+            version,
+            flags,
+            self.delivery.packet_id(),
+            out,
+        )
+    }
+}
+
+/// The topic, or `None` where it is empty and an alias must stand for it.
+fn read_topic(reader: &mut Reader<'_>) -> Result<Option<TopicName>, DecodeError> {
+    let text = reader.text()?;
+    match TopicName::from_checked_text(text) {
+        Ok(topic) => Ok(Some(topic)),
+        Err(TopicError::Empty) => Ok(None),
+        Err(_) => Err(reader.malformed("wildcard in the topic [MQTT-3.3.2-2]")),
+    }
+}
+
+fn check_absent_topic(
+    reader: &Reader<'_>,
+    version: ProtocolVersion,
+    properties: Option<&PublishProperties>,
+) -> Result<(), DecodeError> {
+    match (version, properties) {
+        (ProtocolVersion::V5, Some(properties)) if properties.topic_alias.is_some() => Ok(()),
+        (ProtocolVersion::V5, _) => Err(reader.protocol("neither topic nor topic alias (§3.3.2.1)")),
+        _ => Err(reader.malformed("empty topic [MQTT-4.7.3-1]")),
+    }
+}
+
+impl PublishProperties {
+    fn read(reader: &mut Reader<'_>, role: Role) -> Result<Option<Box<Self>>, DecodeError> {
+        let mut this: Option<Box<Self>> = None;
+        let from_client = role == Role::Server;
+        property::read(reader, property::PUBLISH, |property| this.get_or_insert_default().take(property))?;
+        let Some(properties) = &this else { return Ok(None) };
+        if from_client && !properties.subscription_identifiers.is_empty() {
+            return Err(reader.protocol("Subscription Identifier from a client [MQTT-3.3.4-6]"));
+        }
+        Ok(this)
+    }
+
+    fn take(&mut self, property: Property<'_>) -> Result<(), DecodeError> {
+        match property {
+            Property::PayloadFormatIndicator(text) => self.payload_format_indicator = Some(text),
+            Property::MessageExpiryInterval(seconds) => self.message_expiry_interval = Some(seconds),
+            Property::TopicAlias(alias) => self.topic_alias = Some(alias),
+            Property::ResponseTopic(text) => {
+                self.response_topic = Some(response_topic(PacketKind::Publish, text)?)
+            }
+            Property::CorrelationData(data) => self.correlation_data = Some(Bytes::copy_from_slice(data)),
+            Property::User((name, value)) => self.user_properties.push((name.to_owned(), value.to_owned())),
+            Property::SubscriptionIdentifier(id) => self.subscription_identifiers.push(id),
+            Property::ContentType(text) => self.content_type = Some(text.to_owned()),
+            _ => {} // the table lets nothing else through
+        }
+        Ok(())
+    }
+}
+
+impl PropertySet for PublishProperties {
+    fn each<'a>(&'a self, mut visit: impl FnMut(Property<'a>)) {
+        some(self.payload_format_indicator, Property::PayloadFormatIndicator, &mut visit);
+        some(self.message_expiry_interval, Property::MessageExpiryInterval, &mut visit);
+        some(self.content_type.as_deref(), Property::ContentType, &mut visit);
+        some(self.response_topic.as_ref().map(TopicName::as_str), Property::ResponseTopic, &mut visit);
+        some(self.correlation_data.as_deref(), Property::CorrelationData, &mut visit);
+        some(self.topic_alias, Property::TopicAlias, &mut visit);
+        for &id in &self.subscription_identifiers {
+            visit(Property::SubscriptionIdentifier(id));
+        }
+        users(&self.user_properties, &mut visit);
+    }
+}
+
+/// A response topic, which is a topic name: without wildcards [MQTT-3.3.2-14], not empty.
+pub(super) fn response_topic(kind: PacketKind, text: &str) -> Result<TopicName, DecodeError> {
+    TopicName::from_checked_text(text).map_err(|_| DecodeError::Protocol {
+        packet: kind.name(),
+        what: "response topic that is empty or has a wildcard [MQTT-3.3.2-14]",
+    })
 }
