@@ -1,7 +1,250 @@
 //! What a session may publish and receive: compiled topic permissions, carried by the session as a value.
+//!
+//! A grant is a topic filter. Whoever compiles grants (an access list, a fleet) puts names in place of patterns first;
+//! here nothing is asked of anybody.
 
-/// Topic permissions of one identity.
-#[derive(Clone, Debug, Default)]
+use quoll_mqtt::{TopicFilter, TopicName};
+
+/// Topic permissions of one identity. The default allows nothing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Grants {
-    _private: (),
+    publish: Permission,
+    subscribe: Permission,
+    /// Whether a subscription may be wider than what may be received.
+    wide: bool,
+}
+
+/// One direction.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Permission {
+    /// Everything, `$` topics included; `allowed` is not looked at.
+    all: bool,
+    allowed: Box<[TopicFilter]>,
+    denied: Box<[TopicFilter]>,
+}
+
+impl Grants {
+    /// Everything is allowed, topics that begin with `$` included.
+    #[must_use]
+    pub fn all() -> Self {
+        let all = || Permission { all: true, ..Permission::default() };
+        Self { publish: all(), subscribe: all(), wide: false }
+    }
+
+    /// Nothing is allowed.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Topics that match one of `publish` may be published to, filters that one of `subscribe` covers may be
+    /// subscribed to. The filter `#` does not speak for topics that begin with `$`, as everywhere [MQTT-4.7.2-1].
+    #[must_use]
+    pub fn new(publish: &[TopicFilter], subscribe: &[TopicFilter]) -> Self {
+        Self {
+            publish: Permission { allowed: publish.into(), ..Permission::default() },
+            subscribe: Permission { allowed: subscribe.into(), ..Permission::default() },
+            wide: false,
+        }
+    }
+
+    /// The same but for these: a denied filter wins over an allowed one (`deny` of Mosquitto's access list).
+    #[must_use]
+    pub fn denying(mut self, publish: &[TopicFilter], subscribe: &[TopicFilter]) -> Self {
+        self.publish.denied = publish.into();
+        self.subscribe.denied = subscribe.into();
+        self
+    }
+
+    /// The same, but any filter may be subscribed to; what may not be received is left out at delivery, as Mosquitto's
+    /// access list does it.
+    #[must_use]
+    pub const fn with_wide_subscriptions(mut self) -> Self {
+        self.wide = true;
+        self
+    }
+
+    /// Whether a message may be published to this topic.
+    #[must_use]
+    pub fn may_publish(&self, topic: &TopicName) -> bool {
+        self.publish.allows(topic)
+    }
+
+    /// Whether a message of this topic may be delivered.
+    #[must_use]
+    pub fn may_receive(&self, topic: &TopicName) -> bool {
+        self.subscribe.allows(topic)
+    }
+
+    /// Whether this filter may be subscribed to; of a shared one the filter behind the share name counts.
+    #[must_use]
+    pub fn may_subscribe(&self, filter: &TopicFilter) -> bool {
+        self.wide
+            || self.covers(filter)
+            || (self.subscribe.all && !self.subscribe.denies_all_of(filter.unshared()))
+    }
+
+    /// Whether all that this filter can match may be received, so that deliveries need no second look.
+    #[must_use]
+    pub fn covers(&self, filter: &TopicFilter) -> bool {
+        let permission = &self.subscribe;
+        let filter = filter.unshared();
+        let allowed =
+            permission.all || permission.allowed.iter().any(|granted| covers(granted.unshared(), filter));
+        allowed && !permission.denied.iter().any(|denied| overlap(denied.unshared(), filter))
+    }
+}
+
+impl Permission {
+    fn allows(&self, topic: &TopicName) -> bool {
+        (self.all || matches_any(&self.allowed, topic)) && !matches_any(&self.denied, topic)
+    }
+
+    fn denies_all_of(&self, filter: &str) -> bool {
+        self.denied.iter().any(|denied| covers(denied.unshared(), filter))
+    }
+}
+
+fn matches_any(filters: &[TopicFilter], topic: &TopicName) -> bool {
+    filters.iter().any(|filter| filter.matches(topic))
+}
+
+/// Whether every topic that `inner` matches is matched by `outer` too.
+fn covers(outer: &str, inner: &str) -> bool {
+    // The first level's wildcards do not speak for `$` topics, on either side [MQTT-4.7.2-1].
+    if inner.starts_with('$') && outer.starts_with(['+', '#']) {
+        return false;
+    }
+    // `#` and `+/#` match the same topics: every one has a first level.
+    if inner == "#" && outer == "+/#" {
+        return true;
+    }
+    let mut outer = outer.split('/');
+    let mut inner = inner.split('/');
+    loop {
+        match (outer.next(), inner.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            (Some("+"), Some(level)) if level != "#" => {}
+            (Some(wanted), Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether some topic is matched by both.
+fn overlap(one: &str, other: &str) -> bool {
+    let dollar = |filter: &str| filter.starts_with('$');
+    let wild = |filter: &str| filter.starts_with(['+', '#']);
+    if (dollar(one) && wild(other)) || (wild(one) && dollar(other)) {
+        return false;
+    }
+    let mut one = one.split('/');
+    let mut other = other.split('/');
+    loop {
+        match (one.next(), other.next()) {
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (Some("+"), Some(_)) | (Some(_), Some("+")) => {}
+            (Some(a), Some(b)) if a == b => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn filter(text: &str) -> TopicFilter {
+        TopicFilter::parse(text).unwrap()
+    }
+
+    fn topic(text: &str) -> TopicName {
+        TopicName::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_grant_covers_what_it_matches_and_nothing_wider() {
+        let table = [
+            ("a/#", "a", true),
+            ("a/#", "a/b/c", true),
+            ("a/#", "a/+/c", true),
+            ("a/#", "#", false),
+            ("a/+", "a/+", true),
+            ("a/+", "a/#", false),
+            ("a/+", "a/b/c", false),
+            ("+/#", "#", true),
+            ("#", "$SYS/#", false),
+            ("$SYS/#", "$SYS/broker/+", true),
+            ("+/b", "$SYS/b", false),
+            ("a/+/#", "a/#", false),
+            ("#", "$share/g/a", true),
+            ("a", "$share/g/b", false),
+        ];
+        for (granted, wanted, expected) in table {
+            let grants = Grants::new(&[], &[filter(granted)]);
+            assert_eq!(grants.may_subscribe(&filter(wanted)), expected, "{granted} for {wanted}");
+        }
+    }
+
+    #[test]
+    fn all_allows_dollar_topics_too_and_none_allows_nothing() {
+        assert!(
+            Grants::all().may_publish(&topic("$SYS/x")) && Grants::all().may_subscribe(&filter("$SYS/#"))
+        );
+        assert!(!Grants::none().may_publish(&topic("a")) && !Grants::none().may_subscribe(&filter("a")));
+    }
+
+    #[test]
+    fn what_is_denied_wins_over_what_is_allowed() {
+        let grants = Grants::all().denying(&[filter("a/secret")], &[filter("a/secret/#")]);
+        assert!(!grants.may_publish(&topic("a/secret")) && grants.may_publish(&topic("a/open")));
+        assert!(grants.may_subscribe(&filter("a/#")) && !grants.covers(&filter("a/#")));
+        assert!(!grants.may_receive(&topic("a/secret/x")) && !grants.may_subscribe(&filter("a/secret/x")));
+    }
+
+    #[test]
+    fn a_wide_subscription_is_let_in_and_left_to_the_check_at_delivery() {
+        let grants = Grants::new(&[], &[filter("a/#")]).with_wide_subscriptions();
+        assert!(grants.may_subscribe(&filter("#")) && !grants.covers(&filter("#")));
+        assert!(grants.may_receive(&topic("a/b")) && !grants.may_receive(&topic("b")));
+    }
+
+    fn level() -> impl Strategy<Value = &'static str> {
+        prop_oneof![Just("a"), Just("b"), Just("$s"), Just("")]
+    }
+
+    fn any_filter() -> impl Strategy<Value = String> {
+        let level = prop_oneof![3 => level(), 2 => Just("+")];
+        (proptest::collection::vec(level, 1..4), any::<bool>()).prop_filter_map("empty", |(levels, hash)| {
+            let mut text = levels.join("/");
+            if hash {
+                text.push_str(if text.is_empty() { "#" } else { "/#" });
+            }
+            TopicFilter::parse(&text).ok().map(|filter| filter.to_string())
+        })
+    }
+
+    proptest! {
+        /// Against the meaning: all topics of up to five levels of a small alphabet.
+        #[test]
+        fn covering_and_overlapping_agree_with_matching(outer in any_filter(), inner in any_filter()) {
+            let alphabet = ["a", "b", "$s", "", "z"];
+            let mut topics = vec![String::new()];
+            let mut last = vec![String::new()];
+            for depth in 0..4 {
+                last = last.iter().flat_map(|head| alphabet.iter().map(move |level| {
+                    if depth == 0 { (*level).to_owned() } else { format!("{head}/{level}") }
+                })).collect();
+                topics.extend(last.iter().cloned());
+            }
+            let (outer, inner) = (filter(&outer), filter(&inner));
+            let topics: Vec<_> = topics.iter().filter_map(|text| TopicName::parse(text).ok()).collect();
+            let all = topics.iter().filter(|t| inner.matches(t)).all(|t| outer.matches(t));
+            let some = topics.iter().any(|t| inner.matches(t) && outer.matches(t));
+            prop_assert_eq!(covers(outer.as_str(), inner.as_str()), all);
+            prop_assert_eq!(overlap(outer.as_str(), inner.as_str()), some);
+        }
+    }
 }

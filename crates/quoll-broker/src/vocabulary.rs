@@ -11,7 +11,7 @@ use quoll_mqtt::packet::{Connect, Packet};
 use quoll_mqtt::{DecodeError, Delivery, ProtocolVersion, ReasonCode};
 
 use crate::access::Grants;
-use crate::change::Change;
+use crate::change::{Change, Parcel};
 use crate::message::Message;
 
 /// A connection on this shard's thread. The coat chooses the number, small and dense; the generation tells a reused
@@ -153,7 +153,7 @@ pub enum Letter {
         /// The message.
         message: Arc<Message>,
     },
-    /// A member of a shared subscription joined on another shard, or changed its options.
+    /// A member of a shared subscription joined on another shard, came back, or went away with its session left.
     Joined {
         /// The member's shard.
         shard: ShardId,
@@ -161,6 +161,8 @@ pub enum Letter {
         client_id: Arc<str>,
         /// The group's filter, `$share/…` included.
         filter: Arc<str>,
+        /// Whether a connection belongs to its session: such members are chosen first.
+        connected: bool,
     },
     /// A member left.
     Left {
@@ -168,6 +170,12 @@ pub enum Letter {
         client_id: Arc<str>,
         /// The group's filter, `$share/…` included.
         filter: Arc<str>,
+    },
+    /// A message that a member of a shared subscription never acknowledged; its session is over and another member is
+    /// to have it (§4.8.2).
+    Returned {
+        /// The delivery; its `shared` names the group.
+        parcel: Box<Parcel>,
     },
 }
 

@@ -1,0 +1,42 @@
+//! The bounds of the rules, each with its reason. What an operator may change is in [`crate::settings`], with the
+//! values here as defaults or as what a setting cannot exceed.
+
+/// Levels of a topic or a filter. A tree walk costs a step per level, and 65,535 slashes are an attack, not a topic;
+/// Mosquitto draws its line at 200 too.
+pub const TOPIC_LEVELS: usize = 200;
+
+/// Sessions on one shard. The design aims at 150,000 a node; ten times that is a mistake or an attack.
+pub const SESSIONS: u32 = 2_000_000;
+
+/// Subscriptions of one session. A bridge or a dashboard may list each device; at 100,000 it should use a wildcard.
+pub const SUBSCRIPTIONS: u32 = 100_000;
+
+/// Filters in one SUBSCRIBE or UNSUBSCRIBE. The packet's size bounds them too; this bounds the work of one input.
+pub const FILTERS_PER_PACKET: usize = 10_000;
+
+/// Members of one shared subscription. Choosing one looks past those that are not connected.
+pub const GROUP_MEMBERS: usize = 10_000;
+
+/// Retained messages on the node: the design aims at 5 million, some 1.5 kB each with their topics.
+pub const RETAINED: usize = 10_000_000;
+
+/// User properties of one message. They are kept and sent to each subscriber; Mosquitto has no bound, the packet's
+/// size is one, and 1,000 pairs are more than any application was seen to use.
+pub const USER_PROPERTIES: usize = 1000;
+
+/// Topics whose matching filters are remembered. At about 100 bytes each, 0.4 MB a shard; a site with more live
+/// topics pays for a tree walk, no more.
+pub const REMEMBERED_TOPICS: usize = 4096;
+
+/// Shards: a set of them is one machine word.
+pub const SHARDS: u16 = 64;
+
+/// Due dates dealt with by one `expire`, so that an outage of 20,000 devices does not hold up the living. The rest
+/// stays due and the coat calls again.
+pub const EXPIRED_PER_CALL: usize = 1000;
+
+/// Milliseconds between two [`crate::vocabulary::Event::Dropped`] of one client.
+pub const DROPPED_REPORT: u64 = 10_000;
+
+/// Client identifiers, in bytes. The wire allows 65,535; each is kept in several maps and in the journal.
+pub const CLIENT_ID: usize = 65_535;
