@@ -1,0 +1,283 @@
+//! The topics of one device: what its FullTopic, topic and client id make of `cmnd`, `stat` and `tele`.
+//!
+//! Needed twice: to talk to a device, and to say what it may publish and subscribe. Facts §6.2, §6.3.
+
+use quoll_mqtt::{TopicFilter, TopicName, topic::TopicError};
+
+use crate::{limits::TOPIC_CHARS, mac::Mac};
+
+/// Tasmota's own default.
+pub const DEFAULT_FULL_TOPIC: &str = "%prefix%/%topic%/";
+
+/// The names from which a device builds its topics.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Topics {
+    full_topic: String,
+    topic: String,
+    client: String,
+    group: String,
+    mac: Mac,
+}
+
+/// The first level of most topics.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Prefix {
+    /// `cmnd`: to the device.
+    Command,
+    /// `stat`: its answers.
+    Status,
+    /// `tele`: what it reports by itself.
+    Telemetry,
+}
+
+impl Prefix {
+    /// `cmnd`, `stat` or `tele`. (A build may rename them; we do not.)
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Command => "cmnd",
+            Self::Status => "stat",
+            Self::Telemetry => "tele",
+        }
+    }
+}
+
+impl Topics {
+    /// The defaults of a device with this topic: FullTopic `%prefix%/%topic%/`, client id `DVES_XXXXXX`, group
+    /// `tasmotas`.
+    ///
+    /// # Errors
+    /// The topic has wildcards or blanks, is empty or too long.
+    pub fn new(topic: &str, mac: Mac) -> Result<Self, TopicsError> {
+        Self::with(DEFAULT_FULL_TOPIC, topic, &format!("DVES_{}", mac.tail()), "tasmotas", mac)
+    }
+
+    /// With everything given.
+    ///
+    /// # Errors
+    /// A part has wildcards or blanks, is empty, or makes topics longer than a device builds.
+    pub fn with(
+        full_topic: &str,
+        topic: &str,
+        client: &str,
+        group: &str,
+        mac: Mac,
+    ) -> Result<Self, TopicsError> {
+        for (what, text) in [("FullTopic", full_topic), ("Topic", topic), ("client id", client)] {
+            if text.is_empty() {
+                return Err(TopicsError::Empty { what });
+            }
+        }
+        let parts =
+            [("FullTopic", full_topic), ("Topic", topic), ("client id", client), ("GroupTopic", group)];
+        for (what, text) in parts {
+            if text.contains(|c: char| matches!(c, '+' | '#' | ' ') || c.is_control()) {
+                return Err(TopicsError::Character { what });
+            }
+        }
+        let topics = Self {
+            full_topic: full_topic.trim_matches('/').into(),
+            topic: topic.into(),
+            client: client.into(),
+            group: group.into(),
+            mac,
+        };
+        let longest = topics.expand(Prefix::Telemetry, topic, "MqttFingerprint1").len();
+        if longest > TOPIC_CHARS {
+            return Err(TopicsError::TooLong { chars: longest, limit: TOPIC_CHARS });
+        }
+        Ok(topics)
+    }
+
+    /// `cmnd/plug/<command>`: where to send a command.
+    ///
+    /// # Errors
+    /// The command is no topic level.
+    pub fn command(&self, command: &str) -> Result<TopicName, TopicError> {
+        TopicName::parse(&self.expand(Prefix::Command, &self.topic, command))
+    }
+
+    /// `stat/plug/<name>`, e.g. `RESULT`, `STATUS6`, `POWER`.
+    ///
+    /// # Errors
+    /// The name is no topic level.
+    pub fn status(&self, name: &str) -> Result<TopicName, TopicError> {
+        TopicName::parse(&self.expand(Prefix::Status, &self.topic, name))
+    }
+
+    /// `tele/plug/<name>`, e.g. `LWT`, `STATE`, `SENSOR`, `INFO1`.
+    ///
+    /// # Errors
+    /// The name is no topic level.
+    pub fn telemetry(&self, name: &str) -> Result<TopicName, TopicError> {
+        TopicName::parse(&self.expand(Prefix::Telemetry, &self.topic, name))
+    }
+
+    /// `tele/plug/LWT`, where `Online` and `Offline` appear, retained.
+    #[must_use]
+    pub fn last_will(&self) -> TopicName {
+        self.telemetry("LWT").expect("the parts were checked when they were put together")
+    }
+
+    /// `tasmota/discovery/<MAC>/config`, retained.
+    #[must_use]
+    pub fn discovery_config(&self) -> TopicName {
+        self.discovery("config")
+    }
+
+    /// `tasmota/discovery/<MAC>/sensors`, retained.
+    #[must_use]
+    pub fn discovery_sensors(&self) -> TopicName {
+        self.discovery("sensors")
+    }
+
+    /// `cmnd/<client id>_fb/`: the topic a device hears whatever its topic is set to. None without `%topic%`.
+    #[must_use]
+    pub fn fallback(&self) -> Option<String> {
+        self.full_topic.contains("%topic%").then(|| format!("cmnd/{}_fb/", self.client))
+    }
+
+    /// What the device subscribes, in its order: its own commands, its group's, its fallback. Facts §6.3.
+    #[must_use]
+    pub fn subscriptions(&self) -> Vec<TopicFilter> {
+        let mut filters = vec![self.expand(Prefix::Command, &self.topic, "#")];
+        if let Some(fallback) = self.fallback() {
+            if !self.group.is_empty() {
+                filters.push(self.expand(Prefix::Command, &self.group, "#"));
+            }
+            filters.push(format!("{fallback}#"));
+        }
+        let parse = |text: &String| TopicFilter::parse(text).expect("the parts were checked");
+        filters.iter().map(parse).collect()
+    }
+
+    /// What the device publishes: answers, reports, discovery, and an empty message to its own `cmnd/…/POWER` after
+    /// each connect, which permissions must allow. Facts §6.3.
+    #[must_use]
+    pub fn publications(&self) -> Vec<TopicFilter> {
+        let mut filters = vec![
+            self.expand(Prefix::Status, &self.topic, "#"),
+            self.expand(Prefix::Telemetry, &self.topic, "#"),
+            self.expand(Prefix::Command, &self.topic, "POWER"),
+            format!("tasmota/discovery/{}/config", self.mac.compact()),
+            format!("tasmota/discovery/{}/sensors", self.mac.compact()),
+        ];
+        filters.dedup();
+        let parse = |text: &String| TopicFilter::parse(text).expect("the parts were checked");
+        filters.iter().map(parse).collect()
+    }
+
+    /// `DVES_XXXXXX` or what was set.
+    #[must_use]
+    pub fn client(&self) -> &str {
+        &self.client
+    }
+
+    /// The device's own part.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The device's MAC.
+    #[must_use]
+    pub fn mac(&self) -> Mac {
+        self.mac
+    }
+
+    /// The command name in a received `cmnd/…/<Command>` topic, if the topic is one of this device's.
+    #[must_use]
+    pub fn command_of<'t>(&self, topic: &'t str) -> Option<&'t str> {
+        let own = self.expand(Prefix::Command, &self.topic, "");
+        let group = self.expand(Prefix::Command, &self.group, "");
+        let bases = [Some(own), Some(group), self.fallback()];
+        let command = bases.into_iter().flatten().find_map(|base| topic.strip_prefix(base.as_str()))?;
+        (!command.is_empty() && !command.contains('/')).then_some(command)
+    }
+
+    fn expand(&self, prefix: Prefix, topic: &str, last: &str) -> String {
+        let mut text = self.full_topic.clone();
+        // A FullTopic without %prefix% gets it in front, as devices do.
+        if !text.contains("%prefix%") {
+            text = format!("%prefix%/{text}");
+        }
+        let text = text
+            .replace("%prefix%", prefix.word())
+            .replace("%topic%", topic)
+            .replace("%id%", &self.mac.compact())
+            .replace("%hostname%", topic);
+        format!("{text}/{last}")
+    }
+
+    fn discovery(&self, last: &str) -> TopicName {
+        let text = format!("tasmota/discovery/{}/{last}", self.mac.compact());
+        TopicName::parse(&text).expect("made of fixed words and hex digits")
+    }
+}
+
+/// Why names make no topics.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TopicsError {
+    /// Nothing there.
+    #[error("the {what} is empty")]
+    Empty {
+        /// Which part.
+        what: &'static str,
+    },
+    /// The device would replace or drop it.
+    #[error("the {what} has a wildcard, a blank or a control character")]
+    Character {
+        /// Which part.
+        what: &'static str,
+    },
+    /// Longer than a device builds.
+    #[error("topics of {chars} characters, devices build {limit} at most")]
+    TooLong {
+        /// The longest of them.
+        chars: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plug() -> Topics {
+        Topics::new("plug", Mac([0xA0, 0xB1, 0xC2, 0xD3, 0xE4, 0xF5])).unwrap()
+    }
+
+    #[test]
+    fn the_default_full_topic_gives_the_documented_topics() {
+        let plug = plug();
+        assert_eq!(plug.command("TLSKey").unwrap().as_str(), "cmnd/plug/TLSKey");
+        assert_eq!(plug.last_will().as_str(), "tele/plug/LWT");
+        assert_eq!(plug.status("RESULT").unwrap().as_str(), "stat/plug/RESULT");
+        assert_eq!(plug.discovery_config().as_str(), "tasmota/discovery/A0B1C2D3E4F5/config");
+        assert_eq!(plug.fallback().unwrap(), "cmnd/DVES_D3E4F5_fb/");
+        let subscriptions: Vec<_> =
+            plug.subscriptions().iter().map(|filter| filter.as_str().to_owned()).collect();
+        assert_eq!(subscriptions, ["cmnd/plug/#", "cmnd/tasmotas/#", "cmnd/DVES_D3E4F5_fb/#"]);
+    }
+
+    #[test]
+    fn another_full_topic_moves_the_prefix() {
+        let topics = Topics::with("home/%topic%/%prefix%/", "plug", "DVES_1", "all", plug().mac()).unwrap();
+        assert_eq!(topics.command("Power").unwrap().as_str(), "home/plug/cmnd/Power");
+        assert_eq!(topics.command_of("home/plug/cmnd/Power"), Some("Power"));
+        assert_eq!(topics.command_of("home/all/cmnd/Power"), Some("Power"));
+        assert_eq!(topics.command_of("cmnd/DVES_1_fb/Power"), Some("Power"));
+        assert_eq!(topics.command_of("home/other/cmnd/Power"), None);
+        assert_eq!(topics.command_of("home/plug/cmnd/"), None);
+    }
+
+    #[test]
+    fn illegal_parts_are_refused() {
+        let mac = plug().mac();
+        assert_eq!(Topics::new("a+b", mac), Err(TopicsError::Character { what: "Topic" }));
+        assert_eq!(Topics::new("", mac), Err(TopicsError::Empty { what: "Topic" }));
+        assert!(matches!(Topics::new(&"x".repeat(140), mac), Err(TopicsError::TooLong { .. })));
+    }
+}
