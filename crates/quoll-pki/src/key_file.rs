@@ -1,0 +1,113 @@
+//! Key files: PEM to [`PrivateKey`] and back, encrypted (PKCS#8 with PBES2, RFC 8018) or plain.
+//! What it is not: it never weakens what it writes, and it does not read formats older than PBES2 with SHA-2.
+
+use std::path::Path;
+
+use pkcs8::{
+    EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef,
+    pkcs5::{EncryptionScheme, pbes2},
+};
+use x509_cert::der::Decode;
+use zeroize::Zeroizing;
+
+use crate::{
+    error::PkiError,
+    key::PrivateKey,
+    limits::{KDF_ITERATIONS, MAX_FILE, MAX_KDF_ITERATIONS, MAX_SCRYPT_LANES, MAX_SCRYPT_MEMORY},
+    passphrase::Passphrase,
+    pem, random,
+    store::files,
+};
+
+/// Reads a key file. `pass` is asked only if the file is encrypted.
+///
+/// # Errors
+/// [`PkiError::Encrypted`] when it is encrypted and there is no passphrase, [`PkiError::WrongPassphrase`],
+/// [`PkiError::UnsupportedKey`] with the converting command, [`PkiError::BadKey`].
+pub(crate) fn read(path: &Path, pass: Option<&Passphrase>) -> Result<PrivateKey, PkiError> {
+    let text = Zeroizing::new(files::read(path, MAX_FILE)?);
+    let bad = |problem: String| PkiError::BadKey { path: path.to_owned(), problem };
+    let block = pem::find(&text, |label| label.ends_with("PRIVATE KEY")).map_err(bad)?;
+    if block.old_encryption {
+        return Err(unsupported(path, "OpenSSL's old PEM encryption (Proc-Type: 4,ENCRYPTED)"));
+    }
+    match block.label.as_str() {
+        "PRIVATE KEY" => PrivateKey::from_pkcs8_der(&block.der).map_err(bad),
+        "RSA PRIVATE KEY" | "EC PRIVATE KEY" => PrivateKey::from_traditional_der(&block.der).map_err(bad),
+        "ENCRYPTED PRIVATE KEY" => match pass {
+            Some(pass) => decrypt(path, &block.der, pass),
+            None => Err(PkiError::Encrypted { path: path.to_owned() }),
+        },
+        other => Err(unsupported(path, &format!("PEM label {other:?}"))),
+    }
+}
+
+/// `key` as an `ENCRYPTED PRIVATE KEY`: PBES2, PBKDF2-HMAC-SHA256 with [`KDF_ITERATIONS`] rounds, AES-256-CBC.
+///
+/// # Errors
+/// [`PkiError::UnusablePassphrase`], or no randomness.
+pub(crate) fn encrypt(key: &PrivateKey, pass: &Passphrase) -> Result<Zeroizing<String>, PkiError> {
+    pass.check_for_new_key()?;
+    let failed = || PkiError::Crypto { act: "encrypting a key" };
+    let (mut salt, mut iv) = ([0; 16], [0; 16]);
+    random::fill(&mut salt)?;
+    random::fill(&mut iv)?;
+    let scheme = pbes2::Parameters::generate_pbkdf2_sha256_aes256cbc(KDF_ITERATIONS, &salt, iv)
+        .map_err(|_| failed())?;
+    let der = key.pkcs8_der();
+    let info = PrivateKeyInfoRef::from_der(&der).map_err(|_| failed())?;
+    let encrypted = info.encrypt_with_params(scheme, pass.as_bytes()).map_err(|_| failed())?;
+    Ok(pem::encode("ENCRYPTED PRIVATE KEY", encrypted.as_bytes()))
+}
+
+fn decrypt(path: &Path, der: &[u8], pass: &Passphrase) -> Result<PrivateKey, PkiError> {
+    let info = EncryptedPrivateKeyInfoRef::from_der(der)
+        .map_err(|_| unsupported(path, "an encryption older than PBES2, or damaged"))?;
+    check_scheme(path, &info.encryption_algorithm)?;
+    let wrong = || PkiError::WrongPassphrase { path: path.to_owned() };
+    // About one wrong passphrase in 256 leaves plausible padding; then the content is no PKCS#8.
+    let plain = info.decrypt(pass.as_bytes()).map_err(|_| wrong())?;
+    PrivateKeyInfoRef::from_der(plain.as_bytes()).map_err(|_| wrong())?;
+    PrivateKey::from_pkcs8_der(plain.as_bytes())
+        .map_err(|problem| PkiError::BadKey { path: path.to_owned(), problem })
+}
+
+/// Refuses what cannot be opened, and what would take minutes or the machine's memory to try.
+fn check_scheme(path: &Path, scheme: &EncryptionScheme) -> Result<(), PkiError> {
+    let EncryptionScheme::Pbes2(pbes2) = scheme else {
+        return Err(unsupported(path, "PBES1 encryption (PKCS#5 v1.5)"));
+    };
+    match &pbes2.kdf {
+        pbes2::Kdf::Pbkdf2(params) if params.prf == pbes2::Pbkdf2Prf::HmacWithSha1 => {
+            Err(unsupported(path, "PBKDF2 with HMAC-SHA1, as OpenSSL 1.0 wrote"))
+        }
+        pbes2::Kdf::Pbkdf2(params) if params.iteration_count > MAX_KDF_ITERATIONS => {
+            Err(unsupported(path, &format!("PBKDF2 with {} rounds", params.iteration_count)))
+        }
+        pbes2::Kdf::Scrypt(params) => {
+            let memory = 128 * u64::from(params.block_size);
+            let memory = memory.saturating_mul(params.cost_parameter);
+            // RFC 7914 §6: N is a power of two above 1; the library would panic on 0.
+            if params.cost_parameter < 2 || !params.cost_parameter.is_power_of_two() {
+                return Err(unsupported(path, "scrypt with an invalid cost"));
+            }
+            if memory > MAX_SCRYPT_MEMORY || params.parallelization > MAX_SCRYPT_LANES {
+                return Err(unsupported(path, &format!("scrypt that needs {} MiB of memory", memory >> 20)));
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unsupported(path: &Path, format: &str) -> PkiError {
+    let file = path.display();
+    PkiError::UnsupportedKey {
+        path: path.to_owned(),
+        format: format.to_owned(),
+        convert: Some(format!(
+            "openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -iter {KDF_ITERATIONS} -in {file} -out {file}.new \
+             (single DES also needs: -provider legacy -provider default)"
+        )),
+    }
+}

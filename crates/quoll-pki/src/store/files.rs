@@ -1,0 +1,257 @@
+//! Files of the folder: bounded reads, atomic writes, modes, moves and the lock.
+//! What it is not: it does not know what is in a file.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::error::PkiError;
+
+/// Who may read a new file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// 0600: keys, and the books.
+    Private,
+    /// 0644: certificates and CRLs, which a broker under another user reads.
+    Public,
+    /// As the file there is; 0600 if there is none.
+    Keep,
+}
+
+/// The lock of a folder, held until dropped.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
+
+const LOCK_NAME: &str = ".quoll.lock";
+
+/// Reads at most `limit` bytes.
+///
+/// # Errors
+/// [`PkiError::Io`] or [`PkiError::FileTooLarge`].
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, PkiError> {
+    let file = File::open(path).map_err(io("reading", path))?;
+    let mut content = Vec::new();
+    file.take(limit + 1).read_to_end(&mut content).map_err(io("reading", path))?;
+    if content.len() as u64 > limit {
+        return Err(PkiError::FileTooLarge { path: path.to_owned(), limit });
+    }
+    Ok(content)
+}
+
+/// Like [`read`], but `None` when there is no such file.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, PkiError> {
+    match read(path, limit) {
+        Ok(content) => Ok(Some(content)),
+        Err(PkiError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes `content` so that after a crash either the old or the new file is there, whole: temporary name in the same
+/// folder, fsync, rename, fsync of the folder. A missing folder is made.
+///
+/// # Errors
+/// [`PkiError::Io`].
+pub(crate) fn write(path: &Path, content: &[u8], mode: Mode) -> Result<(), PkiError> {
+    let folder = folder_of(path);
+    make_folder(folder)?;
+    let temporary = temporary_name(path);
+    // A leftover of an interrupted write; the lock says that nobody is writing it now.
+    remove(&temporary)?;
+    let mut file = create(&temporary, mode_bits(path, mode)).map_err(io("creating", &temporary))?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(io("writing", &temporary))?;
+    drop(file);
+    fs::rename(&temporary, path).map_err(io("replacing", path))?;
+    sync_folder(folder)
+}
+
+/// Renames, making the target's folder; the target must not exist unless it holds the same bytes.
+///
+/// # Errors
+/// [`PkiError::InTheWay`] or [`PkiError::Io`].
+pub(crate) fn relocate(from: &Path, to: &Path) -> Result<(), PkiError> {
+    if to.exists() {
+        let same = fs::read(from).map_err(io("reading", from))? == fs::read(to).map_err(io("reading", to))?;
+        if !same {
+            return Err(PkiError::InTheWay {
+                path: to.to_owned(),
+                what: "another file under the same serial number",
+            });
+        }
+    }
+    replace(from, to)
+}
+
+/// Renames over whatever is at the target, making the target's folder.
+///
+/// # Errors
+/// [`PkiError::Io`].
+pub(crate) fn replace(from: &Path, to: &Path) -> Result<(), PkiError> {
+    let folder = folder_of(to);
+    make_folder(folder)?;
+    fs::rename(from, to).map_err(io("moving", from))?;
+    sync_folder(folder)
+}
+
+/// Removes a file if it is there.
+///
+/// # Errors
+/// [`PkiError::Io`].
+pub(crate) fn remove(path: &Path) -> Result<(), PkiError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(PkiError::Io { act: "removing", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes a folder and its parents, mode 0700 as Easy-RSA's umask has it.
+///
+/// # Errors
+/// [`PkiError::Io`].
+pub(crate) fn make_folder(path: &Path) -> Result<(), PkiError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(io("creating", path))
+}
+
+/// Waits for the folder's lock. Easy-RSA does not know it: the two are not to be used in the same second.
+///
+/// # Errors
+/// [`PkiError::Io`].
+pub(crate) fn lock(folder: &Path) -> Result<Lock, PkiError> {
+    let path = folder.join(LOCK_NAME);
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(&path).map_err(io("opening", &path))?;
+    file.lock().map_err(io("locking", &path))?;
+    Ok(Lock(file))
+}
+
+/// Turns an I/O error into ours.
+pub(crate) fn io(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PkiError {
+    let path = path.to_owned();
+    move |source| PkiError::Io { act, path, source }
+}
+
+/// Whether a file name is one of ours that nobody needs to know: the lock, or a temporary.
+pub(crate) fn is_own_trace(name: &str) -> bool {
+    name == LOCK_NAME || (name.starts_with('.') && name.ends_with(TEMPORARY_END))
+}
+
+/// The folder a file is in; a bare file name is in the current one.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+const TEMPORARY_END: &str = ".quoll-new";
+
+fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(TEMPORARY_END);
+    path.with_file_name(name)
+}
+
+#[cfg(unix)]
+fn mode_bits(path: &Path, mode: Mode) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    match mode {
+        Mode::Private => 0o600,
+        Mode::Public => 0o644,
+        Mode::Keep => fs::metadata(path).map_or(0o600, |meta| meta.permissions().mode() & 0o777),
+    }
+}
+
+#[cfg(not(unix))]
+fn mode_bits(_path: &Path, _mode: Mode) -> u32 {
+    0
+}
+
+#[cfg(unix)]
+fn create(path: &Path, mode: u32) -> io::Result<File> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    // Said, not left to the umask.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    Ok(file)
+}
+
+#[cfg(not(unix))]
+fn create(path: &Path, _mode: u32) -> io::Result<File> {
+    File::options().write(true).create_new(true).open(path)
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> Result<(), PkiError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("syncing", folder))
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> Result<(), PkiError> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_keeps_or_gets_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/folder/file");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(temporary_name(&path), "leftover").unwrap();
+        for (mode, bits) in
+            [(Mode::Keep, 0o600), (Mode::Public, 0o644), (Mode::Keep, 0o644), (Mode::Private, 0o600)]
+        {
+            write(&path, b"content", mode).unwrap();
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, bits);
+            }
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"content");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary stays");
+    }
+
+    #[test]
+    fn a_huge_file_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("big");
+        fs::write(&path, [0; 100]).unwrap();
+        assert!(matches!(read(&path, 99), Err(PkiError::FileTooLarge { limit: 99, .. })));
+        assert_eq!(read(&path, 100).unwrap().len(), 100);
+        assert!(read_if_there(&dir.path().join("none"), 1).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_different_file_is_never_moved_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name| dir.path().join(name);
+        fs::write(at("a"), "1").unwrap();
+        fs::write(at("b"), "2").unwrap();
+        assert!(matches!(relocate(&at("a"), &at("b")), Err(PkiError::InTheWay { .. })));
+        fs::write(at("b"), "1").unwrap();
+        relocate(&at("a"), &at("b")).unwrap();
+        assert!(!at("a").exists());
+    }
+}

@@ -1,0 +1,141 @@
+//! What stands where a new certificate has to go: a valid one, an old one, the leftover of an interruption, or a request
+//! of Easy-RSA's that waits for its signature. Decides which may be replaced, and sets aside what must be kept.
+
+use time::OffsetDateTime;
+
+use super::{
+    Pki,
+    files::{self, Mode},
+    index::{EntryState, Index},
+    layout::Shelf,
+    read_certificate,
+};
+use crate::{
+    certificate::Certificate, error::PkiError, key_file, limits::MAX_FILE, name::CertName, request::IfTaken,
+    revocation::RevocationReason,
+};
+
+/// What is to be put down.
+pub(crate) struct Incoming<'a> {
+    pub(crate) name: &'a CertName,
+    pub(crate) public_key_der: &'a [u8],
+    pub(crate) if_taken: IfTaken,
+}
+
+impl Pki {
+    /// Clears `issued/NAME.crt`, `private/NAME.key` and `reqs/NAME.req`, or says what is in the way.
+    ///
+    /// # Errors
+    /// [`PkiError::NameTaken`], [`PkiError::InTheWay`]; nothing was changed then.
+    pub(crate) fn make_way(
+        &self,
+        index: &mut Index,
+        incoming: &Incoming<'_>,
+        now: OffsetDateTime,
+    ) -> Result<(), PkiError> {
+        let name = incoming.name;
+        let Some(there) = self.certificate(name)? else { return self.check_key_and_request(incoming, None) };
+        self.refuse_foreign(name, &there)?;
+        let serial = there.serial();
+        match index.get(&serial).map(|entry| entry.state.clone()) {
+            // Killed between writing the certificate and its line: nobody was given it. So that it can never be used, it
+            // becomes a revoked certificate like any other.
+            None => {
+                self.check_key_and_request(incoming, Some(&there))?;
+                let state = EntryState::Revoked { at: now, reason: RevocationReason::Superseded };
+                index.push(Self::entry_of(&there, state)?);
+                self.write_index(index)?;
+                self.retire(&serial, there.subject_cn())
+            }
+            // Killed between revoking it and moving its files.
+            Some(EntryState::Revoked { .. }) => {
+                self.check_key_and_request(incoming, Some(&there))?;
+                self.retire(&serial, there.subject_cn())
+            }
+            Some(_) if now <= there.not_after() && incoming.if_taken == IfTaken::Refuse => {
+                Err(PkiError::NameTaken { name: name.clone(), serial, not_after: there.not_after() })
+            }
+            Some(_) => self.set_aside(name, &there, there.public_key_der() == incoming.public_key_der),
+        }
+    }
+
+    /// Copies the files of `name` to `renewed/`, where `easyrsa revoke-renewed` finds them. The originals stay until the
+    /// new ones are renamed over them: a broker that starts in between still finds its certificate.
+    pub(crate) fn set_aside(
+        &self,
+        name: &CertName,
+        there: &Certificate,
+        same_key: bool,
+    ) -> Result<(), PkiError> {
+        let layout = &self.layout;
+        let target = layout.certificate(Shelf::Renewed, name.as_str());
+        if let Some(earlier) = read_certificate(&target)? {
+            self.keep_by_serial(&earlier)?;
+        }
+        self.keep_by_serial(there)?;
+        let mut copies = vec![(layout.issued(name), target, Mode::Public)];
+        if !same_key {
+            copies.push((layout.key(name), layout.key_of(Shelf::Renewed, name.as_str()), Mode::Private));
+            copies.push((
+                layout.request(name),
+                layout.request_of(Shelf::Renewed, name.as_str()),
+                Mode::Private,
+            ));
+        }
+        for (from, to, mode) in copies {
+            if let Some(content) = files::read_if_there(&from, MAX_FILE)?.map(zeroize::Zeroizing::new) {
+                files::write(&to, &content, mode)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A certificate of another CA in `issued/` is a person's doing, not ours to replace.
+    pub(crate) fn refuse_foreign(&self, name: &CertName, there: &Certificate) -> Result<(), PkiError> {
+        if there.issuer_der() == self.ca.subject_der() {
+            return Ok(());
+        }
+        Err(PkiError::InTheWay { path: self.layout.issued(name), what: "a certificate of another CA" })
+    }
+
+    /// A key or request without a certificate is one of Easy-RSA's `gen-req` or `import-req`, waiting to be signed;
+    /// unless it is the new one's own, or belongs to a certificate that is known.
+    fn check_key_and_request(
+        &self,
+        incoming: &Incoming<'_>,
+        there: Option<&Certificate>,
+    ) -> Result<(), PkiError> {
+        let name = incoming.name.as_str();
+        let mut owners = vec![incoming.public_key_der.to_vec()];
+        owners.extend(there.map(|certificate| certificate.public_key_der().to_vec()));
+        for shelf in [Shelf::Renewed, Shelf::Expired] {
+            let certificate = read_certificate(&self.layout.certificate(shelf, name))?;
+            owners.extend(certificate.map(|certificate| certificate.public_key_der().to_vec()));
+        }
+        let (key, request) = (self.layout.key(incoming.name), self.layout.request(incoming.name));
+        let known =
+            |public_key: Option<Vec<u8>>| public_key.is_some_and(|public_key| owners.contains(&public_key));
+        if request.exists() {
+            if known(self.requested_key(&request)?) {
+                return Ok(());
+            }
+            return Err(PkiError::InTheWay { path: request, what: "a request that waits to be signed" });
+        }
+        if key.exists() && !known(key_file::read(&key, None).ok().map(|key| key.public_key_der())) {
+            return Err(PkiError::InTheWay {
+                path: key,
+                what: "a key that no certificate or request belongs to",
+            });
+        }
+        Ok(())
+    }
+
+    /// So that a certificate without a name of its own can still be found and revoked.
+    fn keep_by_serial(&self, certificate: &Certificate) -> Result<(), PkiError> {
+        let path = self.layout.by_serial(&certificate.serial());
+        if path.exists() || self.layout.revoked_certificate(&certificate.serial()).exists() {
+            return Ok(());
+        }
+        files::write(&path, certificate.pem().as_bytes(), Mode::Public)
+    }
+}
