@@ -1,0 +1,39 @@
+//! Who answers for what is shown. The program implements [`Source`] over its registry, its CA folder and its broker.
+
+use async_trait::async_trait;
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+use crate::view::{DeviceDetail, DeviceView, Overview};
+
+/// Everything the dashboard can ask. Answers are snapshots; nothing is changed by asking.
+///
+/// A call that takes longer than [`ANSWER_TIME`](crate::limits::ANSWER_TIME) is given up and the reader told 503.
+#[async_trait]
+pub trait Source: Send + Sync + 'static {
+    /// The state of the node and of its certificates.
+    async fn overview(&self) -> Overview;
+
+    /// All devices, in any order.
+    async fn devices(&self) -> Vec<DeviceView>;
+
+    /// One device by its exact name, `None` if there is no such device.
+    async fn device(&self, name: &str) -> Option<DeviceDetail>;
+
+    /// Changes from now on. A channel with room for a few hundred events suits: a receiver that falls behind is given
+    /// the full state again, which [`Source::overview`] and [`Source::devices`] then answer.
+    fn live(&self) -> broadcast::Receiver<Live>;
+}
+
+/// One change, carrying the whole new value.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Live {
+    /// A device is new or differs from what was last said about it.
+    Device(DeviceView),
+    /// The device of this name is no longer in the registry.
+    Gone(String),
+    /// The node's own state.
+    Overview(Overview),
+}
