@@ -50,4 +50,34 @@ proptest! {
         let bytes = bytes_of(&packet, version);
         prop_assert_eq!(oracle::read_and_write(&bytes, version == ProtocolVersion::V5), Some(bytes));
     }
+
+    /// We are the stricter one. The two exceptions are ours on purpose: a bridge's mark in the protocol level of 3.1.1,
+    /// and 5.0's password without a user name.
+    #[test]
+    fn a_damaged_packet_that_we_accept_the_other_accepts_too(
+        (version, role, packet) in any_packet(),
+        index: proptest::sample::Index,
+        damage in prop_oneof![any::<u8>().prop_map(Damage::Set), (0..8_u8).prop_map(Damage::Flip)],
+    ) {
+        let mut bytes = bytes_of(&packet, version);
+        let index = index.index(bytes.len());
+        match damage {
+            Damage::Set(byte) => bytes[index] = byte,
+            Damage::Flip(bit) => bytes[index] ^= 1 << bit,
+        }
+        let Ok(Decoded::Packet(found, length)) = decode(&bytes, &context(&packet, version, role)) else { return Ok(()) };
+        if let Packet::Connect(connect) = &found
+            && (connect.bridge || (connect.password.is_some() && connect.username.is_none()))
+        {
+            return Ok(());
+        }
+        let again = oracle::read_and_write(&bytes[..length], version == ProtocolVersion::V5);
+        prop_assert_eq!(again.map(|bytes| bytes.len()), Some(length), "{:?}", found);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Set(u8),
+    Flip(u8),
 }

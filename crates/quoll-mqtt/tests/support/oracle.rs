@@ -3,6 +3,8 @@
 //! It knows 3.1.1 and 5.0. What it refuses to build that the standard allows is left out (`None`), case by case with
 //! the reason.
 
+#![allow(clippy::unwrap_used, reason = "what the other implementation refuses fails the test")]
+
 use mqtt_protocol_core::mqtt::packet::{
     AssignedClientIdentifier, AuthenticationData, AuthenticationMethod, ContentType, CorrelationData,
     MaximumPacketSize, MaximumQos, MessageExpiryInterval, PayloadFormat, PayloadFormatIndicator, Properties,
