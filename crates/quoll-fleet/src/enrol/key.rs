@@ -1,0 +1,99 @@
+//! Logs down, key and certificate onto the device, lengths read back, logs up.
+
+use quoll_tasmota::{Command, Road, Setting, StatusPage, Stored, TlsKey1, TlsKey2};
+
+use super::ask::Asker;
+use super::error::EnrolError;
+use crate::device::Mac;
+use crate::issuer::DeviceCredential;
+use crate::saved::LogLevels;
+use crate::step::Step;
+
+/// Rounds of key, certificate and lengths: a damaged one is sent once more (facts §8.3 row 3).
+pub(super) const PUSH_ROUNDS: u32 = 2;
+
+/// Level of the web log during an enrolment: shows TLS errors, hides command data (facts §7.4, §8).
+const WEB_LOG: u8 = 2;
+
+/// Key and certificate, checked for what a device would not notice.
+pub(super) struct Cargo {
+    key: TlsKey1,
+    certificate: TlsKey2,
+}
+
+impl Cargo {
+    /// # Errors
+    /// [`EnrolError::Credential`] where a device could not use it.
+    pub(super) fn new(credential: &DeviceCredential) -> Result<Self, EnrolError> {
+        let key = TlsKey1::new(&credential.scalar).map_err(EnrolError::Credential)?;
+        let certificate =
+            TlsKey2::new(&credential.certificate_der, Road::Http).map_err(EnrolError::Credential)?;
+        certificate.belongs_to(&key).map_err(EnrolError::Credential)?;
+        Ok(Self { key, certificate })
+    }
+
+    pub(super) fn expected(&self) -> Stored {
+        self.certificate.expected()
+    }
+}
+
+impl Asker<'_> {
+    /// Turns the logs down that would show the key.
+    pub(super) async fn quiet_logs(&self, logs: &LogLevels) -> Result<(), EnrolError> {
+        let quiet = |level: Option<u8>| level.filter(|level| *level > 0).map(|_| 0);
+        let levels = LogLevels {
+            serial: quiet(logs.serial),
+            sys: quiet(logs.sys),
+            mqtt: quiet(logs.mqtt),
+            file: quiet(logs.file),
+            web: logs.web.filter(|level| *level != WEB_LOG).map(|_| WEB_LOG),
+        };
+        self.set_logs(Step::QuietLogs, &levels).await
+    }
+
+    /// Sets the log levels that are given.
+    pub(super) async fn set_logs(&self, step: Step, levels: &LogLevels) -> Result<(), EnrolError> {
+        let table = [
+            (Setting::SerialLog, levels.serial),
+            (Setting::SysLog, levels.sys),
+            (Setting::MqttLog, levels.mqtt),
+            (Setting::FileLog, levels.file),
+            (Setting::WebLog, levels.web),
+        ];
+        for (setting, level) in table {
+            if let Some(level) = level {
+                let command = Command::set(setting, &level.to_string()).map_err(EnrolError::Target)?;
+                self.tell(step, &command).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The key, but only to a device that is still the same one and still knows TLSKey: what does not know it would
+    /// repeat the key in its logs (facts §0.4).
+    pub(super) async fn push_key(&self, cargo: &Cargo, mac: Mac) -> Result<(), EnrolError> {
+        let network = self.ask(Step::PushKey, &Command::status(StatusPage::Network)).await?;
+        let network = network.network().map_err(|why| self.answer(Step::PushKey, why))?;
+        if network.mac != mac {
+            let why = format!("the device {} answers there now", network.mac);
+            return Err(EnrolError::WentAway { address: self.address(), step: Step::PushKey, why });
+        }
+        self.stored(Step::PushKey).await?;
+        let command = Command::tls_key1(&cargo.key);
+        self.tell(Step::PushKey, &command).await.map(drop)
+    }
+
+    /// The certificate. The same question as before goes ahead: a device that restarted in between has not loaded its
+    /// key, and would refuse (facts §1.3).
+    pub(super) async fn push_certificate(&self, cargo: &Cargo) -> Result<(), EnrolError> {
+        self.stored(Step::PushCertificate).await?;
+        self.tell(Step::PushCertificate, &Command::tls_key2(&cargo.certificate)).await.map(drop)
+    }
+
+    /// The lengths stored.
+    pub(super) async fn stored(&self, step: Step) -> Result<Stored, EnrolError> {
+        let command = Command::tls_key();
+        let reply = self.tell(step, &command).await?;
+        reply.tls_key().map_err(|why| self.answer(step, why))
+    }
+}

@@ -1,0 +1,95 @@
+//! Enrolment: from a device on the network to one that our broker saw with its own certificate.
+//!
+//! Every run asks the device first and then does what is still missing, so a run that was killed at any point is
+//! continued by the next one with the same name. The registry is told before the device is changed; what it says is
+//! never better than what is.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `target` | broker, request, patience, and the console an enrolment talks to |
+//! | `probe` | what a device is; what forbids its enrolment |
+//! | `ask` | one question, bounded in time |
+//! | `key`, `switch`, `proof` | what is done to the device; how a failure is explained |
+//! | `error` | every way to stop |
+
+mod ask;
+mod error;
+mod key;
+mod probe;
+mod proof;
+mod run;
+mod switch;
+mod target;
+
+pub use self::error::{Cause, EnrolError, Stands};
+pub use self::probe::{Probe, TlsAbility, probe};
+pub use self::target::{BrokerTarget, CaKind, DeviceConsole, EnrolRequest, Patience, http_console};
+use crate::device::{Device, DeviceName};
+use crate::issuer::Issuer;
+use crate::registry::Registry;
+use crate::step::Reporter;
+use crate::witness::{Sighting, Witness};
+
+/// Everything an enrolment works with, apart from the device.
+#[derive(Clone, Copy)]
+pub struct Enrolment<'a> {
+    /// The registry.
+    pub registry: &'a Registry,
+    /// Where certificates come from.
+    pub issuer: &'a dyn Issuer,
+    /// The eye at the broker.
+    pub witness: &'a dyn Witness,
+    /// Who watches.
+    pub reporter: &'a dyn Reporter,
+    /// The broker the device is to use.
+    pub broker: &'a BrokerTarget,
+    /// How long to wait for what.
+    pub patience: Patience,
+}
+
+/// A device that our broker saw with its certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Enrolled {
+    /// As the registry has it now: Proven.
+    pub device: Device,
+    /// What the broker saw.
+    pub sighting: Sighting,
+    /// Whether everything was in place already and only the proof was taken again.
+    pub already: bool,
+    /// What a person should know: firmware that crashes without its broker, logs that stayed down.
+    pub notes: Vec<String>,
+}
+
+impl Enrolment<'_> {
+    /// Enrols a device on the mutual rung, or continues where an earlier run with this name stopped.
+    ///
+    /// # Errors
+    /// See [`EnrolError`]; what is known of the problem is noted in the registry, with the device if it is registered.
+    pub async fn run(
+        &self,
+        request: &EnrolRequest,
+        console: &dyn DeviceConsole,
+    ) -> Result<Enrolled, EnrolError> {
+        let _lock = self.lock(&request.name)?;
+        run::Run::new(self, request, console)?.to_the_end().await
+    }
+
+    /// Gives a device its old settings back, also after the program that switched it was killed. A device that was
+    /// proven has none: its old settings were dropped then.
+    ///
+    /// # Errors
+    /// [`EnrolError::NotRolledBack`] where there are no old settings or the device does not take them, and whatever
+    /// keeps us from asking it.
+    pub async fn roll_back(
+        &self,
+        request: &EnrolRequest,
+        console: &dyn DeviceConsole,
+    ) -> Result<Device, EnrolError> {
+        let _lock = self.lock(&request.name)?;
+        run::Run::new(self, request, console)?.back_by_wish().await
+    }
+
+    fn lock(&self, name: &DeviceName) -> Result<crate::registry::EnrolmentLock, EnrolError> {
+        self.registry.lock_enrolment(name)?.ok_or_else(|| EnrolError::Busy { name: name.clone() })
+    }
+}

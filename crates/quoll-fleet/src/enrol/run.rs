@@ -1,0 +1,449 @@
+//! One run of an enrolment: which steps, in which order, and what the registry is told about each.
+
+use quoll_tasmota::{Command, Stored};
+use time::OffsetDateTime;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::ask::Asker;
+use super::error::{Cause, EnrolError, Stands};
+use super::key::{Cargo, PUSH_ROUNDS};
+use super::probe::Probe;
+use super::switch::{Back, has_broker, rollback_commands, switch_commands};
+use super::target::{DeviceConsole, EnrolRequest};
+use super::{Enrolled, Enrolment};
+use crate::device::{Device, DeviceState, Rung};
+use crate::issuer::{DeviceCredential, IssueError};
+use crate::registry::journal::Progress;
+use crate::registry::{Owner, RegistryError};
+use crate::step::{Step, StepState};
+use crate::witness::{Sighting, WitnessError};
+
+/// Certificates above this many bytes are close to what HTTP can carry.
+const DER_WARN: usize = 850;
+
+pub(super) struct Run<'a> {
+    with: &'a Enrolment<'a>,
+    request: &'a EnrolRequest,
+    asker: Asker<'a>,
+    known: Option<Device>,
+    id: String,
+    current: Step,
+    notes: Vec<String>,
+}
+
+/// The certificate a device is to show: with its key, or already on the device while the key is nowhere else.
+enum Certificate {
+    WithKey(DeviceCredential),
+    OnDevice(String),
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        with: &'a Enrolment<'a>,
+        request: &'a EnrolRequest,
+        console: &'a dyn DeviceConsole,
+    ) -> Result<Self, EnrolError> {
+        let known = with.registry.device(&request.name)?.filter(|device| device.state.is_present());
+        if let Some(device) = known.as_ref().filter(|device| device.state == DeviceState::Revoked) {
+            return Err(EnrolError::Revoked { name: device.name.clone() });
+        }
+        if let Ok(name) = request.name.as_str().parse()
+            && let Some(client) = with.registry.client(&name)?
+        {
+            return Err(EnrolError::NameInUse(Owner::Client(client.name)));
+        }
+        let id = format!(
+            "{}-{}",
+            OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000,
+            std::process::id()
+        );
+        let asker = Asker { console, patience: with.patience };
+        Ok(Self { with, request, asker, known, id, current: Step::Probe, notes: Vec::new() })
+    }
+
+    pub(super) async fn to_the_end(mut self) -> Result<Enrolled, EnrolError> {
+        match self.steps().await {
+            Ok(enrolled) => Ok(enrolled),
+            Err(error) => {
+                self.failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn steps(&mut self) -> Result<Enrolled, EnrolError> {
+        let switch = switch_commands(self.with.broker, true).map_err(EnrolError::Target)?;
+        drop(switch);
+        self.begin(Step::Probe)?;
+        let found = self.asker.probe().await?;
+        let known = self.known.as_ref();
+        let stored =
+            found.refuse(self.with.registry, self.request, known, self.with.broker, &self.asker.address())?;
+        self.done(Step::Probe, &format!("{}, {}", found.firmware.version, found.network.mac))?;
+        self.broker_listens(&found).await?;
+        self.register(&found)?;
+
+        let result = self.provision(&found, stored).await;
+        let restored = self.restore_logs().await;
+        match (result, restored) {
+            (Ok((device, sighting, already)), restored) => {
+                if let Err(error) = restored {
+                    self.notes.push(format!("the device's logs are still turned down: {error}"));
+                }
+                Ok(Enrolled { device, sighting, already, notes: std::mem::take(&mut self.notes) })
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// From the certificate to the proof.
+    async fn provision(
+        &mut self,
+        found: &Probe,
+        stored: Stored,
+    ) -> Result<(Device, Sighting, bool), EnrolError> {
+        let certificate = self.certificate(stored).await?;
+        let (serial, pushed) = match certificate {
+            Certificate::WithKey(credential) => {
+                let cargo = Cargo::new(&credential)?;
+                let pushed = !self.is_on_device(&credential.serial, stored, cargo.expected());
+                if pushed {
+                    self.push(&cargo, found).await?;
+                }
+                (credential.serial, pushed)
+            }
+            Certificate::OnDevice(serial) => (serial, false),
+        };
+        let switched = pushed || !found.is_at(self.with.broker);
+        if switched {
+            self.switch(found).await?;
+        } else {
+            self.skipped(Step::Switch, "it has the broker's settings already")?;
+        }
+        if switched || self.device()?.state != DeviceState::Proven {
+            self.advance(DeviceState::Switched, None)?;
+        }
+        match self.prove(&serial, switched).await {
+            Ok(sighting) => {
+                if sighting.client_id != found.topics.client_id {
+                    let (seen, own) = (&sighting.client_id, &found.topics.client_id);
+                    self.notes.push(format!("the broker saw client id {seen:?}, the device says {own:?}"));
+                }
+                self.begin(Step::Commit)?;
+                let device = self.advance(DeviceState::Proven, Some(Rung::Mutual))?;
+                self.done(Step::Commit, &format!("certificate {serial}"))?;
+                Ok((device, sighting, !switched))
+            }
+            Err(cause) => {
+                self.with.registry.note_problem(&self.request.name, Some(&cause.to_string()))?;
+                self.report(Step::Prove, Progress::Failed, &cause.to_string())?;
+                let stands = self.roll_back().await?;
+                Err(EnrolError::NotProven { address: self.asker.address(), cause, stands })
+            }
+        }
+    }
+
+    /// A device pointed at a closed port may restart for ever (facts §9), so the broker is tried first.
+    async fn broker_listens(&mut self, found: &Probe) -> Result<(), EnrolError> {
+        let broker = self.with.broker;
+        if found.firmware.crashes_without_broker() {
+            let version = &found.firmware.version;
+            self.notes.push(format!(
+                "firmware {version} restarts over and over while its TLS broker is stopped: update it"
+            ));
+        }
+        self.begin(Step::Broker)?;
+        let not_ready =
+            |why: String| EnrolError::BrokerNotReady { host: broker.host.clone(), port: broker.port, why };
+        if let Some(patience) = self.with.patience.broker {
+            match timeout(patience, TcpStream::connect((broker.host.as_str(), broker.port))).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(not_ready(error.to_string())),
+                Err(_) => return Err(not_ready(format!("no answer within {} s", patience.as_secs()))),
+            }
+        }
+        self.with.witness.ready().await.map_err(|error| not_ready(error.to_string()))?;
+        self.done(Step::Broker, "")
+    }
+
+    fn register(&mut self, found: &Probe) -> Result<(), EnrolError> {
+        let device =
+            self.with.registry.register(&found.device(self.request)).map_err(|error| match error {
+                RegistryError::NameTaken(owner @ Owner::Client(_)) => EnrolError::NameInUse(owner),
+                RegistryError::MacTaken { mac, name } => EnrolError::OtherName { mac, name },
+                other => EnrolError::Registry(other),
+            })?;
+        self.known = Some(device);
+        self.begin(Step::Register)?;
+        let name = &self.request.name;
+        // On a device that has our settings already there is nothing older to go back to.
+        if !found.is_at(self.with.broker) {
+            self.with.registry.keep_settings(name, &found.settings)?;
+        }
+        self.with.registry.note_problem(name, None)?;
+        self.done(Step::Register, "")
+    }
+
+    async fn certificate(&mut self, stored: Stored) -> Result<Certificate, EnrolError> {
+        self.begin(Step::Certificate)?;
+        let name = &self.request.name;
+        let soon = OffsetDateTime::now_utc() + time::Duration::DAY;
+        let (credential, detail) = match self.with.issuer.existing(name).await {
+            Ok(Some(credential)) if credential.not_after > soon => (credential, "issued before"),
+            Ok(_) => (self.with.issuer.issue(name).await?, "new"),
+            Err(IssueError::KeyMissing { serial, certificate_bytes, not_after, name }) => {
+                let expected = Stored { key: Some(32), certificate: Some(certificate_bytes) };
+                if !self.is_on_device(&serial, stored, expected) {
+                    return Err(IssueError::KeyMissing { serial, certificate_bytes, not_after, name }.into());
+                }
+                self.done(Step::Certificate, &format!("{serial}, on the device already"))?;
+                return Ok(Certificate::OnDevice(serial));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let serial = &credential.serial;
+        if self.with.registry.certificate(serial)?.is_some_and(|certificate| certificate.revoked) {
+            let why =
+                format!("certificate {serial} is void in the registry, but not revoked in the pki folder");
+            return Err(IssueError::NameInUse { name: name.clone(), why }.into());
+        }
+        self.with.registry.assign_certificate(name, serial, credential.not_after)?;
+        let bytes = credential.certificate_der.len();
+        if bytes > DER_WARN {
+            self.notes
+                .push(format!("the certificate has {bytes} bytes, close to the 891 that HTTP can carry"));
+        }
+        let detail = format!("{serial}, {bytes} bytes, {detail}");
+        self.done(Step::Certificate, &detail)?;
+        Ok(Certificate::WithKey(credential))
+    }
+
+    /// Whether the device holds this certificate: an earlier run read its lengths back, and they still match.
+    fn is_on_device(&self, serial: &str, stored: Stored, expected: Stored) -> bool {
+        let pushed = |device: &Device| {
+            let state =
+                matches!(device.state, DeviceState::KeyPushed | DeviceState::Switched | DeviceState::Proven);
+            state && device.serial.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(serial))
+        };
+        stored == expected && self.known.as_ref().is_some_and(pushed)
+    }
+
+    async fn push(&mut self, cargo: &Cargo, found: &Probe) -> Result<(), EnrolError> {
+        self.begin(Step::QuietLogs)?;
+        self.with.registry.keep_log_levels(&self.request.name, &found.logs)?;
+        self.asker.quiet_logs(&found.logs).await?;
+        self.done(Step::QuietLogs, "")?;
+        let mut round = 1;
+        loop {
+            match self.push_once(cargo, found).await {
+                Ok(()) => break,
+                // The old device answers, with something else stored: a damaged text, or a restart in between.
+                Err(
+                    EnrolError::LengthMismatch { .. }
+                    | EnrolError::Refused { step: Step::PushCertificate, .. },
+                ) if round < PUSH_ROUNDS => {
+                    self.report(self.current, Progress::Failed, "once more")?;
+                    round += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.advance(DeviceState::KeyPushed, None).map(drop)
+    }
+
+    async fn push_once(&mut self, cargo: &Cargo, found: &Probe) -> Result<(), EnrolError> {
+        self.begin(Step::PushKey)?;
+        self.asker.push_key(cargo, found.network.mac).await?;
+        self.done(Step::PushKey, "32 bytes")?;
+        self.begin(Step::PushCertificate)?;
+        self.asker.push_certificate(cargo).await?;
+        self.done(Step::PushCertificate, "")?;
+        self.begin(Step::ReadBack)?;
+        let (stored, expected) = (self.asker.stored(Step::ReadBack).await?, cargo.expected());
+        if stored != expected {
+            return Err(EnrolError::LengthMismatch { address: self.asker.address(), stored, expected });
+        }
+        self.done(Step::ReadBack, &stored.to_string())
+    }
+
+    async fn switch(&mut self, found: &Probe) -> Result<(), EnrolError> {
+        self.begin(Step::Clock)?;
+        let detail = self.asker.set_clock().await?;
+        self.done(Step::Clock, &detail)?;
+        self.begin(Step::Switch)?;
+        let backlog =
+            switch_commands(self.with.broker, found.settings.ecdsa.is_some()).map_err(EnrolError::Target)?;
+        // Before it is sent: from now on the device may be anywhere.
+        self.advance(DeviceState::Switched, None)?;
+        self.asker.send_backlog(Step::Switch, &backlog).await?;
+        self.done(Step::Switch, "")
+    }
+
+    async fn prove(&mut self, serial: &str, switched: bool) -> Result<Sighting, Cause> {
+        let (broker, patience) = (self.with.broker, self.with.patience);
+        let registry = |error: EnrolError| Cause::Unknown(WitnessError::NoBroker { why: error.to_string() });
+        let mut gone = false;
+        if switched {
+            self.begin(Step::Return).map_err(registry)?;
+            let back = self.asker.wait_back(|mqtt| has_broker(mqtt, &broker.host, broker.port, true)).await;
+            match back {
+                Back::With => self.done(Step::Return, "").map_err(registry)?,
+                Back::Without => return Err(Cause::NotSwitched),
+                Back::Silent => {
+                    gone = true;
+                    self.report(Step::Return, Progress::Failed, "its console does not answer")
+                        .map_err(registry)?;
+                }
+            }
+        }
+        self.begin(Step::Prove).map_err(registry)?;
+        // The witness bounds itself; the second bound is for one that does not.
+        let waiting = self.with.witness.wait_for(serial, patience.proof);
+        let error = match timeout(patience.proof * 2, waiting).await {
+            Ok(Ok(sighting)) => {
+                let detail = format!("{} from {}", sighting.client_id, sighting.address);
+                self.done(Step::Prove, &detail).map_err(registry)?;
+                return Ok(sighting);
+            }
+            Ok(Err(error)) => error,
+            Err(_) => {
+                WitnessError::NotSeen { serial: serial.to_owned(), within: patience.proof, refused: None }
+            }
+        };
+        match self.asker.cause(broker, error).await {
+            Cause::Unknown(_) if gone => Err(Cause::Gone),
+            cause => Err(cause),
+        }
+    }
+
+    /// Gives the old settings back, and says where the device stands then.
+    async fn roll_back(&mut self) -> Result<Stands, EnrolError> {
+        self.begin(Step::RollBack)?;
+        match self.try_roll_back().await? {
+            Ok(()) => {
+                self.advance(DeviceState::RolledBack, None)?;
+                self.done(Step::RollBack, "")?;
+                Ok(Stands::RolledBack)
+            }
+            Err(why) => {
+                self.report(Step::RollBack, Progress::Failed, &why)?;
+                Ok(Stands::Switched { why })
+            }
+        }
+    }
+
+    async fn try_roll_back(&self) -> Result<Result<(), String>, EnrolError> {
+        let Some(old) = self.with.registry.kept(&self.request.name)?.0 else {
+            return Ok(Err("it has no older settings that are known".into()));
+        };
+        let backlog: Command = match rollback_commands(&old) {
+            Ok(backlog) => backlog,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        if let Err(error) = self.asker.send_backlog(Step::RollBack, &backlog).await {
+            return Ok(Err(error.to_string()));
+        }
+        let old_port = |port| if old.port > 1 { port == old.port } else { true };
+        let back = self
+            .asker
+            .wait_back(|mqtt| old_port(mqtt.port) && has_broker(mqtt, &old.host, mqtt.port, old.tls));
+        Ok(match back.await {
+            Back::With => Ok(()),
+            Back::Without => Err("it did not take the old settings".into()),
+            Back::Silent => Err("its console does not answer".into()),
+        })
+    }
+
+    pub(super) async fn back_by_wish(mut self) -> Result<Device, EnrolError> {
+        let found = self.asker.probe().await?;
+        let broker = self.with.broker;
+        found.refuse(self.with.registry, self.request, self.known.as_ref(), broker, &self.asker.address())?;
+        let device = self.device()?;
+        if !device.state.may_become(DeviceState::RolledBack) {
+            let (from, to) = (device.state, DeviceState::RolledBack);
+            return Err(RegistryError::Transition { name: device.name, from, to }.into());
+        }
+        let stands = self.roll_back().await?;
+        self.restore_logs().await?;
+        match stands {
+            Stands::RolledBack => self.device(),
+            Stands::Switched { why } => Err(EnrolError::NotRolledBack { address: self.asker.address(), why }),
+        }
+    }
+
+    /// Turns the logs up again to what they were before the first run that turned them down.
+    async fn restore_logs(&mut self) -> Result<(), EnrolError> {
+        let Some(levels) = self.with.registry.kept(&self.request.name)?.1 else { return Ok(()) };
+        let failed_at = self.current;
+        self.begin(Step::RestoreLogs)?;
+        let restored = self.asker.set_logs(Step::RestoreLogs, &levels).await;
+        if let Err(error) = &restored {
+            self.report(Step::RestoreLogs, Progress::Failed, &error.to_string())?;
+        } else {
+            self.with.registry.forget_log_levels(&self.request.name)?;
+            self.done(Step::RestoreLogs, "")?;
+        }
+        self.current = failed_at;
+        restored
+    }
+
+    fn device(&self) -> Result<Device, EnrolError> {
+        let unknown = || RegistryError::Unknown(Owner::Device(self.request.name.clone()));
+        self.known.clone().ok_or_else(|| unknown().into())
+    }
+
+    fn advance(&mut self, to: DeviceState, rung: Option<Rung>) -> Result<Device, EnrolError> {
+        let device = self.with.registry.advance(&self.request.name, to, rung)?;
+        self.known = Some(device.clone());
+        Ok(device)
+    }
+
+    fn begin(&mut self, step: Step) -> Result<(), EnrolError> {
+        self.current = step;
+        self.report(step, Progress::Begun, "")
+    }
+
+    fn done(&self, step: Step, detail: &str) -> Result<(), EnrolError> {
+        self.report(step, Progress::Done, detail)
+    }
+
+    fn skipped(&self, step: Step, why: &str) -> Result<(), EnrolError> {
+        self.report(step, Progress::Skipped, why)
+    }
+
+    /// The journal first, then whoever watches. A device that is not registered has no journal: a mistyped address
+    /// leaves no trace.
+    fn report(&self, step: Step, progress: Progress, detail: &str) -> Result<(), EnrolError> {
+        if self.known.is_some() {
+            self.with.registry.note_step(&self.request.name, &self.id, step, progress, detail)?;
+        }
+        let detail = detail.to_owned();
+        self.with.reporter.step(
+            step,
+            match progress {
+                Progress::Begun => StepState::Begun,
+                Progress::Done => StepState::Done(detail),
+                Progress::Skipped => StepState::Skipped(detail),
+                Progress::Failed => StepState::Failed(detail),
+            },
+        );
+        Ok(())
+    }
+
+    fn failed(&self, error: &EnrolError) {
+        if matches!(error, EnrolError::NotProven { .. }) {
+            return;
+        }
+        let text = error.to_string();
+        let noted = self.report(self.current, Progress::Failed, &text).and_then(|()| match &self.known {
+            Some(device) => {
+                self.with.registry.note_problem(&device.name, Some(&text)).map_err(EnrolError::from)
+            }
+            None => Ok(()),
+        });
+        if let Err(second) = noted {
+            tracing::warn!(device = %self.request.name, error = %second, "the problem could not be noted");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The device's clock, its way to our broker, and its way back.
+
+use quoll_tasmota::reply::Mqtt;
+use quoll_tasmota::{Command, CommandError, SetOption, Setting, StatusPage};
+use time::{Duration, OffsetDateTime};
+use tokio::time::{Instant, sleep};
+
+use super::ask::{Asker, pauses};
+use super::error::EnrolError;
+use super::target::{BrokerTarget, CaKind};
+use crate::limits::CLOCK_SLACK;
+use crate::saved::SavedSettings;
+use crate::step::Step;
+
+/// How a device came back from a restart.
+pub(super) enum Back {
+    /// With the settings we wait for.
+    With,
+    /// It answers, and has others.
+    Without,
+    /// It has not answered.
+    Silent,
+}
+
+/// The one Backlog of facts §8.3 row 4.
+pub(super) fn switch_commands(broker: &BrokerTarget, has_ecdsa: bool) -> Result<Command, CommandError> {
+    let mut commands = vec![Command::set_option(SetOption::FINGERPRINT_MODE, false)];
+    if has_ecdsa {
+        commands.push(Command::set_option(SetOption::ECDSA, broker.ca_kind == CaKind::Ec));
+    }
+    commands.push(Command::set_option(SetOption::MQTT_TLS, true));
+    commands.push(Command::set(Setting::MqttHost, &broker.host)?);
+    commands.push(Command::set(Setting::MqttPort, &broker.port.to_string())?);
+    Command::backlog(&commands)
+}
+
+/// The Backlog of facts §8.4. Fingerprints, user and password were not touched.
+pub(super) fn rollback_commands(old: &SavedSettings) -> Result<Command, CommandError> {
+    let mut commands = vec![
+        Command::set_option(SetOption::MQTT_TLS, old.tls),
+        Command::set_option(SetOption::FINGERPRINT_MODE, old.fingerprint_mode),
+    ];
+    commands.extend(old.ecdsa.map(|on| Command::set_option(SetOption::ECDSA, on)));
+    commands.push(match old.host.as_str() {
+        "" => Command::clear(Setting::MqttHost),
+        host => Command::set(Setting::MqttHost, host)?,
+    });
+    commands.push(match old.port {
+        0 | 1 => Command::clear(Setting::MqttPort),
+        port => Command::set(Setting::MqttPort, &port.to_string())?,
+    });
+    Command::backlog(&commands)
+}
+
+impl Asker<'_> {
+    /// Checks the clock, and sets it where it is wrong: certificates are checked against it (facts §3.3).
+    pub(super) async fn set_clock(&self) -> Result<String, EnrolError> {
+        let off = self.clock_error().await?;
+        if off.abs() <= CLOCK_SLACK {
+            return Ok(String::new());
+        }
+        let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0);
+        let command = Command::time(now).map_err(EnrolError::Target)?;
+        self.tell(Step::Clock, &command).await?;
+        let still = self.clock_error().await?;
+        if still.abs() > CLOCK_SLACK {
+            return Err(EnrolError::Clock { address: self.address(), off: still });
+        }
+        Ok(format!("was off by {} s, set", off.whole_seconds()))
+    }
+
+    async fn clock_error(&self) -> Result<Duration, EnrolError> {
+        let reply = self.ask(Step::Clock, &Command::status(StatusPage::Time)).await?;
+        let clock = reply.clock().map_err(|why| self.answer(Step::Clock, why))?;
+        let clock = i64::try_from(clock).unwrap_or(i64::MAX);
+        Ok(Duration::seconds(clock.saturating_sub(OffsetDateTime::now_utc().unix_timestamp())))
+    }
+
+    /// Sends a Backlog that ends in a restart. No answer is no verdict: the device may be gone because it obeys.
+    pub(super) async fn send_backlog(&self, step: Step, backlog: &Command) -> Result<(), EnrolError> {
+        match self.tell(step, backlog).await {
+            Ok(_) | Err(EnrolError::WentAway { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Polls until the device answers with settings that are `wanted`, or patience ends.
+    pub(super) async fn wait_back(&self, wanted: impl Fn(&Mqtt) -> bool) -> Back {
+        let until = Instant::now() + self.patience.back;
+        let mut answered = false;
+        for pause in pauses(self.patience.poll, self.patience.poll_max) {
+            sleep(pause).await;
+            let reply = self.once(&Command::status(StatusPage::Mqtt)).await;
+            if let Ok(Ok(mqtt)) = reply.map(|reply| reply.mqtt()) {
+                answered = true;
+                if wanted(&mqtt) {
+                    return Back::With;
+                }
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        if answered { Back::Without } else { Back::Silent }
+    }
+}
+
+/// Status 6 shows the boot-time state of TLS (facts §7.2); older releases show none.
+pub(super) fn has_broker(mqtt: &Mqtt, host: &str, port: u16, tls: bool) -> bool {
+    mqtt.host.eq_ignore_ascii_case(host) && mqtt.port == port && mqtt.tls.is_none_or(|now| now == tls)
+}

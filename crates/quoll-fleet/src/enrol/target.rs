@@ -1,0 +1,116 @@
+//! What an enrolment aims at, and how long it waits.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use quoll_tasmota::{Console, ConsoleError, HttpConsole};
+
+use crate::device::{Address, DeviceName};
+use crate::limits;
+
+/// The broker a device is to use.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BrokerTarget {
+    /// Host name or IP address, as the device is to know it: a SAN dNSName of the server's certificate (facts §3.3).
+    pub host: String,
+    /// Its port for mutual TLS.
+    pub port: u16,
+    /// Kind of the CA's and the server's keys.
+    pub ca_kind: CaKind,
+    /// Fingerprint of the server's key, for devices that can only pin it (facts §4.1).
+    pub server_fingerprint: [u8; 20],
+}
+
+/// What a device needs for checking the broker's chain.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CaKind {
+    /// RSA: `SetOption165 0`.
+    Rsa,
+    /// EC P-256: `SetOption165 1`, firmware 15.1.0.1 or later.
+    Ec,
+}
+
+/// What is to be enrolled.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EnrolRequest {
+    /// The name it gets.
+    pub name: DeviceName,
+    /// Where its web console is.
+    pub address: Address,
+    /// Replace a key on the device that is not from us. It cannot be read back, so it is lost.
+    pub replace_key: bool,
+    /// Accept topics that overlap with another device's; each can then speak for the other.
+    pub share_topics: bool,
+}
+
+impl EnrolRequest {
+    /// With the careful answers to both questions.
+    #[must_use]
+    pub fn new(name: DeviceName, address: Address) -> Self {
+        Self { name, address, replace_key: false, share_topics: false }
+    }
+}
+
+/// How long an enrolment waits for what. The defaults are those of [`crate::limits`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Patience {
+    /// For one answer of the console.
+    pub ask: Duration,
+    /// Attempts at a question that is not answered.
+    pub attempts: u32,
+    /// First pause between them, doubled each time.
+    pub pause: Duration,
+    /// For the device's return after a restart.
+    pub back: Duration,
+    /// First pause while waiting for it, doubled up to `poll_max`.
+    pub poll: Duration,
+    /// Longest pause while waiting for it.
+    pub poll_max: Duration,
+    /// For the broker to see the certificate.
+    pub proof: Duration,
+    /// For the broker's port to answer; `None`: do not look.
+    pub broker: Option<Duration>,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            ask: limits::ASK_PATIENCE,
+            attempts: limits::ASK_ATTEMPTS,
+            pause: limits::ASK_PAUSE,
+            back: limits::RETURN_PATIENCE,
+            poll: limits::RETURN_PAUSE,
+            poll_max: limits::RETURN_PAUSE_MAX,
+            proof: limits::PROOF_PATIENCE,
+            broker: Some(limits::BROKER_PATIENCE),
+        }
+    }
+}
+
+/// A console that also shows its log: what an enrolment talks to.
+#[async_trait]
+pub trait DeviceConsole: Console {
+    /// The lines the device's web log still has, oldest first.
+    ///
+    /// # Errors
+    /// As [`Console::ask`].
+    async fn log_lines(&self) -> Result<Vec<String>, ConsoleError>;
+}
+
+#[async_trait]
+impl DeviceConsole for HttpConsole {
+    async fn log_lines(&self) -> Result<Vec<String>, ConsoleError> {
+        Ok(self.log(0).await?.lines)
+    }
+}
+
+/// The HTTP console at an address.
+#[must_use]
+pub fn http_console(address: &Address, web_password: Option<&str>) -> HttpConsole {
+    let host = address.host().trim_matches(['[', ']']);
+    let console = HttpConsole::new(host, address.port().unwrap_or(80));
+    match web_password {
+        Some(password) => console.with_password(password),
+        None => console,
+    }
+}

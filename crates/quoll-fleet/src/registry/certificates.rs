@@ -1,0 +1,112 @@
+//! Serial number → owner: what the broker's door asks. The certificates themselves are in the pki folder.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+use time::OffsetDateTime;
+
+use super::{Fault, Owner, Registry, RegistryError, from_seconds, seconds};
+use crate::client::ClientName;
+use crate::device::DeviceName;
+
+pub(super) const DEVICE: &str = "device";
+pub(super) const CLIENT: &str = "client";
+
+/// A certificate that we know whose it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Certificate {
+    /// Serial number, upper-case hex.
+    pub serial: String,
+    /// Whose it is.
+    pub owner: Owner,
+    /// End of its validity.
+    pub expires: OffsetDateTime,
+    /// Whether it is void.
+    pub revoked: bool,
+    /// Why, in Easy-RSA's spelling, or `removed`.
+    pub reason: Option<String>,
+}
+
+impl Registry {
+    /// The certificate with this serial number (hex of either case), or `None` if it is not of ours.
+    ///
+    /// # Errors
+    /// Where the registry cannot be read.
+    pub fn certificate(&self, serial: &str) -> Result<Option<Certificate>, RegistryError> {
+        self.read(|tx| find(tx, serial))
+    }
+
+    /// All certificates recorded for an owner, oldest first.
+    ///
+    /// # Errors
+    /// Where the registry cannot be read.
+    pub fn certificates_of(&self, owner: &Owner) -> Result<Vec<Certificate>, RegistryError> {
+        self.read(|tx| {
+            let sql = "SELECT serial FROM certificates WHERE owner = ?1 AND owner_kind = ?2 ORDER BY recorded, rowid";
+            let mut statement = tx.prepare(sql)?;
+            let serials: Vec<String> = statement
+                .query_map(params![owner.name(), kind(owner)], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            serials.iter().filter_map(|serial| find(tx, serial).transpose()).collect()
+        })
+    }
+}
+
+pub(super) fn find(tx: &Transaction<'_>, serial: &str) -> Result<Option<Certificate>, Fault> {
+    let sql =
+        "SELECT serial, owner_kind, owner, expires, revoked, reason FROM certificates WHERE serial = ?1";
+    let mut statement = tx.prepare_cached(sql)?;
+    let row = statement
+        .query_row([serial], |row| {
+            let kind: String = row.get(1)?;
+            let owner: String = row.get(2)?;
+            let revoked: Option<i64> = row.get(4)?;
+            Ok((row.get::<_, String>(0)?, kind, owner, row.get::<_, i64>(3)?, revoked, row.get(5)?))
+        })
+        .optional()?;
+    let Some((serial, kind, name, expires, revoked, reason)) = row else { return Ok(None) };
+    let bad = || RegistryError::Row { table: "certificates", detail: format!("{serial}: {kind} {name:?}") };
+    let owner = match kind.as_str() {
+        DEVICE => Owner::Device(DeviceName::parse(&name).map_err(|_| bad())?),
+        CLIENT => Owner::Client(ClientName::parse(&name).map_err(|_| bad())?),
+        _ => return Err(bad().into()),
+    };
+    let expires = from_seconds("certificates", expires)?;
+    Ok(Some(Certificate { serial, owner, expires, revoked: revoked.is_some(), reason }))
+}
+
+/// Records a certificate; false if it was recorded already.
+pub(super) fn record(
+    tx: &Transaction<'_>,
+    serial: &str,
+    owner: &Owner,
+    expires: OffsetDateTime,
+) -> Result<bool, Fault> {
+    if let Some(known) = find(tx, serial)? {
+        if &known.owner != owner {
+            return Err(RegistryError::SerialTaken { serial: known.serial, owner: known.owner }.into());
+        }
+        return Ok(false);
+    }
+    let now = seconds(OffsetDateTime::now_utc());
+    tx.execute(
+        "INSERT INTO certificates (serial, owner_kind, owner, expires, recorded) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![serial.to_ascii_uppercase(), kind(owner), owner.name(), seconds(expires), now],
+    )?;
+    Ok(true)
+}
+
+/// Voids all live certificates of a name; their serial numbers.
+pub(super) fn void_all(tx: &Transaction<'_>, name: &str, reason: &str) -> Result<Vec<String>, Fault> {
+    let mut statement = tx.prepare(
+        "UPDATE certificates SET revoked = ?2, reason = ?3 WHERE owner = ?1 AND revoked IS NULL RETURNING serial",
+    )?;
+    let now = seconds(OffsetDateTime::now_utc());
+    let serials = statement.query_map(params![name, now, reason], |row| row.get(0))?;
+    Ok(serials.collect::<rusqlite::Result<_>>()?)
+}
+
+fn kind(owner: &Owner) -> &'static str {
+    match owner {
+        Owner::Device(_) => DEVICE,
+        Owner::Client(_) => CLIENT,
+    }
+}
