@@ -9,7 +9,7 @@
 //! | [`topics`], [`mac`] | the topics of one device |
 //! | [`console`], [`http_console`] | asking a device, and the road over HTTP |
 //! | [`tls_error`] | the error numbers of a device's log, with cause and fix |
-
+//! | [`virtual_device`] | a Tasmota without hardware: its quirks, its flash, its TLS client, its HTTP and MQTT |
 //! | [`limits`] | every bound, with its reason |
 //!
 //! Knows no CA, no registry of devices, no MQTT session. The firmware described is Tasmota 15.3.
@@ -25,6 +25,7 @@ pub mod setting;
 pub mod tls_error;
 pub mod tls_key;
 pub mod topics;
+pub mod virtual_device;
 
 pub use command::{Command, CommandError, FingerprintSlot, StatusPage};
 pub use console::{Console, ConsoleError};

@@ -79,7 +79,9 @@ impl RecordReader {
         let overhead = EXPLICIT_NONCE + TAG;
         match &self.cipher {
             None if length > PLAIN_MAX => return Err(number::BAD_LENGTH),
-            Some(_) if !(overhead..=overhead + PLAIN_MAX).contains(&length) => return Err(number::BAD_LENGTH),
+            Some(_) if !(overhead..=overhead + PLAIN_MAX).contains(&length) => {
+                return Err(number::BAD_LENGTH);
+            }
             Some(_) if length > self.limit => return Err(number::TOO_LARGE),
             _ => {}
         }
@@ -93,7 +95,10 @@ impl RecordReader {
         };
         let mut sealed = payload.split_off(EXPLICIT_NONCE);
         let aad = cipher.additional_data(kind, sealed.len() - TAG);
-        let text = cipher.key.open_in_place(cipher.nonce(&payload), aad, &mut sealed).map_err(|_| number::BAD_MAC)?;
+        let text = cipher
+            .key
+            .open_in_place(cipher.nonce(&payload), aad, &mut sealed)
+            .map_err(|_| number::BAD_MAC)?;
         let length = text.len();
         cipher.sequence += 1;
         sealed.truncate(length);

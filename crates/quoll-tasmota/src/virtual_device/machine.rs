@@ -1,0 +1,461 @@
+//! The device, pure: a command line in, answers out; what is due, and when. No clock, no socket, no task inside.
+//!
+//! Its commands are in `commands`, its JSON pages in `report`, its side of MQTT in `session`. Facts §0.4, §2, §7.
+
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use super::{
+    Chip, ClockFault, Flash, VirtualProfile,
+    flash::Settings,
+    key_store::KeyStore,
+    session::{Publication, Session},
+    tls::Anchor,
+};
+use crate::{limits::ECHO_CHARS, setting::SetOption, tls_key::Stored, topics::Topics};
+
+/// A moment: how long the simulation has run, and the true time.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Monotonic, since any fixed moment.
+    pub up: Duration,
+    /// True UTC seconds since 1970; what the device believes is another matter.
+    pub utc: u64,
+}
+
+/// One reply of a command.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// Last level of the `stat/…` topic: `RESULT`, `STATUS6`, `POWER`.
+    pub name: String,
+    /// A JSON object.
+    pub json: String,
+}
+
+/// A running device.
+pub struct Machine {
+    pub(super) profile: VirtualProfile,
+    pub(super) settings: Settings,
+    pub(super) keys: KeyStore,
+    pub(super) anchors: Arc<[Anchor]>,
+    pub(super) address: SocketAddr,
+    /// SetOption103 and 165 as they were at boot: changes count after the next one.
+    pub(super) tls_on: bool,
+    pub(super) ecdsa_on: bool,
+    pub(super) session: Session,
+    pub(super) booted: Duration,
+    pub(super) set_clock: Option<(u64, Duration)>,
+    flash: Flash,
+    backlog: VecDeque<Queued>,
+    backlog_due: Duration,
+    restart: Option<Restart>,
+    changed: Option<Duration>,
+    log: VecDeque<(u32, String)>,
+    next_log: u32,
+    /// Messages for the broker, oldest first.
+    pub(super) outbox: VecDeque<Publication>,
+}
+
+struct Queued {
+    line: Zeroizing<String>,
+    silent: bool,
+    delayed: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Restart {
+    due: Duration,
+    saves: bool,
+}
+
+/// What a command came to.
+pub(super) enum Outcome {
+    /// One reply, on RESULT.
+    Reply(Value),
+    /// Replies on topics of their own.
+    Pages(Vec<(String, Value)>),
+    /// No such command in this firmware.
+    Unknown,
+    /// Refused.
+    Error,
+}
+
+/// How long a log is kept, in characters: the device's ring buffer.
+const LOG_CHARS: usize = 4000;
+/// Commands waiting in a Backlog. The device has no fixed count, but a finite heap.
+const BACKLOG: usize = 100;
+/// Messages waiting for the broker; older ones are dropped.
+const OUTBOX: usize = 256;
+
+impl Machine {
+    /// Boots from flash. `address` is where its HTTP console answers.
+    #[must_use]
+    pub fn boot(profile: VirtualProfile, mut flash: Flash, address: SocketAddr, now: Now) -> Self {
+        flash.boots += 1;
+        let settings = flash.settings.clone();
+        let tls_on = profile.has_tls() && settings.option(SetOption::MQTT_TLS);
+        let mut machine = Self {
+            keys: KeyStore::boot(profile.chip, flash.keys.clone(), tls_on),
+            anchors: profile.anchors.iter().filter_map(|der| Anchor::from_der(der)).collect(),
+            ecdsa_on: settings.option(SetOption::ECDSA),
+            session: Session::new(now.up),
+            booted: now.up,
+            set_clock: None,
+            backlog: VecDeque::new(),
+            backlog_due: Duration::ZERO,
+            restart: None,
+            changed: None,
+            log: VecDeque::new(),
+            next_log: 1,
+            outbox: VecDeque::new(),
+            profile,
+            settings,
+            address,
+            tls_on,
+            flash,
+        };
+        let version = machine.version_text();
+        machine.note(
+            2,
+            now,
+            &format!("Project tasmota - {} Version {version}", machine.settings.device_name),
+        );
+        machine
+    }
+
+    /// Runs one console line, or queues a Backlog (which answers nothing).
+    pub fn command(&mut self, line: &str, now: Now) -> Vec<Answer> {
+        let before = self.settings.clone();
+        let answers = self.run(line, now, false);
+        if self.settings != before && self.changed.is_none() {
+            self.changed = Some(now.up);
+        }
+        self.flash.keys = self.keys.flash();
+        answers
+    }
+
+    /// When [`Self::tick`] has something to do next.
+    #[must_use]
+    pub fn due(&self) -> Option<Duration> {
+        let backlog = (!self.backlog.is_empty()).then_some(self.backlog_due);
+        let restart = self.restart.filter(|_| self.backlog.is_empty()).map(|restart| restart.due);
+        let save = self.changed.map(|since| since + self.scaled(1.0));
+        [backlog, restart, save, self.session_due()].into_iter().flatten().min()
+    }
+
+    /// Does what is due. True: the device goes down now; take its [`Self::into_flash`] and boot again.
+    pub fn tick(&mut self, now: Now) -> bool {
+        while self.backlog_due <= now.up {
+            let Some(queued) = self.backlog.pop_front() else { break };
+            self.command_from_backlog(&queued, now);
+            let delay = if queued.delayed { self.scaled(0.2) } else { Duration::ZERO };
+            self.backlog_due = now.up + delay;
+            if let Some(restart) = &mut self.restart {
+                restart.due = restart.due.max(now.up + Duration::from_secs_f64(2.0 * self.profile.pace));
+            }
+        }
+        if self.changed.is_some_and(|since| since + self.scaled(1.0) <= now.up) {
+            self.save(now);
+        }
+        self.session_tick(now);
+        match self.restart {
+            Some(Restart { due, saves }) if due <= now.up && self.backlog.is_empty() => {
+                if saves {
+                    self.save(now);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a restart is coming; MQTT does not reconnect then. Facts §7.5.
+    #[must_use]
+    pub fn is_restarting(&self) -> bool {
+        self.restart.is_some()
+    }
+
+    /// What is left when it goes down, or when the power fails.
+    #[must_use]
+    pub fn into_flash(self) -> Flash {
+        self.flash
+    }
+
+    /// Boots since the factory, this one included.
+    #[must_use]
+    pub fn boots(&self) -> u32 {
+        self.flash.boots
+    }
+
+    /// Key and certificate as TLSKey would report them.
+    #[must_use]
+    pub fn stored(&self) -> Stored {
+        self.keys.loaded().stored()
+    }
+
+    /// The settings, as they are in RAM.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Its web password; empty for none.
+    #[must_use]
+    pub fn web_password(&self) -> &str {
+        &self.settings.web_password
+    }
+
+    /// 0 off, 1 user mode, 2 admin.
+    #[must_use]
+    pub fn web_server(&self) -> u8 {
+        self.settings.web_server
+    }
+
+    /// The device's own idea of a Referer that may use the HTTP console. SetOption128, facts §7.1.
+    #[must_use]
+    pub fn accepts_referer(&self, referer: Option<&str>) -> bool {
+        let is_own = |referer: &str| {
+            let rest = referer.strip_prefix("http://").unwrap_or_default().to_ascii_lowercase();
+            rest.starts_with(&self.hostname().to_ascii_lowercase()) || rest.starts_with(&self.ip_text())
+        };
+        self.settings.option(SetOption::HTTP_WITHOUT_REFERER) || referer.is_some_and(is_own)
+    }
+
+    /// The web log in the form of `/cs?c2=<from>`. Facts §7.4.
+    #[must_use]
+    pub fn log(&self, from: u32) -> String {
+        let lines: Vec<&str> =
+            self.log.iter().filter(|(index, _)| *index >= from).map(|(_, line)| line.as_str()).collect();
+        format!("{}}}10}}1{}}}1", self.next_log, lines.join("\n"))
+    }
+
+    /// The `Server` header: `Tasmota/15.3.0 (ESP32)`.
+    #[must_use]
+    pub fn server_header(&self) -> String {
+        let chip = match self.profile.chip {
+            Chip::Esp8266 => "ESP8266EX",
+            Chip::Esp32 => "ESP32-D0WD-V3",
+        };
+        format!("Tasmota/{} ({chip})", self.profile.version)
+    }
+
+    /// The device's topics by its settings; the factory's if they make none.
+    #[must_use]
+    pub fn topics(&self) -> Topics {
+        let Settings { full_topic, topic, mqtt_client, group_topic, .. } = &self.settings;
+        let factory = || {
+            let topic = format!("tasmota_{}", self.profile.mac.tail());
+            Topics::new(&topic, self.profile.mac).expect("made of fixed words and hex digits")
+        };
+        Topics::with(full_topic, topic, mqtt_client, group_topic, self.profile.mac)
+            .unwrap_or_else(|_| factory())
+    }
+
+    /// What the device takes for the time: UTC seconds since 1970.
+    #[must_use]
+    pub fn clock(&self, now: Now) -> u64 {
+        if let Some((utc, since)) = self.set_clock {
+            return utc + now.up.saturating_sub(since).as_secs();
+        }
+        match self.profile.faults.clock {
+            ClockFault::None => now.utc,
+            ClockFault::Unset => now.up.saturating_sub(self.booted).as_secs(),
+            ClockFault::Wrong(by) => now.utc.saturating_add_signed(by),
+        }
+    }
+
+    /// The time certificates are checked against: never before the last save. Facts §3.3.
+    pub(super) fn certificate_clock(&self, now: Now) -> u64 {
+        self.clock(now).max(self.flash.saved_at)
+    }
+
+    /// A pause of the device in seconds, at its pace.
+    pub(super) fn scaled(&self, seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds * self.profile.pace.max(0.0))
+    }
+
+    /// Writes a line to the web log, if the level is kept: 1 error, 2 info, 3 debug.
+    pub(super) fn note(&mut self, level: u8, now: Now, text: &str) {
+        if level > self.settings.web_log {
+            return;
+        }
+        let of_day = self.clock(now) % 86_400;
+        let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+        let line = format!("{hour:02}:{minute:02}:{second:02}.{:03} {text}", now.up.subsec_millis());
+        self.log.push_back((self.next_log, line));
+        self.next_log += 1;
+        let mut chars: usize = self.log.iter().map(|(_, line)| line.len() + 1).sum();
+        while chars > LOG_CHARS {
+            let Some((_, dropped)) = self.log.pop_front() else { break };
+            chars -= dropped.len() + 1;
+        }
+    }
+
+    /// Restarts two seconds from now, after the Backlog.
+    pub(super) fn schedule_restart(&mut self, now: Now) {
+        self.restart = Some(Restart { due: now.up + self.scaled(2.0), saves: true });
+    }
+
+    /// Restarts at once; settings that are not saved yet are lost.
+    pub(super) fn drop_dead(&mut self, now: Now) {
+        self.backlog.clear();
+        self.restart = Some(Restart { due: now.up, saves: false });
+    }
+
+    /// A message for the broker, as long as there is a connection.
+    pub(super) fn publish(&mut self, publication: Publication) {
+        if self.session.is_connected() {
+            if self.outbox.len() == OUTBOX {
+                self.outbox.pop_front();
+            }
+            self.outbox.push_back(publication);
+        }
+    }
+
+    pub(super) fn erase_keys(&mut self) {
+        self.keys = KeyStore::boot(self.profile.chip, None, false);
+    }
+
+    /// The stamp becomes the time if the device knows it, else one second more. Facts §3.3.
+    pub(super) fn save(&mut self, now: Now) {
+        const YEAR_2016: u64 = 1_451_606_400;
+        let clock = self.clock(now);
+        self.flash.saved_at = if clock >= YEAR_2016 { clock } else { self.flash.saved_at + 1 };
+        self.flash.settings = self.settings.clone();
+        self.changed = None;
+    }
+
+    fn command_from_backlog(&mut self, queued: &Queued, now: Now) {
+        let before = self.settings.clone();
+        self.run(&queued.line, now, queued.silent);
+        if self.settings != before && self.changed.is_none() {
+            self.changed = Some(now.up);
+        }
+        self.flash.keys = self.keys.flash();
+    }
+
+    fn run(&mut self, line: &str, now: Now, silent: bool) -> Vec<Answer> {
+        let line = line.trim();
+        let (word, data) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let (word, hushed) = word.strip_prefix('_').map_or((word, false), |word| (word, true));
+        let name = word.trim_end_matches(|c: char| c.is_ascii_digit()).to_ascii_lowercase();
+        let index = word[name.len()..].parse::<u32>().ok();
+        if self.settings.web_log >= 3 {
+            self.note(3, now, &format!("CMD: {line}"));
+        }
+        if name == "backlog" {
+            self.queue(index.unwrap_or(1), data, now);
+            return Vec::new();
+        }
+        let refused =
+            self.profile.faults.refuses.as_deref().is_some_and(|bad| bad.eq_ignore_ascii_case(word));
+        let outcome = match word.len() {
+            _ if refused => Outcome::Error,
+            0 | 24.. => Outcome::Unknown,
+            _ => self.dispatch(&name, index, data.trim(), now),
+        };
+        if self.profile.faults.dies_after.as_deref().is_some_and(|last| last.eq_ignore_ascii_case(word)) {
+            self.profile.faults.dies_after = None;
+            self.drop_dead(now);
+        }
+        let failed = matches!(outcome, Outcome::Unknown | Outcome::Error);
+        let pages = match outcome {
+            Outcome::Reply(reply) => vec![(self.result_name(&name), reply)],
+            Outcome::Pages(pages) => pages,
+            Outcome::Unknown => vec![("RESULT".into(), echo("Unknown", &name, index, data))],
+            Outcome::Error => vec![("RESULT".into(), echo("Error", &name, index, data))],
+        };
+        if (silent || hushed) && !failed {
+            return Vec::new();
+        }
+        let answers: Vec<_> =
+            pages.into_iter().map(|(name, value)| Answer { name, json: value.to_string() }).collect();
+        for answer in &answers {
+            self.tell(answer, now);
+        }
+        answers
+    }
+
+    /// An answer goes to the log and to the broker.
+    fn tell(&mut self, answer: &Answer, now: Now) {
+        let Ok(topic) = self.topics().status(&answer.name) else { return };
+        self.note(2, now, &format!("MQT: {} = {}", topic.as_str(), answer.json));
+        self.publish(Publication {
+            topic: topic.as_str().into(),
+            payload: answer.json.clone().into_bytes(),
+            retain: false,
+        });
+    }
+
+    /// SetOption4 puts replies under the command's name.
+    fn result_name(&self, name: &str) -> String {
+        const RESPONSE_BY_NAME: u8 = 4;
+        let by_name = SetOption::new(RESPONSE_BY_NAME).is_ok_and(|option| self.settings.option(option));
+        if by_name { name.to_ascii_uppercase() } else { "RESULT".into() }
+    }
+
+    /// Splits at semicolons outside braces, drops Reset and nested Backlog words. Facts §2.
+    fn queue(&mut self, mode: u32, data: &str, now: Now) {
+        if data.trim().is_empty() {
+            self.backlog.clear();
+            return;
+        }
+        let (mut depth, mut line) = (0u32, Zeroizing::new(String::new()));
+        let mut lines = Vec::new();
+        for c in data.chars().chain([';']) {
+            match c {
+                '{' => depth += 1,
+                '}' => depth = depth.saturating_sub(1),
+                ';' if depth == 0 => {
+                    lines.push(std::mem::take(&mut line));
+                    continue;
+                }
+                _ => {}
+            }
+            line.push(c);
+        }
+        if depth > 0 {
+            lines.push(line);
+        }
+        if self.backlog.is_empty() {
+            self.backlog_due = now.up;
+        }
+        for line in lines {
+            let lower = line.trim().to_ascii_lowercase();
+            let line = Zeroizing::new(match lower.strip_prefix("backlog") {
+                Some(_) => line.trim()["backlog".len()..].trim().to_owned(),
+                None => line.trim().to_owned(),
+            });
+            if !line.is_empty() && !lower.starts_with("reset") && self.backlog.len() < BACKLOG {
+                self.backlog.push_back(Queued {
+                    line,
+                    silent: matches!(mode, 2 | 3),
+                    delayed: !matches!(mode, 0 | 2),
+                });
+            }
+        }
+    }
+}
+
+/// Several answers as the one object of an HTTP reply. Facts §7.1.
+#[must_use]
+pub fn merged(answers: &[Answer]) -> String {
+    let mut all = Map::new();
+    for answer in answers {
+        if let Ok(Value::Object(fields)) = serde_json::from_str(&answer.json) {
+            all.extend(fields);
+        }
+    }
+    Value::Object(all).to_string()
+}
+
+/// `{"Command":"Unknown","Input":"TLSKEY1 …"}`: up to 63 characters of the command come back. Facts §0.4.
+fn echo(verdict: &str, name: &str, index: Option<u32>, data: &str) -> Value {
+    let index = index.filter(|index| *index != 1).map(|index| index.to_string()).unwrap_or_default();
+    let blank = if data.is_empty() { "" } else { " " };
+    let input: String =
+        format!("{}{index}{blank}{data}", name.to_ascii_uppercase()).chars().take(ECHO_CHARS).collect();
+    json!({"Command": verdict, "Input": input})
+}
