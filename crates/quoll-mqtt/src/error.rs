@@ -38,9 +38,14 @@ pub enum DecodeError {
         /// The protocol level.
         level: u8,
     },
-    /// PUBLISH with topic alias 0 [MQTT-3.3.2-8]: reason 0x94.
-    #[error("topic alias 0 in PUBLISH [MQTT-3.3.2-8]")]
-    TopicAliasZero,
+    /// PUBLISH with a topic alias that is 0 or over the maximum [MQTT-3.3.2-8] [MQTT-3.3.2-9]: reason 0x94.
+    #[error("topic alias {alias} in PUBLISH, {maximum} allowed [MQTT-3.3.2-8]")]
+    TopicAlias {
+        /// The alias.
+        alias: u16,
+        /// The receiver's Topic Alias Maximum; 65,535 where only 0 is wrong.
+        maximum: u16,
+    },
     /// CONNECT whose client identifier this version does not allow: 3.1's limit, 3.1.1's rule for empty ones.
     #[error("client identifier not valid: {what}")]
     ClientIdentifier {
@@ -57,7 +62,7 @@ impl DecodeError {
             Self::TooLarge { .. } => ReasonCode::PACKET_TOO_LARGE,
             Self::Malformed { .. } => ReasonCode::MALFORMED_PACKET,
             Self::Protocol { .. } => ReasonCode::PROTOCOL_ERROR,
-            Self::TopicAliasZero => ReasonCode::TOPIC_ALIAS_INVALID,
+            Self::TopicAlias { .. } => ReasonCode::TOPIC_ALIAS_INVALID,
             Self::UnsupportedVersion { .. } => ReasonCode::UNSUPPORTED_PROTOCOL_VERSION,
             Self::ClientIdentifier { .. } => ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
         }

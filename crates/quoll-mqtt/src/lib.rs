@@ -5,6 +5,7 @@
 //! | [`packet`] | one type for each packet of the standard, the same for all versions |
 //! | [`decode`] | incremental: bytes in, one packet out, never allocating beyond its limit |
 //! | [`encode`] | packets to bytes, appended to a buffer of the caller's |
+//! | [`client`] | the client's side of the protocol, as a machine without I/O |
 //! | [`topic`] | topic names and filters: parsing and matching (§4.7, §4.8.2) |
 //! | [`reason`] | reason codes, and what of them a 3.x peer is told |
 //! | [`limits`], [`error`] | the bounds, and what can be wrong with bytes |
@@ -12,6 +13,7 @@
 //! Knows no socket, no clock, no session. A version is an argument of decoding and encoding: what 3.1.1 lacks is
 //! empty, not absent.
 
+pub mod client;
 pub mod decode;
 pub mod encode;
 pub mod error;

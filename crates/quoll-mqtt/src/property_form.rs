@@ -129,7 +129,7 @@ impl<'a> Form<'a> for TopicAliasForm {
     type Value = NonZeroU16;
 
     fn read(reader: &mut Reader<'a>) -> Result<NonZeroU16, DecodeError> {
-        NonZeroU16::new(reader.u16()?).ok_or(DecodeError::TopicAliasZero)
+        NonZeroU16::new(reader.u16()?).ok_or(DecodeError::TopicAlias { alias: 0, maximum: u16::MAX })
     }
 
     fn size(_: NonZeroU16) -> usize {

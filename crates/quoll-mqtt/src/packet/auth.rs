@@ -1,8 +1,10 @@
 //! AUTH (§3.15), 5.0 alone.
 
+use std::fmt;
+
 use bytes::Bytes;
 
-use super::{PacketKind, UserProperty};
+use super::{Hidden, PacketKind, UserProperty};
 use crate::decode::Role;
 use crate::property::{self, Property, PropertySet, some, users};
 use crate::reader::Reader;
@@ -17,8 +19,8 @@ pub struct Auth {
     pub properties: AuthProperties,
 }
 
-/// Properties of AUTH (§3.15.2.2).
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Properties of AUTH (§3.15.2.2). Their `Debug` does not show the authentication data.
+#[derive(Clone, Default, PartialEq)]
 pub struct AuthProperties {
     /// Authentication Method.
     pub authentication_method: Option<String>,
@@ -97,5 +99,16 @@ impl PropertySet for AuthProperties {
         some(self.authentication_data.as_deref(), Property::AuthenticationData, &mut visit);
         some(self.reason_string.as_deref(), Property::ReasonString, &mut visit);
         users(&self.user_properties, &mut visit);
+    }
+}
+
+impl fmt::Debug for AuthProperties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthProperties")
+            .field("authentication_method", &self.authentication_method)
+            .field("authentication_data", &self.authentication_data.as_deref().map(Hidden::new))
+            .field("reason_string", &self.reason_string)
+            .field("user_properties", &self.user_properties)
+            .finish()
     }
 }

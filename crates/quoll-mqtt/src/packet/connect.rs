@@ -1,15 +1,17 @@
 //! CONNECT: a client asks to be let in (§3.1).
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::publish::response_topic;
-use super::{PacketKind, UserProperty};
+use super::{Hidden, PacketKind, UserProperty};
 use crate::property::{self, Property, PropertySet, some, users};
 use crate::reader::Reader;
 use crate::{DecodeError, EncodeError, ProtocolVersion, QoS, TopicName, writer};
 
-/// CONNECT (§3.1).
-#[derive(Clone, Debug, PartialEq)]
+/// CONNECT (§3.1). Its `Debug` does not show the password.
+#[derive(Clone, PartialEq)]
 pub struct Connect {
     /// The version that the protocol name and level ask for; all later packets of the connection are of it.
     pub version: ProtocolVersion,
@@ -31,8 +33,8 @@ pub struct Connect {
     pub properties: ConnectProperties,
 }
 
-/// Properties of CONNECT (§3.1.2.11).
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Properties of CONNECT (§3.1.2.11). Their `Debug` does not show the authentication data.
+#[derive(Clone, Default, PartialEq)]
 pub struct ConnectProperties {
     /// Session Expiry Interval in seconds; absent means 0.
     pub session_expiry_interval: Option<u32>,
@@ -334,5 +336,37 @@ impl PropertySet for WillProperties {
         some(self.response_topic.as_ref().map(TopicName::as_str), Property::ResponseTopic, &mut visit);
         some(self.correlation_data.as_deref(), Property::CorrelationData, &mut visit);
         users(&self.user_properties, &mut visit);
+    }
+}
+
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect")
+            .field("version", &self.version)
+            .field("bridge", &self.bridge)
+            .field("client_id", &self.client_id)
+            .field("clean_start", &self.clean_start)
+            .field("keep_alive", &self.keep_alive)
+            .field("will", &self.will)
+            .field("username", &self.username)
+            .field("password", &self.password.as_deref().map(Hidden::new))
+            .field("properties", &self.properties)
+            .finish()
+    }
+}
+
+impl fmt::Debug for ConnectProperties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectProperties")
+            .field("session_expiry_interval", &self.session_expiry_interval)
+            .field("receive_maximum", &self.receive_maximum)
+            .field("maximum_packet_size", &self.maximum_packet_size)
+            .field("topic_alias_maximum", &self.topic_alias_maximum)
+            .field("request_response_information", &self.request_response_information)
+            .field("request_problem_information", &self.request_problem_information)
+            .field("user_properties", &self.user_properties)
+            .field("authentication_method", &self.authentication_method)
+            .field("authentication_data", &self.authentication_data.as_deref().map(Hidden::new))
+            .finish()
     }
 }

@@ -11,6 +11,8 @@ mod suback;
 mod subscribe;
 mod unsubscribe;
 
+use std::fmt;
+
 pub use auth::{Auth, AuthProperties};
 pub use connack::{ConnAck, ConnAckProperties};
 pub use connect::{Connect, ConnectProperties, Will, WillProperties};
@@ -81,5 +83,20 @@ impl Packet {
             Self::Disconnect(_) => PacketKind::Disconnect,
             Self::Auth(_) => PacketKind::Auth,
         }
+    }
+}
+
+/// Stands in `Debug` for a secret: says that it is there, and neither its bytes nor how many.
+struct Hidden;
+
+impl Hidden {
+    const fn new(_: &[u8]) -> Self {
+        Self
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("hidden")
     }
 }
