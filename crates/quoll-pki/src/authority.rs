@@ -11,7 +11,7 @@ use crate::{
     error::PkiError,
     key::PrivateKey,
     key_file,
-    limits::MAX_FILE,
+    limits::{MAX_FILE, SHORT_LIFE},
     name::CertName,
     pem,
     profile::{Profile, Rules},
@@ -86,14 +86,17 @@ impl Authority {
         check_size(rules, &request.name, &certificate, &mut warnings)?;
         let incoming =
             Incoming { name: &request.name, public_key_der: &public_key_der, if_taken: request.if_taken };
-        self.pki.make_way(&mut index, &incoming, now)?;
+        let old_key_there = self.pki.make_way(&mut index, &incoming, now)?;
         warn_of_others(&index, &request.name, now, &mut warnings);
 
         self.write_certificate(&request.name, &certificate)?;
         let signing_request = pem::encode("CERTIFICATE REQUEST", &signing_request);
         files::write(&self.pki.layout.request(&request.name), signing_request.as_bytes(), Mode::Private)?;
-        if let Some(text) = key_text {
-            files::write(&self.pki.layout.key(&request.name), text.as_bytes(), Mode::Private)?;
+        let key_path = self.pki.layout.key(&request.name);
+        match key_text {
+            Some(text) => files::write(&key_path, text.as_bytes(), Mode::Private)?,
+            None if old_key_there => files::remove(&key_path)?,
+            None => {}
         }
         self.enter(&mut index, &certificate)?;
         Ok(Issued { certificate, key, warnings })
@@ -139,7 +142,7 @@ impl Authority {
             // A renewal killed before its line was written: this finishes it, then goes on.
             index.push(Pki::entry_of(&old, EntryState::Valid)?);
         }
-        self.pki.set_aside(name, &old, true)?;
+        self.pki.set_aside(name, &old)?;
         self.write_certificate(name, &certificate)?;
         self.enter(&mut index, &certificate)?;
         Ok(Renewed { certificate, previous: old.serial(), warnings })
@@ -201,7 +204,9 @@ impl Authority {
             .map_or_else(|| ca.not_before(), |back| now.saturating_sub(back).max(ca.not_before()));
         let wanted = now.checked_add(Duration::days(days.unwrap_or(rules.days).into()));
         let not_after = wanted.map_or_else(|| ca.not_after(), |wanted| wanted.min(ca.not_after()));
-        if wanted.is_none_or(|wanted| wanted > not_after) {
+        let cut = wanted.is_none_or(|wanted| wanted > not_after);
+        // The usual life is often cut in the CA's later years; it matters when one was asked for, or when little is left.
+        if cut && (days.is_some() || not_after - now < SHORT_LIFE) {
             warnings
                 .push(format!("it ends with the CA on {}, earlier than its usual life", not_after.date()));
         }

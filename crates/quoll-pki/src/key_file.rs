@@ -111,3 +111,67 @@ fn unsupported(path: &Path, format: &str) -> PkiError {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pkcs8::pkcs5::pbes2::{Kdf, Parameters, Pbkdf2Params};
+    use proptest::prelude::*;
+    use x509_cert::der::{Encode, asn1::OctetStringRef};
+
+    use super::*;
+
+    fn told(parameters: Parameters) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.key");
+        let info = EncryptedPrivateKeyInfoRef {
+            encryption_algorithm: parameters.into(),
+            encrypted_data: OctetStringRef::new(&[0; 64]).unwrap(),
+        };
+        std::fs::write(&path, &*pem::encode("ENCRYPTED PRIVATE KEY", &info.to_der().unwrap())).unwrap();
+        read(&path, Some(&Passphrase::new("test"))).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_key_that_would_freeze_the_program_is_refused_unopened() {
+        let slow = Parameters::generate_pbkdf2_sha256_aes256cbc(90_000_000, &[1; 8], [0; 16]).unwrap();
+        assert!(told(slow.clone()).contains("PBKDF2 with 90000000 rounds"));
+        let Kdf::Pbkdf2(Pbkdf2Params { salt, .. }) = &slow.kdf else { unreachable!("made so above") };
+        for (cost_parameter, block_size, parallelization, expected) in [
+            (1 << 40, 8, 1, "scrypt that needs"),
+            (u64::MAX, u16::MAX, 1, "invalid cost"),
+            (1 << 63, u16::MAX, 1, "scrypt that needs"),
+            (1 << 14, 8, 9999, "scrypt that needs"),
+            (0, 8, 1, "invalid cost"),
+            (3, 8, 1, "invalid cost"),
+        ] {
+            let scrypt = pbes2::ScryptParams {
+                salt: salt.clone(),
+                cost_parameter,
+                block_size,
+                parallelization,
+                key_length: None,
+            };
+            let told = told(Parameters { kdf: scrypt.into(), encryption: slow.encryption });
+            assert!(told.contains(expected), "{cost_parameter}: {told}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_damaged_key_file_never_panics(at in 0usize..200, byte in any::<u8>()) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("x.key");
+            let scheme = Parameters::generate_pbkdf2_sha256_aes256cbc(1000, &[1; 8], [0; 16]).unwrap();
+            let info = EncryptedPrivateKeyInfoRef {
+                encryption_algorithm: scheme.into(),
+                encrypted_data: OctetStringRef::new(&[0; 64]).unwrap(),
+            };
+            let mut der = info.to_der().unwrap();
+            let at = at % der.len();
+            der[at] = byte;
+            std::fs::write(&path, &*pem::encode("ENCRYPTED PRIVATE KEY", &der)).unwrap();
+            prop_assert!(read(&path, Some(&Passphrase::new("test"))).is_err());
+        }
+    }
+}

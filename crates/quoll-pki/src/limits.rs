@@ -49,3 +49,5 @@ pub const CRL_DAYS: u32 = 180;
 pub(crate) const CA_BACKDATE: Duration = Duration::days(365);
 /// Device and client certificates are checked by servers, whose clocks are only a little wrong.
 pub(crate) const BACKDATE: Duration = Duration::days(1);
+/// A certificate whose life the CA's end cuts below this is worth a warning.
+pub(crate) const SHORT_LIFE: Duration = Duration::days(365);

@@ -1,7 +1,10 @@
 //! What stands where a new certificate has to go: a valid one, an old one, the leftover of an interruption, or a request
 //! of Easy-RSA's that waits for its signature. Decides which may be replaced, and sets aside what must be kept.
 
+use std::path::Path;
+
 use time::OffsetDateTime;
+use zeroize::Zeroizing;
 
 use super::{
     Pki,
@@ -23,7 +26,8 @@ pub(crate) struct Incoming<'a> {
 }
 
 impl Pki {
-    /// Clears `issued/NAME.crt`, `private/NAME.key` and `reqs/NAME.req`, or says what is in the way.
+    /// Clears `issued/NAME.crt`, `private/NAME.key` and `reqs/NAME.req`, or says what is in the way. True if a key that is
+    /// not the new one's is still at `private/NAME.key`; a copy of it is in `renewed/` then.
     ///
     /// # Errors
     /// [`PkiError::NameTaken`], [`PkiError::InTheWay`]; nothing was changed then.
@@ -32,9 +36,18 @@ impl Pki {
         index: &mut Index,
         incoming: &Incoming<'_>,
         now: OffsetDateTime,
-    ) -> Result<(), PkiError> {
+    ) -> Result<bool, PkiError> {
         let name = incoming.name;
-        let Some(there) = self.certificate(name)? else { return self.check_key_and_request(incoming, None) };
+        let Some(there) = self.certificate(name)? else {
+            self.check_key_and_request(incoming, None)?;
+            let same_key = self
+                .requested_key(&self.layout.request(name))?
+                .is_none_or(|requested| requested == incoming.public_key_der);
+            if !same_key {
+                self.set_aside_key(name)?;
+            }
+            return Ok(!same_key);
+        };
         self.refuse_foreign(name, &there)?;
         let serial = there.serial();
         match index.get(&serial).map(|entry| entry.state.clone()) {
@@ -45,49 +58,52 @@ impl Pki {
                 let state = EntryState::Revoked { at: now, reason: RevocationReason::Superseded };
                 index.push(Self::entry_of(&there, state)?);
                 self.write_index(index)?;
-                self.retire(&serial, there.subject_cn())
+                self.retire(&serial, there.subject_cn())?;
+                Ok(false)
             }
             // Killed between revoking it and moving its files.
             Some(EntryState::Revoked { .. }) => {
                 self.check_key_and_request(incoming, Some(&there))?;
-                self.retire(&serial, there.subject_cn())
+                self.retire(&serial, there.subject_cn())?;
+                Ok(false)
             }
             Some(_) if now <= there.not_after() && incoming.if_taken == IfTaken::Refuse => {
                 Err(PkiError::NameTaken { name: name.clone(), serial, not_after: there.not_after() })
             }
-            Some(_) => self.set_aside(name, &there, there.public_key_der() == incoming.public_key_der),
+            Some(_) => {
+                self.set_aside(name, &there)?;
+                let same_key = there.public_key_der() == incoming.public_key_der;
+                if !same_key {
+                    self.set_aside_key(name)?;
+                }
+                Ok(!same_key)
+            }
         }
     }
 
-    /// Copies the files of `name` to `renewed/`, where `easyrsa revoke-renewed` finds them. The originals stay until the
-    /// new ones are renamed over them: a broker that starts in between still finds its certificate.
-    pub(crate) fn set_aside(
-        &self,
-        name: &CertName,
-        there: &Certificate,
-        same_key: bool,
-    ) -> Result<(), PkiError> {
+    /// Copies the certificate of `name` to `renewed/`, where `easyrsa revoke-renewed` finds them. The original stays until the
+    /// new one is renamed over it: a broker that starts in between still finds its certificate.
+    pub(crate) fn set_aside(&self, name: &CertName, there: &Certificate) -> Result<(), PkiError> {
         let layout = &self.layout;
         let target = layout.certificate(Shelf::Renewed, name.as_str());
         if let Some(earlier) = read_certificate(&target)? {
             self.keep_by_serial(&earlier)?;
         }
         self.keep_by_serial(there)?;
-        let mut copies = vec![(layout.issued(name), target, Mode::Public)];
-        if !same_key {
-            copies.push((layout.key(name), layout.key_of(Shelf::Renewed, name.as_str()), Mode::Private));
-            copies.push((
-                layout.request(name),
-                layout.request_of(Shelf::Renewed, name.as_str()),
-                Mode::Private,
-            ));
+        self.copy(&layout.issued(name), &target, Mode::Public)
+    }
+
+    fn set_aside_key(&self, name: &CertName) -> Result<(), PkiError> {
+        let layout = &self.layout;
+        self.copy(&layout.key(name), &layout.key_of(Shelf::Renewed, name.as_str()), Mode::Private)?;
+        self.copy(&layout.request(name), &layout.request_of(Shelf::Renewed, name.as_str()), Mode::Private)
+    }
+
+    fn copy(&self, from: &Path, to: &Path, mode: Mode) -> Result<(), PkiError> {
+        match files::read_if_there(from, MAX_FILE)?.map(Zeroizing::new) {
+            Some(content) => files::write(to, &content, mode),
+            None => Ok(()),
         }
-        for (from, to, mode) in copies {
-            if let Some(content) = files::read_if_there(&from, MAX_FILE)?.map(zeroize::Zeroizing::new) {
-                files::write(&to, &content, mode)?;
-            }
-        }
-        Ok(())
     }
 
     /// A certificate of another CA in `issued/` is a person's doing, not ours to replace.
