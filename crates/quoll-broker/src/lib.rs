@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`vocabulary`] | everything that can happen to a shard, and everything it can want done |
 //! | [`shard`] | owns sessions, hands an input to one verb; `next_deadline`, `expire` |
-//! | `connect`, `publish`, `subscribe`, `deliver` | the four verbs |
+//! | `connect`, `publish`, `subscribe`, `deliver` | the four verbs; `acknowledge` and `depart` are their other ends |
 //! | `session`, `inflight`, `queue`, `will`, `alias`, `deadline` | the noun and its parts |
 //! | [`message`] | an accepted PUBLISH, shared by everybody it goes to |
 //! | [`topic_tree`], [`retained`], `share_group`, [`route`] | who wants a topic, here and on other shards |
@@ -27,7 +27,23 @@ pub mod stats;
 pub mod topic_tree;
 pub mod vocabulary;
 
+mod acknowledge;
+mod alias;
+mod connect;
+mod deadline;
+mod deliver;
+mod depart;
+mod dice;
+mod inflight;
+mod order;
+mod publish;
+mod queue;
+mod recall;
 mod record;
+mod session;
+mod share_group;
+mod subscribe;
+mod will;
 
 pub use access::Grants;
 pub use change::Change;

@@ -59,6 +59,21 @@ impl Message {
         self.frames[usize::from(version == ProtocolVersion::V5)].get_or_init(encode)
     }
 
+    /// The same message, too old to be delivered from `due` on at the latest.
+    #[must_use]
+    pub fn expiring_by(&self, due: Moment) -> Self {
+        Self::new(MessageParts {
+            number: self.number,
+            publisher: self.publisher.clone(),
+            topic: self.topic.clone(),
+            payload: self.payload.clone(),
+            qos: self.qos,
+            retain: self.retain,
+            properties: self.properties.clone(),
+            expires: Some(self.expires.map_or(due, |own| own.min(due))),
+        })
+    }
+
     /// Whether it is too old to be delivered.
     #[must_use]
     pub fn is_expired(&self, now: Moment) -> bool {

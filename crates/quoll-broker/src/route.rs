@@ -119,6 +119,16 @@ impl Interest {
         if active.0.count_ones() <= 1 {
             return active;
         }
+        self.look_up(topic)
+    }
+
+    /// Whether another shard than this one has a filter that matches the topic.
+    pub(crate) fn is_wanted_elsewhere(&self, topic: &str, shard: ShardId) -> bool {
+        let others = ShardSet(self.active.load(Ordering::Acquire)).without(shard);
+        !others.is_empty() && !self.look_up(topic).without(shard).is_empty()
+    }
+
+    fn look_up(&self, topic: &str) -> ShardSet {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         let mut found = Vec::new();
         inner.tree.find_matching(topic, &mut found);

@@ -4,7 +4,6 @@
 //! while it is empty. What matched a topic is remembered until a filter comes or goes; who hangs on a filter may
 //! change without that.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use ahash::RandomState;

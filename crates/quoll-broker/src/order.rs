@@ -1,0 +1,57 @@
+//! Orders: what the operator or the device wing wants of live sessions.
+
+use std::sync::Arc;
+
+use quoll_mqtt::ReasonCode;
+
+use crate::access::Grants;
+use crate::session::Session;
+use crate::shard::Shard;
+use crate::vocabulary::{Departure, Farewell, Order, Outbox};
+
+impl Shard {
+    pub(crate) fn order(&mut self, order: Order, out: &mut Outbox) {
+        match order {
+            Order::Expel { credential, reason } => self.expel(&credential, reason, out),
+            Order::Disconnect { client_id, reason } => {
+                if let Some(key) = self.by_client.get(&client_id).copied() {
+                    self.close(key, Farewell::Disconnect(reason), Departure::Closed(reason), out);
+                }
+            }
+            Order::Regrant { identity, grants } => self.regrant(&identity, &grants),
+            Order::ShutDown => self.shut_down(out),
+        }
+    }
+
+    /// Ends the connection and the session of a revoked credential. Its will is said if it has one: whoever
+    /// watches the device is to know that it is gone.
+    fn expel(&mut self, credential: &[u8; 32], reason: ReasonCode, out: &mut Outbox) {
+        for key in self.keys(|session| session.identity.credential.as_ref() == Some(credential)) {
+            self.close(key, Farewell::Disconnect(reason), Departure::Closed(reason), out);
+            if self.sessions.contains(key as usize) {
+                self.end_session(key, out);
+            }
+        }
+    }
+
+    fn regrant(&mut self, identity: &Arc<str>, grants: &Arc<Grants>) {
+        for key in self.keys(|session| session.identity.name == *identity) {
+            self.sessions[key as usize].grants = grants.clone();
+            self.vet(key);
+        }
+    }
+
+    fn shut_down(&mut self, out: &mut Outbox) {
+        let reason = ReasonCode::SERVER_SHUTTING_DOWN;
+        for key in self.keys(|session| session.conn.is_some()) {
+            self.sessions[key as usize].last_word = None;
+            self.close(key, Farewell::Disconnect(reason), Departure::Closed(reason), out);
+        }
+    }
+
+    /// Keys first, since what is done with them changes the sessions. Ending one session ends no other.
+    fn keys(&self, wanted: impl Fn(&Session) -> bool) -> Vec<u32> {
+        let wanted = self.sessions.iter().filter(|(_, session)| wanted(session));
+        wanted.filter_map(|(key, _)| u32::try_from(key).ok()).collect()
+    }
+}

@@ -1,0 +1,172 @@
+//! A shard from its facts, and its facts from a shard (see `change`).
+//!
+//! What a fact names that is not there is ignored: a journal that was cut or is repeated leaves less, never something wrong.
+
+use std::sync::Arc;
+
+use crate::access::Grants;
+use crate::change::{Change, Parcel, SessionRecord};
+use crate::inflight::{Inflight, Slot};
+use crate::message::Message;
+use crate::queue::Queue;
+use crate::session::{Own, Session};
+use crate::shard::Shard;
+use crate::vocabulary::{Effect, Outbox};
+use crate::will::LastWord;
+
+impl Shard {
+    /// Takes a fact of the journal. Its sessions have no connection; until one comes they may receive everything they
+    /// subscribed to, and what waits is checked against the grants of the one that comes.
+    pub(crate) fn recall(&mut self, change: Change, out: &mut Outbox) {
+        match change {
+            Change::Session { client_id, record } => return self.recall_session(client_id, record),
+            Change::Retained { message } => {
+                self.shared.retained.store(message, self.settings.max_retained);
+                return;
+            }
+            Change::RetainedCleared { topic } => {
+                self.shared.retained.clear(&topic);
+                return;
+            }
+            _ => {}
+        }
+        let Some(key) = change.client_id().and_then(|client_id| self.by_client.get(client_id)).copied()
+        else {
+            return;
+        };
+        let session = &mut self.sessions[key as usize];
+        match change {
+            Change::SessionEnded { .. } => {
+                // Quietly: it ended, with its will, when the fact was written.
+                session.last_word = None;
+                session.expiry = 0;
+                session.queue = Queue::default();
+                session.inflight = Inflight::default();
+                let mut unheard = Outbox::new();
+                self.end_session(key, &mut unheard);
+                out.extend(unheard.into_iter().filter(|effect| matches!(effect, Effect::Mail(..))));
+            }
+            Change::Subscribed { filter, options, identifier, .. } => {
+                self.plant(key, Own { filter, options, identifier }, false, out);
+            }
+            Change::Unsubscribed { client_id, filter } => {
+                if let Some(own) = session.subscriptions.take(&filter) {
+                    self.unplant(key, &client_id, &own, out);
+                }
+            }
+            Change::Queued { place, parcel, .. } => {
+                let parcel = self.once_in_memory(parcel);
+                let session = &mut self.sessions[key as usize];
+                session.next_place = session.next_place.max(place + 1);
+                session.queue.push(place, parcel);
+            }
+            Change::Sent { place, packet_id, .. } => {
+                if let Some(parcel) = session.queue.take(place) {
+                    session.inflight.push(Slot { place, id: packet_id, parcel: Some(parcel), owed: true });
+                }
+            }
+            Change::Received { place, packet_id, .. } => {
+                session.next_place = session.next_place.max(place + 1);
+                session.queue.take(place);
+                match session.inflight.find_place(place) {
+                    Some(at) => session.inflight.slot(at).parcel = None,
+                    None => session.inflight.push(Slot { place, id: packet_id, parcel: None, owed: true }),
+                }
+            }
+            Change::Delivered { place, .. } => {
+                if session.queue.take(place).is_none()
+                    && let Some(at) = session.inflight.find_place(place)
+                {
+                    session.inflight.remove(at);
+                }
+            }
+            Change::Incoming { packet_id, .. } => {
+                if !session.incoming.contains(&packet_id) {
+                    session.incoming.push(packet_id);
+                }
+            }
+            Change::Released { packet_id, .. } => session.incoming.retain(|id| *id != packet_id),
+            Change::WillPending { message, expiry, due, .. } => {
+                session.last_word = Some(Box::new(LastWord { message, expiry, delay: 0, due: Some(due) }));
+                self.deadlines.watch(key, session);
+            }
+            Change::WillSettled { .. } => session.last_word = None,
+            Change::Session { .. } | Change::Retained { .. } | Change::RetainedCleared { .. } => {}
+        }
+    }
+
+    fn recall_session(&mut self, client_id: Arc<str>, record: SessionRecord) {
+        let SessionRecord { identity, expiry, absent_since } = record;
+        let key = self.by_client.get(&client_id).copied().unwrap_or_else(|| {
+            // Its grants come with its next CONNECT, or by an order.
+            self.admit(Session::new(client_id, identity.clone(), Arc::new(Grants::all()), self.now))
+        });
+        let session = &mut self.sessions[key as usize];
+        session.identity = identity;
+        session.expiry = expiry;
+        // One that was connected when the node ended is absent since the node is back.
+        session.heard = absent_since.unwrap_or(self.now);
+        self.deadlines.watch(key, session);
+    }
+
+    /// The same message in many queues was written many times and is held once.
+    fn once_in_memory(&mut self, mut parcel: Parcel) -> Parcel {
+        let known = self.recalled.get(&parcel.message.number).and_then(std::sync::Weak::upgrade);
+        match known.filter(|known: &Arc<Message>| **known == *parcel.message) {
+            Some(known) => parcel.message = known,
+            None => {
+                self.recalled.insert(parcel.message.number, Arc::downgrade(&parcel.message));
+            }
+        }
+        parcel
+    }
+
+    /// Everything that a new shard must be told by [`crate::vocabulary::Input::Recall`], in this order, to be equal to
+    /// this one; what compaction keeps. Retained messages are the node's: see [`crate::Retained::all`].
+    #[must_use]
+    pub fn facts(&self) -> Vec<Change> {
+        let mut facts = Vec::new();
+        for (_, session) in self.sessions.iter().filter(|(_, session)| session.is_kept()) {
+            tell(session, &mut facts);
+        }
+        facts
+    }
+}
+
+fn tell(session: &Session, facts: &mut Vec<Change>) {
+    let client_id = || session.client_id.clone();
+    facts.push(session.fact());
+    facts.extend(session.subscriptions.iter().map(|own| Change::Subscribed {
+        client_id: client_id(),
+        filter: own.filter.clone(),
+        options: own.options,
+        identifier: own.identifier,
+    }));
+    for slot in session.inflight.iter() {
+        let (place, packet_id) = (slot.place, slot.id);
+        if let Some(parcel) = slot.parcel.clone() {
+            facts.push(Change::Queued { client_id: client_id(), place, parcel });
+            facts.push(Change::Sent { client_id: client_id(), place, packet_id });
+        } else {
+            facts.push(Change::Received { client_id: client_id(), place, packet_id });
+        }
+    }
+    facts.extend(session.queue.iter().map(|(place, parcel)| Change::Queued {
+        client_id: client_id(),
+        place: *place,
+        parcel: parcel.clone(),
+    }));
+    facts.extend(
+        session.incoming.iter().map(|id| Change::Incoming { client_id: client_id(), packet_id: *id }),
+    );
+    if let Some(word) = session.last_word.as_ref()
+        && let Some(due) = word.due
+    {
+        facts.push(Change::WillPending {
+            client_id: client_id(),
+            message: word.message.clone(),
+            expiry: word.expiry,
+            due,
+        });
+    }
+}

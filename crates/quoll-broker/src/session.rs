@@ -1,0 +1,204 @@
+//! A session: what the broker knows of one client, from its first CONNECT until nothing of it is kept (§4.1).
+//!
+//! A noun: the verbs are in `connect`, `publish`, `subscribe` and `deliver`. What few sessions have is boxed, since there are many sessions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ahash::RandomState;
+use quoll_mqtt::packet::SubscriptionOptions;
+use quoll_mqtt::{PacketId, ProtocolVersion, TopicFilter};
+
+use crate::access::Grants;
+use crate::alias::Extraordinary;
+use crate::change::{Change, SessionRecord};
+use crate::deadline::NEVER;
+use crate::inflight::Inflight;
+use crate::moment::Moment;
+use crate::queue::Queue;
+use crate::vocabulary::{ConnId, Identity};
+use crate::will::LastWord;
+
+/// Session Expiry Interval of a session that never expires (§3.1.2.11.2).
+pub(crate) const NEVER_EXPIRES: u32 = u32::MAX;
+
+/// A session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) client_id: Arc<str>,
+    pub(crate) identity: Identity,
+    pub(crate) grants: Arc<Grants>,
+    /// The connection that belongs to it now.
+    pub(crate) conn: Option<ConnId>,
+    pub(crate) version: ProtocolVersion,
+    /// The peer takes bytes too slowly: QoS 0 is dropped.
+    pub(crate) is_congested: bool,
+    /// A bridge of 3.x (`try_private`): its subscriptions are No Local and Retain As Published.
+    pub(crate) is_bridge: bool,
+    /// Keep alive in force, in seconds; 0 for none.
+    pub(crate) keep_alive: u16,
+    /// Messages that may be under way to the client.
+    pub(crate) window: u16,
+    /// Seconds to live without a connection.
+    pub(crate) expiry: u32,
+    /// When the last packet came; without a connection: since when there is none.
+    pub(crate) heard: Moment,
+    /// Its entry among the due dates.
+    pub(crate) watched: Moment,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) inflight: Inflight,
+    pub(crate) queue: Queue,
+    /// Number of the next delivery.
+    pub(crate) next_place: u64,
+    /// Identifiers of QoS 2 messages that came and were not released, in order of arrival.
+    pub(crate) incoming: Vec<PacketId>,
+    pub(crate) last_word: Option<Box<LastWord>>,
+    pub(crate) extraordinary: Option<Box<Extraordinary>>,
+    /// Deliveries dropped since that was last told, and when it was.
+    pub(crate) dropped: u32,
+    pub(crate) dropped_told: Moment,
+}
+
+impl Session {
+    pub(crate) fn new(client_id: Arc<str>, identity: Identity, grants: Arc<Grants>, now: Moment) -> Self {
+        Self {
+            client_id,
+            identity,
+            grants,
+            conn: None,
+            version: ProtocolVersion::V311,
+            is_congested: false,
+            is_bridge: false,
+            keep_alive: 0,
+            window: 1,
+            expiry: 0,
+            heard: now,
+            watched: NEVER,
+            subscriptions: Subscriptions::default(),
+            inflight: Inflight::default(),
+            queue: Queue::default(),
+            next_place: 0,
+            incoming: Vec::new(),
+            last_word: None,
+            extraordinary: None,
+            dropped: 0,
+            dropped_told: Moment(0),
+        }
+    }
+
+    /// Whether it outlives its connection, so that the journal must know it.
+    pub(crate) const fn is_kept(&self) -> bool {
+        self.expiry > 0
+    }
+
+    /// Whether the same peer owns it: by name, so that a renewed certificate is the same peer; without a name, by
+    /// what proved it, which for anonymous peers is nothing.
+    pub(crate) fn belongs_to(&self, identity: &Identity) -> bool {
+        self.identity.name == identity.name
+            && (!identity.name.is_empty() || self.identity.credential == identity.credential)
+    }
+
+    /// The fact about the session itself.
+    pub(crate) fn fact(&self) -> Change {
+        let record = SessionRecord {
+            identity: self.identity.clone(),
+            expiry: self.expiry,
+            absent_since: if self.conn.is_some() { None } else { Some(self.heard) },
+        };
+        Change::Session { client_id: self.client_id.clone(), record }
+    }
+
+    /// When something of it is due: 1.5 keep alives of silence [MQTT-3.1.2-22], the will, the end.
+    pub(crate) fn next_due(&self) -> Moment {
+        if self.conn.is_some() {
+            return match self.keep_alive {
+                0 => NEVER,
+                seconds => self.heard.after_millis(u64::from(seconds) * 1500),
+            };
+        }
+        let will = self.last_word.as_ref().and_then(|word| word.due).unwrap_or(NEVER);
+        will.min(self.ends_at())
+    }
+
+    /// When it expires, if no connection comes.
+    pub(crate) const fn ends_at(&self) -> Moment {
+        if self.expiry == NEVER_EXPIRES { NEVER } else { self.heard.after_seconds(self.expiry) }
+    }
+}
+
+/// One subscription, as the session remembers it.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    pub(crate) filter: TopicFilter,
+    pub(crate) options: SubscriptionOptions,
+    /// Subscription identifier; 0 for none.
+    pub(crate) identifier: u32,
+}
+
+/// The subscriptions of a session: a list, with an index once looking through it would show.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    list: Vec<Own>,
+    index: Option<Box<Index>>,
+}
+
+/// Filter → place in the list.
+#[derive(Debug)]
+struct Index(HashMap<TopicFilter, u32, RandomState>);
+
+/// From here on an index pays. Devices have two or three.
+const FEW: usize = 16;
+
+impl Subscriptions {
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Own> {
+        self.list.iter()
+    }
+
+    pub(crate) fn find(&self, filter: &TopicFilter) -> Option<&Own> {
+        self.place(filter).map(|at| &self.list[at])
+    }
+
+    /// Adds it or replaces the one with the same filter; whether it is new [MQTT-3.8.4-3].
+    /// The index hashes by `seed`, since the filters are the peer's choice.
+    pub(crate) fn put(&mut self, own: Own, seed: u64) -> bool {
+        if let Some(at) = self.place(&own.filter) {
+            self.list[at] = own;
+            return false;
+        }
+        let at = u32::try_from(self.list.len()).expect("bounded by the settings");
+        if let Some(index) = &mut self.index {
+            index.0.insert(own.filter.clone(), at);
+        }
+        self.list.push(own);
+        if self.index.is_none() && self.list.len() > FEW {
+            let state = RandomState::with_seeds(seed, 5, !seed, 6);
+            let mut index = HashMap::with_hasher(state);
+            index.extend(self.list.iter().zip(0..).map(|(own, at)| (own.filter.clone(), at)));
+            self.index = Some(Box::new(Index(index)));
+        }
+        true
+    }
+
+    pub(crate) fn take(&mut self, filter: &TopicFilter) -> Option<Own> {
+        let at = self.place(filter)?;
+        let own = self.list.swap_remove(at);
+        if let Some(index) = &mut self.index {
+            index.0.remove(filter);
+            if let Some(moved) = self.list.get(at) {
+                index.0.insert(moved.filter.clone(), u32::try_from(at).expect("bounded by the settings"));
+            }
+        }
+        Some(own)
+    }
+
+    fn place(&self, filter: &TopicFilter) -> Option<usize> {
+        match &self.index {
+            Some(index) => index.0.get(filter).map(|at| *at as usize),
+            None => self.list.iter().position(|own| own.filter == *filter),
+        }
+    }
+}

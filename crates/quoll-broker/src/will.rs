@@ -1,0 +1,104 @@
+//! The will: what a client wants said if its connection ends badly (§3.1.2.5, §3.1.3.2.2).
+
+use std::sync::Arc;
+
+use quoll_mqtt::packet::{PublishProperties, Will};
+
+use crate::access::Grants;
+use crate::change::Change;
+use crate::message::{Message, MessageParts};
+use crate::moment::Moment;
+use crate::shard::Shard;
+use crate::vocabulary::{Effect, Event, Outbox};
+
+/// A will, ready to be said.
+#[derive(Clone, Debug)]
+pub(crate) struct LastWord {
+    pub(crate) message: Arc<Message>,
+    /// Message Expiry Interval in seconds, counted from when it is said.
+    pub(crate) expiry: Option<u32>,
+    /// Will Delay Interval in seconds.
+    pub(crate) delay: u32,
+    /// When it is said, once the client is gone.
+    pub(crate) due: Option<Moment>,
+}
+
+impl LastWord {
+    pub(crate) fn new(will: Will, publisher: Arc<str>, number: u64) -> Self {
+        let Will { topic, payload, qos, retain, properties } = will;
+        let forwarded = PublishProperties {
+            payload_format_indicator: properties.payload_format_indicator,
+            content_type: properties.content_type,
+            response_topic: properties.response_topic,
+            correlation_data: properties.correlation_data,
+            user_properties: properties.user_properties,
+            ..PublishProperties::default()
+        };
+        let message = Message::new(MessageParts {
+            number,
+            publisher,
+            topic,
+            payload,
+            qos,
+            retain,
+            properties: Some(Box::new(forwarded)),
+            expires: None,
+        });
+        Self {
+            message: Arc::new(message),
+            expiry: properties.message_expiry_interval,
+            delay: properties.will_delay_interval.unwrap_or(0),
+            due: None,
+        }
+    }
+
+    /// The message as it is said now.
+    fn said(self, now: Moment) -> Arc<Message> {
+        match self.expiry {
+            None => self.message,
+            Some(seconds) => Arc::new(self.message.expiring_by(now.after_seconds(seconds))),
+        }
+    }
+}
+
+impl Shard {
+    /// The client of a kept session is gone: its will is said, or waits for its delay.
+    pub(crate) fn lay_last_word(&mut self, key: u32, out: &mut Outbox) {
+        let session = &mut self.sessions[key as usize];
+        let Some(word) = session.last_word.as_deref_mut() else { return };
+        if word.delay == 0 {
+            return self.say_last_word(key, out);
+        }
+        let due = self.now.after_seconds(word.delay);
+        word.due = Some(due);
+        out.push(Effect::Keep(Change::WillPending {
+            client_id: session.client_id.clone(),
+            message: word.message.clone(),
+            expiry: word.expiry,
+            due,
+        }));
+    }
+
+    /// Says the session's will, if it has one.
+    pub(crate) fn say_last_word(&mut self, key: u32, out: &mut Outbox) {
+        let session = &mut self.sessions[key as usize];
+        let Some(word) = session.last_word.take() else { return };
+        let grants = session.grants.clone();
+        if word.due.is_some() {
+            out.push(Effect::Keep(Change::WillSettled { client_id: session.client_id.clone() }));
+        }
+        self.say(*word, &grants, out);
+    }
+
+    /// Publishes a will, if its client may publish to the topic now.
+    pub(crate) fn say(&mut self, word: LastWord, grants: &Grants, out: &mut Outbox) {
+        let message = word.said(self.now);
+        if self.may_publish(grants, &message.topic) {
+            self.accept(message, out);
+        } else {
+            self.stats.denied += 1;
+            let (client_id, topic) = (message.publisher.clone(), message.topic.as_str().into());
+            out.push(Effect::Tell(Event::Denied { client_id, topic }));
+        }
+    }
+}
