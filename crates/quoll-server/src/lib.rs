@@ -1,1 +1,40 @@
-//! (map to come)
+//! Gives the broker rules sockets, TLS, threads and a journal.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`server`] | start, stop, [`Handle`] |
+//! | [`config`], [`limits`] | what it is told, and the bounds with their reasons |
+//! | [`doorkeeper`] | the one question it asks the outside |
+//! | [`events`] | what it tells those who watch |
+//! | `listener`, `arrivals`, `handshake` | from bind to admitted, on tokio, at a lower priority |
+//! | `placement` | which client lives on which shard |
+//! | [`shard_thread`] | the turn: sockets, rules, letters, journal gate, writes; a mio loop per shard |
+//! | `connection`, `out` | one connection's state; what waits for its peer |
+//! | [`post`] | letters between shards, and mail from other threads |
+//! | [`tls`] | the live identity, ClientHello, peer facts, records |
+//! | [`journal`] | what must survive a restart |
+//!
+//! Knows no certificate authority and no devices. The rules are in `quoll-broker`, the packets in `quoll-mqtt`.
+
+pub mod config;
+pub mod doorkeeper;
+pub mod events;
+pub mod journal;
+pub mod limits;
+pub mod post;
+pub mod server;
+pub mod shard_thread;
+pub mod tls;
+
+mod arrivals;
+mod connection;
+mod handshake;
+mod listener;
+mod out;
+mod placement;
+
+pub use config::{Limits, Listener, Placement, Settings, Transport};
+pub use doorkeeper::{ConnectFacts, Doorkeeper, Verdict};
+pub use events::{ConnectionInfo, ServerEvent, Snapshot, Stats};
+pub use journal::memory::MemoryJournal;
+pub use server::{Handle, StartError, start};

@@ -1,0 +1,111 @@
+//! What a server is told at its start, as understood values: nothing here is optional in the sense of "default".
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::limits;
+use crate::tls::LiveIdentity;
+
+/// Everything a server needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it listens. At least one.
+    pub listeners: Vec<Listener>,
+    /// Shard threads, 1 to 64. One is a complete broker.
+    pub shards: usize,
+    /// Which shard a new client goes to.
+    pub placement: Placement,
+    /// Settings of the rules, the same for each shard. The decoder obeys their `max_packet_size`.
+    pub rules: quoll_broker::ShardSettings,
+    /// Bounds of the coat.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// Defaults with these listeners: a shard per core, the next one opened under load.
+    #[must_use]
+    pub fn new(listeners: Vec<Listener>) -> Self {
+        Self {
+            listeners,
+            shards: std::thread::available_parallelism().map_or(1, usize::from).min(MAX_SHARDS),
+            placement: Placement::default(),
+            rules: quoll_broker::ShardSettings::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// More shards than this are refused: letters grow with the square of their number.
+pub const MAX_SHARDS: usize = 64;
+
+/// One address to listen on.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its name in events and for the doorkeeper, unique among the listeners.
+    pub name: String,
+    /// Address and port; port 0 lets the system choose, see [`crate::Handle::addresses`].
+    pub address: SocketAddr,
+    /// What is spoken below MQTT.
+    pub transport: Transport,
+    /// Connections at a time; further ones are closed at once. `None` for as many as the system allows.
+    pub max_connections: Option<usize>,
+}
+
+/// What carries MQTT.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    /// Plain TCP.
+    Tcp,
+    /// TLS 1.2 or 1.3 with this identity, which may be replaced at any time.
+    Tls(LiveIdentity),
+}
+
+/// Which shard a client goes to that has no session yet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Placement {
+    /// Fill the first shard; open the next when the busiest one works more than this share of a second (0.0 to 1.0).
+    /// A second active thread doubles the cost of a trickle (`coat.md` §4).
+    FillFirst {
+        /// The share.
+        threshold: f32,
+    },
+    /// Deal them out in turn.
+    RoundRobin,
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self::FillFirst { threshold: limits::OPEN_NEXT_SHARD }
+    }
+}
+
+/// Bounds of the coat; the reasons stand at the constants in [`crate::limits`].
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Time from accept to a complete CONNECT.
+    pub connect_patience: Duration,
+    /// Connections between accept and their shard.
+    pub max_arrivals: usize,
+    /// Bytes waiting for one peer from which on QoS 0 messages to it are dropped.
+    pub congested_from: usize,
+    /// Bytes waiting for one peer that close its connection: QoS 1 and 2 messages, and the replay of retained ones,
+    /// may pile up beyond the above.
+    pub max_waiting: usize,
+    /// How long a peer may leave what was sent to it untouched.
+    pub stall_patience: Duration,
+    /// Threads of the arrivals.
+    pub arrival_threads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect_patience: limits::CONNECT_PATIENCE,
+            max_arrivals: limits::MAX_ARRIVALS,
+            congested_from: limits::CONGESTED_FROM,
+            max_waiting: limits::MAX_WAITING,
+            stall_patience: limits::STALL_PATIENCE,
+            arrival_threads: limits::ARRIVAL_THREADS,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What the server tells those who watch: presence, logs, dashboard.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use quoll_broker::vocabulary::Departure;
+use quoll_mqtt::{ProtocolVersion, ReasonCode};
+
+use crate::tls::HelloFacts;
+
+/// Something happened. A listener that lags more than [`crate::limits::EVENT_BACKLOG`] events loses the oldest.
+#[derive(Clone, Debug)]
+pub enum ServerEvent {
+    /// A client is connected: its CONNECT was accepted.
+    Connected(Arc<ConnectionInfo>),
+    /// A client that was connected is gone.
+    Disconnected {
+        /// Who it was.
+        who: Arc<ConnectionInfo>,
+        /// How it ended.
+        how: Departure,
+    },
+    /// A TLS handshake failed, or no CONNECT came in time.
+    HandshakeFailed {
+        /// Where it came from.
+        peer: SocketAddr,
+        /// Name of the listener.
+        listener: Arc<str>,
+        /// What went wrong, in words.
+        reason: String,
+        /// The TLS alert that was sent (`true`) or received (`false`), by its number (RFC 8446 §6): 44 for a revoked
+        /// certificate, 116 for a missing one.
+        alert: Option<(bool, u8)>,
+        /// What the ClientHello said, where one was read.
+        hello: Option<Arc<HelloFacts>>,
+    },
+    /// A CONNECT was refused, by the doorkeeper or by the rules.
+    Refused {
+        /// Where it came from.
+        peer: SocketAddr,
+        /// Name of the listener.
+        listener: Arc<str>,
+        /// The client identifier that it gave.
+        client_id: Arc<str>,
+        /// The user name that it gave.
+        username: Option<String>,
+        /// The credential that its certificate is known by.
+        credential: Option<[u8; 32]>,
+        /// Why.
+        reason: ReasonCode,
+    },
+    /// A session ended: nothing of it is kept.
+    SessionEnded {
+        /// Client identifier.
+        client_id: Arc<str>,
+    },
+    /// A client subscribed, or was refused to.
+    Subscribed {
+        /// Client identifier.
+        client_id: Arc<str>,
+        /// The filter.
+        filter: Arc<str>,
+        /// What it was granted, or why not.
+        reason: ReasonCode,
+    },
+    /// A PUBLISH was not allowed to its topic.
+    Denied {
+        /// Client identifier.
+        client_id: Arc<str>,
+        /// The topic.
+        topic: Arc<str>,
+    },
+    /// Messages to a client were dropped.
+    Dropped {
+        /// Client identifier.
+        client_id: Arc<str>,
+        /// How many since the last time this was told.
+        count: u64,
+    },
+    /// A shard gave up: its rules panicked too often, its connections were closed, nobody is placed on it any more.
+    ShardFailed {
+        /// Which one, counted from 0.
+        shard: u16,
+    },
+}
+
+/// A connected client.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConnectionInfo {
+    /// Client identifier.
+    pub client_id: Arc<str>,
+    /// Name of the identity that the doorkeeper gave it; empty for an anonymous one.
+    pub identity: Arc<str>,
+    /// The credential that proved it: see [`crate::tls::credential`].
+    pub credential: Option<[u8; 32]>,
+    /// Where it came from.
+    pub peer: SocketAddr,
+    /// Name of the listener.
+    pub listener: Arc<str>,
+    /// When it connected.
+    pub since: SystemTime,
+    /// Protocol version.
+    pub version: ProtocolVersion,
+    /// Its shard, counted from 0.
+    pub shard: u16,
+}
+
+/// Who is connected, and how busy it is.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// All connected clients, by shard, in no order within one.
+    pub connections: Vec<ConnectionInfo>,
+    /// Counters since the start, all shards together.
+    pub stats: Stats,
+    /// Share of the last second that each shard worked, 0.0 to 1.0.
+    pub busy: Vec<f32>,
+}
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Stats {
+    /// Those of the rules.
+    pub rules: quoll_broker::Stats,
+    /// Bytes read from sockets by shards, TLS included; handshakes and CONNECT are not.
+    pub bytes_in: u64,
+    /// Bytes written to sockets by shards, TLS included.
+    pub bytes_out: u64,
+    /// Connections that were closed because a panic hit their handling.
+    pub panics: u64,
+}

@@ -1,0 +1,82 @@
+//! The bounds and defaults of this crate, each with its reason. Those a site may want to change are in
+//! [`crate::config::Limits`], whose defaults these are.
+
+use std::time::Duration;
+
+/// Time from accept to a complete CONNECT, TLS handshake included, also for a peer that sends a byte now and then.
+/// An ESP8266 gives up its own handshake after 10 s (facts: §3.5), so waiting longer serves nobody.
+pub const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connections between accept and their shard. Each holds at most [`MAX_ARRIVAL_BYTES`]; more wait in the kernel's
+/// backlog, which they cannot tell from a slow network.
+pub const MAX_ARRIVALS: usize = 1_024;
+
+/// TLS handshakes in computation at a time: established clients come first (`coat.md` §5). Waiting for the peer's
+/// bytes does not count.
+pub const ARRIVAL_THREADS: usize = 1;
+
+/// Niceness of the arrivals' threads: the scheduler then knows who is interactive (`coat.md` §5).
+pub const ARRIVAL_NICENESS: i32 = 10;
+
+/// Bytes of a ClientHello, record headers included. Devices send about 110; browsers with post-quantum shares 1,800.
+pub const MAX_CLIENT_HELLO: usize = 16 * 1024;
+
+/// Bytes that a peer may send before its CONNECT is complete: certificate chains and a will of 64 KiB fit.
+pub const MAX_ARRIVAL_BYTES: usize = 256 * 1024;
+
+/// How long a connection that we closed is read on, so that unread bytes do not turn our last words into a reset.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// After a refused handshake: how long the peer's remaining bytes are read, so that closing does not become a reset
+/// that eats our alert. 30 of 30 devices saw the alert this way, 16 of 30 without (`spikes.md` §1).
+pub const REFUSAL_DRAIN: Duration = Duration::from_millis(300);
+
+/// How long a connection that we close may take to accept our last words.
+pub const FAREWELL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The read buffer of a shard thread. 16 and 64 KiB measured alike, 16 is kinder to the cache (`coat.md` §3); a TLS
+/// record of 16 KiB with its overhead must fit beside a part of another one.
+pub const READ_BUFFER: usize = 64 * 1024;
+
+/// Full reads of one connection in one turn, before others have theirs (`coat.md` §8 rule 2).
+pub const READS_PER_TURN: usize = 4;
+
+/// Payloads from this size on are pointed to (writev), smaller ones copied (`coat.md` §3).
+pub const SHARE_FROM: usize = 2 * 1024;
+
+/// Out buffers that a shard thread keeps for reuse, and the largest that it keeps (`coat.md` §8 rule 4).
+pub const POOLED_BUFFERS: usize = 1_024;
+/// See [`POOLED_BUFFERS`].
+pub const POOLED_CAPACITY: usize = 64 * 1024;
+
+/// Bytes waiting for a peer from which on it is flushed before the end of the turn, so that a turn's memory is bounded.
+pub const FLUSH_EARLY: usize = 256 * 1024;
+
+/// Plaintext sealed at a time; bounds the ciphertext that one connection can be left with.
+pub const SEAL_CHUNK: usize = 64 * 1024;
+
+/// Bytes waiting for a peer from which on it counts as congested: QoS 0 messages to it are dropped and counted.
+pub const CONGESTED_FROM: usize = 1024 * 1024;
+
+/// Bytes waiting for a peer that close its connection. The replay of 100,000 retained messages has to fit.
+pub const MAX_WAITING: usize = 64 * 1024 * 1024;
+
+/// How long a peer may leave what we sent it untouched before it is closed. TCP itself would wait 15 minutes.
+pub const STALL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Connections that the kernel keeps while the arrivals are busy; a site of 20,000 devices comes back at once after a
+/// power cut. The system may have a lower bound of its own (`net.core.somaxconn`).
+pub const LISTEN_BACKLOG: i32 = 4_096;
+
+/// Verified client certificates remembered by one identity: 100,000 devices of 72 bytes are 7 MB. When full it is
+/// emptied, which costs each device 40 us once (`coat.md` §5).
+pub const REMEMBERED_CERTIFICATES: usize = 100_000;
+
+/// Server events that a slow listener may lag behind before it loses the oldest.
+pub const EVENT_BACKLOG: usize = 4_096;
+
+/// Panics of the rules on one shard after which its state is not trusted any more; see [`crate::shard_thread`].
+pub const PANICS_PER_SHARD: u32 = 3;
+
+/// Share of a second that the busiest shard works, from which on new clients go to another (`coat.md` §4).
+pub const OPEN_NEXT_SHARD: f32 = 0.6;

@@ -1,0 +1,416 @@
+//! Start, stop, and the handle between: orders, snapshots, the event stream.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mio::{Poll, Waker};
+use quoll_broker::change::Change;
+use quoll_broker::vocabulary::{Order, ShardId};
+use quoll_broker::{Anchor, Grants, Message, Moment, Shard, Shared};
+use quoll_mqtt::{ReasonCode, TopicFilter};
+use thiserror::Error;
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+
+use crate::arrivals::{Hall, accept};
+use crate::config::{MAX_SHARDS, Settings};
+use crate::doorkeeper::Doorkeeper;
+use crate::events::{ServerEvent, Snapshot};
+use crate::journal::{Bell, Journal, JournalError};
+use crate::limits::{ARRIVAL_NICENESS, EVENT_BACKLOG, MAX_ARRIVAL_BYTES};
+use crate::listener::{ListenerState, bind};
+use crate::placement::Placement;
+use crate::post::{Attachment, Inbox, Mail};
+use crate::shard_thread::{Common, ShardThread, WAKE};
+use crate::tls::TlsIdentity;
+
+/// Starts a server: all listeners are bound, and everything of the journal is recalled, when it answers.
+///
+/// # Errors
+/// Where the settings contradict themselves, an address cannot be had, or the journal cannot be read. Nothing runs then.
+pub async fn start(
+    settings: Settings,
+    doorkeeper: Arc<dyn Doorkeeper>,
+    journal: Box<dyn Journal>,
+) -> Result<Handle, StartError> {
+    check(&settings)?;
+    let mut listeners = Vec::new();
+    for listener in &settings.listeners {
+        let bound = bind(listener);
+        listeners.push(bound.map_err(|source| StartError::Bind { address: listener.address, source })?);
+    }
+    // Opening a large journal takes its time, and is not for a runtime's thread.
+    let (shards, journal) = (settings.shards, Mutex::new(journal));
+    let policy = settings.placement;
+    let prepared = tokio::task::spawn_blocking(move || prepare(shards, policy, journal));
+    let prepared = prepared.await.map_err(|_| StartError::Interrupted)??;
+    launch(settings, doorkeeper, listeners, prepared)
+}
+
+fn check(settings: &Settings) -> Result<(), StartError> {
+    if settings.listeners.is_empty() {
+        return Err(StartError::NoListener);
+    }
+    if settings.shards == 0 || settings.shards > MAX_SHARDS {
+        return Err(StartError::Shards { wanted: settings.shards });
+    }
+    let mut names = HashSet::new();
+    match settings.listeners.iter().find(|listener| !names.insert(listener.name.as_str())) {
+        Some(twin) => Err(StartError::ListenerTwice { name: twin.name.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// What shards need that no thread has yet.
+struct Prepared {
+    polls: Vec<Poll>,
+    boxes: Arc<[Inbox]>,
+    bells: Arc<[AtomicBool]>,
+    placement: Arc<Placement>,
+    recalled: Vec<Vec<Change>>,
+    journal: Arc<Mutex<Box<dyn Journal>>>,
+}
+
+fn prepare(
+    shards: usize,
+    policy: crate::config::Placement,
+    journal: Mutex<Box<dyn Journal>>,
+) -> Result<Prepared, StartError> {
+    let mut polls = Vec::new();
+    let mut boxes = Vec::new();
+    for _ in 0..shards {
+        let poll = Poll::new().map_err(StartError::Wait)?;
+        boxes.push(Inbox::new(Waker::new(poll.registry(), WAKE).map_err(StartError::Wait)?));
+        polls.push(poll);
+    }
+    let boxes: Arc<[Inbox]> = boxes.into();
+    let bells: Arc<[AtomicBool]> = (0..shards).map(|_| AtomicBool::new(false)).collect();
+    let placement = Arc::new(Placement::new(policy, shards));
+    let mut recalled: Vec<Vec<Change>> = (0..shards).map(|_| Vec::new()).collect();
+    {
+        let (bells, boxes) = (Arc::clone(&bells), Arc::clone(&boxes));
+        let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+        journal.ring(Bell::new(move || {
+            for (bell, inbox) in bells.iter().zip(boxes.iter()) {
+                bell.store(true, Ordering::Release);
+                inbox.wake();
+            }
+        }));
+        journal.recall(&mut |change| {
+            let shard = change.client_id().map_or(ShardId(0), |client_id| placement.recall(client_id));
+            recalled[usize::from(shard.0)].push(change);
+        })?;
+    }
+    Ok(Prepared { polls, boxes, bells, placement, recalled, journal: Arc::new(journal) })
+}
+
+fn launch(
+    settings: Settings,
+    doorkeeper: Arc<dyn Doorkeeper>,
+    listeners: Vec<(std::net::TcpListener, Arc<ListenerState>)>,
+    prepared: Prepared,
+) -> Result<Handle, StartError> {
+    let Prepared { polls, boxes, bells, placement, recalled, journal } = prepared;
+    let (events, _) = broadcast::channel(EVENT_BACKLOG);
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let moment = Moment(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX));
+    let shared = Arc::new(Shared::new(Anchor { instant: Instant::now(), moment }, polls.len() as u16));
+    let immediate = journal.lock().unwrap_or_else(PoisonError::into_inner).is_immediate();
+    let max_packet_size =
+        if settings.rules.max_packet_size == 0 { u32::MAX } else { settings.rules.max_packet_size };
+    let common = Arc::new(Common {
+        shared: Arc::clone(&shared),
+        placement: Arc::clone(&placement),
+        journal,
+        immediate,
+        events: events.clone(),
+        boxes: Arc::clone(&boxes),
+        limits: settings.limits.clone(),
+        max_packet_size,
+    });
+    let runtime = arrivals_runtime(settings.limits.arrival_threads).map_err(StartError::Thread)?;
+    // From here on something runs; the inner handle's drop ends it.
+    let mut inner = Inner {
+        boxes: Arc::clone(&boxes),
+        placement: Arc::clone(&placement),
+        events: events.clone(),
+        listeners: listeners.iter().map(|(_, state)| Arc::clone(state)).collect(),
+        threads: Mutex::default(),
+        runtime: Mutex::new(Some(runtime)),
+        attached: AtomicU64::new(0),
+    };
+    for (index, (poll, recalled)) in polls.into_iter().zip(recalled).enumerate() {
+        let id = ShardId(index as u16);
+        let shard = Shard::new(settings.rules.clone(), id, Arc::clone(&shared), seed()?);
+        let registry = poll.registry().try_clone().map_err(StartError::Wait)?;
+        let (common, bells) = (Arc::clone(&common), Arc::clone(&bells));
+        let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
+            ShardThread::new(id, shard, common, registry).run(poll, recalled, &bells[index]);
+        });
+        let thread = thread.map_err(StartError::Thread)?;
+        inner.threads.get_mut().unwrap_or_else(PoisonError::into_inner).push(thread);
+    }
+    let hall = Arc::new(Hall {
+        doorkeeper,
+        placement,
+        boxes,
+        events,
+        patience: settings.limits.connect_patience,
+        max_connect: max_packet_size.min(MAX_ARRIVAL_BYTES as u32),
+        room: Arc::new(Semaphore::new(settings.limits.max_arrivals.max(1))),
+    });
+    if let Some(runtime) = inner.runtime.get_mut().unwrap_or_else(PoisonError::into_inner) {
+        let _inside = runtime.enter();
+        for (listener, state) in listeners {
+            let address = state.address();
+            let listener = tokio::net::TcpListener::from_std(listener);
+            let listener = listener.map_err(|source| StartError::Bind { address, source })?;
+            tracing::info!("Opening listener {} on {address}.", state.name());
+            runtime.spawn(accept(Arc::clone(&hall), listener, state));
+        }
+    }
+    Ok(Handle(Arc::new(inner)))
+}
+
+fn arrivals_runtime(threads: usize) -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.max(1))
+        .thread_name("arrivals")
+        .on_thread_start(be_nice)
+        .enable_io()
+        .enable_time()
+        .build()
+}
+
+/// Lowers the priority of this thread alone; Linux takes a thread for a process here.
+fn be_nice() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), ARRIVAL_NICENESS)
+    {
+        tracing::warn!(%error, "arrivals keep their priority");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = ARRIVAL_NICENESS;
+}
+
+/// Chance for one shard's generated names and hashes.
+fn seed() -> Result<u64, StartError> {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| StartError::NoChance)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// A running server. Clones share it; it ends with [`Handle::stop`], or abruptly with the last clone.
+#[derive(Clone)]
+pub struct Handle(Arc<Inner>);
+
+struct Inner {
+    boxes: Arc<[Inbox]>,
+    placement: Arc<Placement>,
+    events: broadcast::Sender<ServerEvent>,
+    listeners: Vec<Arc<ListenerState>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    runtime: Mutex<Option<Runtime>>,
+    attached: AtomicU64,
+}
+
+impl Handle {
+    /// Name and bound address of each listener, in the order of the settings.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
+        self.0.listeners.iter().map(|state| (state.name().to_string(), state.address())).collect()
+    }
+
+    /// What happens from now on. A receiver that lags more than [`EVENT_BACKLOG`] events behind loses the oldest and is
+    /// told how many.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<ServerEvent> {
+        self.0.events.subscribe()
+    }
+
+    /// Who is connected, and the counters. Each shard answers between two turns.
+    pub async fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot { busy: self.0.placement.loads(), ..Snapshot::default() };
+        for (connections, stats) in self.ask(Mail::Snapshot).await {
+            snapshot.connections.extend(connections);
+            snapshot.stats.rules += stats.rules;
+            snapshot.stats.bytes_in += stats.bytes_in;
+            snapshot.stats.bytes_out += stats.bytes_out;
+            snapshot.stats.panics += stats.panics;
+        }
+        snapshot
+    }
+
+    /// Gives a TLS listener another identity, for handshakes from now on. `false` where no TLS listener has this name.
+    /// Call it before [`Handle::expel`]: then a revoked client can neither stay nor come back.
+    pub fn replace_identity(&self, listener: &str, identity: TlsIdentity) -> bool {
+        let state = self.0.listeners.iter().find(|state| &**state.name() == listener);
+        let Some(live) = state.and_then(|state| state.live()) else { return false };
+        live.replace(identity);
+        true
+    }
+
+    /// Ends the connections and sessions of a credential (see [`crate::tls::credential`]); 5.0 peers are told `Not
+    /// authorized`. Answers how many connections were closed, when they are.
+    pub async fn expel(&self, credential: [u8; 32]) -> usize {
+        self.order(Order::Expel { credential, reason: ReasonCode::NOT_AUTHORIZED }).await
+    }
+
+    /// Ends the connection of a client; its session stays. Answers how many connections were closed: 0 or 1.
+    pub async fn disconnect(&self, client_id: &str, reason: ReasonCode) -> usize {
+        self.order(Order::Disconnect { client_id: client_id.into(), reason }).await
+    }
+
+    /// From now on sessions of this identity may do this.
+    pub fn regrant(&self, identity: &str, grants: &Arc<Grants>) {
+        let identity: Arc<str> = identity.into();
+        for inbox in self.0.boxes.iter() {
+            let order = Order::Regrant { identity: Arc::clone(&identity), grants: Arc::clone(grants) };
+            inbox.put(Mail::Order(order, None));
+        }
+    }
+
+    /// Subscribes somebody of this process, at QoS 0, retained messages included. `capacity` messages wait at most,
+    /// further ones are dropped; the subscription ends with the receiver.
+    #[must_use]
+    pub fn attach(&self, filters: Vec<TopicFilter>, capacity: usize) -> mpsc::Receiver<Arc<Message>> {
+        let (messages, receiver) = mpsc::channel(capacity.max(1));
+        let number = self.0.attached.fetch_add(1, Ordering::Relaxed);
+        // No peer can guess the name, so none can take the session over.
+        let client_id = format!("$local/{number}/{:016x}", seed().unwrap_or_default()).into();
+        let attachment = Attachment { client_id, grants: Arc::new(Grants::all()), filters, messages };
+        self.0.boxes[0].put(Mail::Attach(Box::new(attachment)));
+        receiver
+    }
+
+    /// Stops: listeners are closed, 5.0 peers are told `Server shutting down`, what waits is written, for at most
+    /// `grace`; then sockets are cut and threads joined.
+    pub async fn stop(self, grace: Duration) {
+        let runtime = self.0.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let threads = std::mem::take(&mut *self.0.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let boxes = Arc::clone(&self.0.boxes);
+        let ended = tokio::task::spawn_blocking(move || {
+            // The listeners go with the runtime; who is in the middle of arriving is cut.
+            if let Some(runtime) = runtime {
+                runtime.shutdown_timeout(Duration::from_millis(100));
+            }
+            let until = Instant::now() + grace;
+            boxes.iter().for_each(|inbox| inbox.put(Mail::Stop(until)));
+            threads.into_iter().map(JoinHandle::join).all(|joined| joined.is_ok())
+        });
+        if !matches!(ended.await, Ok(true)) {
+            tracing::error!("a shard's thread ended with a panic");
+        }
+    }
+
+    async fn order(&self, order: Order) -> usize {
+        let answers = self.ask(|answer| Mail::Order(order.clone(), Some(answer))).await;
+        answers.into_iter().sum()
+    }
+
+    /// Asks all shards and gathers their answers; a shard that has ended gives none.
+    async fn ask<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Mail) -> Vec<T> {
+        let mut pending = Vec::new();
+        for inbox in self.0.boxes.iter() {
+            let (answer, pend) = oneshot::channel();
+            inbox.put(question(answer));
+            pending.push(pend);
+        }
+        let mut answers = Vec::new();
+        for pend in pending {
+            answers.extend(tokio::time::timeout(ANSWER_PATIENCE, pend).await.ok().and_then(Result::ok));
+        }
+        answers
+    }
+}
+
+/// How long a shard may take to answer; one that has ended never does.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("addresses", &self.addresses()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            runtime.shutdown_background();
+        }
+        for inbox in self.boxes.iter() {
+            inbox.put(Mail::Stop(Instant::now()));
+        }
+    }
+}
+
+/// Why a server does not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No listener was named: the operator's fault.
+    #[error("no listener is configured")]
+    NoListener,
+    /// Two listeners have one name: the operator's fault.
+    #[error("two listeners are named {name:?}")]
+    ListenerTwice {
+        /// The name.
+        name: String,
+    },
+    /// A number of shards that cannot be: the operator's fault.
+    #[error("{wanted} shards, 1 to {MAX_SHARDS} are possible")]
+    Shards {
+        /// What was asked for.
+        wanted: usize,
+    },
+    /// An address cannot be had.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The system refuses what is needed to wait for sockets: too many open files, most likely.
+    #[error("cannot wait for sockets: {0}")]
+    Wait(#[source] io::Error),
+    /// The system refuses a thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    /// The system has no random numbers.
+    #[error("the system gives no random numbers")]
+    NoChance,
+    /// The journal cannot be read: the disk's fault.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The runtime was shut down while starting.
+    #[error("interrupted while starting")]
+    Interrupted,
+}
+
+impl StartError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let Self::Bind { address, source } = self else { return None };
+        let port = address.port();
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Some(format!(
+                "port {port} is in use: another broker may be running (see `ss -ltnp 'sport = :{port}'`); stop it or choose another port"
+            )),
+            io::ErrorKind::PermissionDenied => {
+                Some(format!("ports below 1024 need root or CAP_NET_BIND_SERVICE; {port} is one of them"))
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                Some(format!("{} is no address of this machine (see `ip address`)", address.ip()))
+            }
+            _ => None,
+        }
+    }
+}

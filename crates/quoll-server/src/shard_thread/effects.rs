@@ -1,0 +1,292 @@
+//! What the rules want done, carried out in order: frames into out buffers, letters, facts, farewells.
+
+use std::sync::Arc;
+
+use quoll_broker::Message;
+use quoll_broker::vocabulary::{ConnId, Effect, Farewell, Input, Letter, Outbox, Outgoing};
+use quoll_mqtt::encode::{publish_flags, publish_frame};
+use quoll_mqtt::packet::{ConnAck, ConnAckProperties, Disconnect, DisconnectProperties, Packet};
+use quoll_mqtt::{Delivery, EncodeError, ProtocolVersion, encode};
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::ShardThread;
+use crate::connection::{Line, Phase};
+use crate::limits::{FLUSH_EARLY, SHARE_FROM};
+use crate::out::Out;
+use crate::post::{Post, To};
+
+/// Deliveries of one message that make a shared frame worth its allocation.
+const WORTH_SHARING: usize = 4;
+
+impl ShardThread {
+    pub(super) fn carry_out(&mut self, outbox: &mut Outbox) {
+        for effect in outbox.drain(..) {
+            match effect {
+                Effect::Deliver(conn, outgoing) => self.deliver(conn, &outgoing),
+                Effect::Send(conn, packet) => self.send(conn, &packet),
+                Effect::Route(message) => self.route(message),
+                Effect::Mail(shard, letter) => {
+                    if shard == self.id {
+                        self.input(Input::Letter(letter));
+                    } else {
+                        self.post.send(To::Shard(shard), letter);
+                    }
+                }
+                Effect::Keep(change) => {
+                    if !self.common.immediate {
+                        self.facts.push(change);
+                        self.behind_fact = true;
+                    }
+                }
+                Effect::Close(conn, farewell) => self.close(conn, &farewell),
+                Effect::Tell(event) => self.tell(event),
+            }
+        }
+    }
+
+    /// Brings a message to all shards that may want it: the others by mail, this one in place, so that facts about its
+    /// sessions stand before the acknowledgement that promises them.
+    fn route(&mut self, message: Arc<Message>) {
+        let wanted = self.common.shared.shards_for(message.topic.as_str());
+        for shard in wanted.without(self.id).iter() {
+            self.post.send(To::Shard(shard), Letter::Message(Arc::clone(&message)));
+        }
+        if wanted.contains(self.id) {
+            self.input(Input::Letter(Letter::Message(message)));
+        }
+    }
+
+    /// The out buffer of a connection that may still be written to, with its place in the turn's lists. `None` where it
+    /// is gone, and for a local one.
+    fn out(&mut self, conn: ConnId) -> Option<(&mut Out, ProtocolVersion)> {
+        let connection = self.table.get_mut(conn)?;
+        if connection.phase != Phase::Open || matches!(connection.line, Line::Local(_)) {
+            return None;
+        }
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(conn);
+        }
+        let out = connection.out.get_or_insert_with(|| self.pool.take());
+        if self.behind_fact {
+            out.gate();
+            if self.gated.last() != Some(&conn) {
+                self.gated.push(conn);
+            }
+        }
+        Some((out, connection.version))
+    }
+
+    fn send(&mut self, conn: ConnId, packet: &Packet) {
+        let Some((out, version)) = self.out(conn) else { return };
+        if let Err(error) = encode(packet, version, out.bytes()) {
+            self.cannot_encode(conn, &error);
+        }
+    }
+
+    fn deliver(&mut self, conn: ConnId, outgoing: &Outgoing) {
+        let Some((out, version)) = self.out(conn) else {
+            return self.deliver_locally(conn, outgoing);
+        };
+        match put(outgoing, version, out) {
+            Ok(()) => {
+                if out.waiting() >= FLUSH_EARLY && self.brimming.last() != Some(&conn) {
+                    self.brimming.push(conn);
+                }
+            }
+            Err(error) => self.cannot_encode(conn, &error),
+        }
+    }
+
+    fn deliver_locally(&mut self, conn: ConnId, outgoing: &Outgoing) {
+        let Some(connection) = self.table.get_mut(conn) else { return };
+        let Line::Local(messages) = &connection.line else { return };
+        if let Err(TrySendError::Closed(_)) = messages.try_send(Arc::clone(&outgoing.message)) {
+            // Its receiver is gone; the rules hear of it at the end of the turn.
+            self.deserted.push(conn);
+        }
+    }
+
+    /// The rules made a packet that no frame can hold: a bug of ours, but the peer must not wait for it.
+    fn cannot_encode(&self, conn: ConnId, error: &EncodeError) {
+        tracing::error!(shard = self.id.0, conn = conn.index, %error, "a packet of our own cannot be written");
+    }
+
+    /// Writes the last words behind what waits and lets the connection go when all is written.
+    fn close(&mut self, conn: ConnId, farewell: &Farewell) {
+        let Some(connection) = self.table.get_mut(conn) else { return };
+        if connection.phase != Phase::Open {
+            return;
+        }
+        self.closed_by_order += 1;
+        let words = match (farewell, connection.version) {
+            (Farewell::Disconnect(reason), ProtocolVersion::V5) => {
+                let properties = DisconnectProperties::default();
+                Some(Packet::Disconnect(Box::new(Disconnect { reason: *reason, properties })))
+            }
+            (Farewell::Refuse(reason), _) => {
+                let properties = ConnAckProperties::default();
+                Some(Packet::ConnAck(Box::new(ConnAck {
+                    session_present: false,
+                    reason: *reason,
+                    properties,
+                })))
+            }
+            (Farewell::Silent | Farewell::Disconnect(_), _) => None,
+        };
+        if let Some(words) = &words {
+            self.send(conn, words);
+        }
+        self.mark_dirty(conn);
+        if let Some(connection) = self.table.get_mut(conn) {
+            connection.phase = Phase::Closing { words: words.is_some() };
+        }
+    }
+
+    /// Puts a connection on the list of those to write to.
+    pub(super) fn mark_dirty(&mut self, conn: ConnId) {
+        if let Some(connection) = self.table.get_mut(conn)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(conn);
+        }
+    }
+}
+
+/// Encodes one delivery into an out buffer: shared frames for many, copied below [`SHARE_FROM`], pointed to above.
+fn put(outgoing: &Outgoing, version: ProtocolVersion, out: &mut Out) -> Result<(), EncodeError> {
+    let Outgoing { message, delivery, dup, retain, extras } = outgoing;
+    if extras.is_some() && version == ProtocolVersion::V5 {
+        return encode(&Packet::Publish(outgoing.publish(version)), version, out.bytes());
+    }
+    let large = message.payload.len() >= SHARE_FROM;
+    if !large && Arc::strong_count(message) < WORTH_SHARING {
+        let flags = publish_flags(*dup, delivery.qos(), *retain);
+        return publish_frame(
+            message.topic.as_str(),
+            &message.payload,
+            message.properties.as_deref(),
+            version,
+            flags,
+            delivery.packet_id(),
+            out.bytes(),
+        );
+    }
+    let frame = message.frame(version, || qos0_frame(message, version).unwrap_or_default());
+    if frame.is_empty() {
+        // Made once for all; the error is found again here.
+        return qos0_frame(message, version).map(drop);
+    }
+    // Where a packet identifier stands: behind fixed header, topic length and topic.
+    let header = 1 + frame[1..].iter().take_while(|byte| **byte & 0x80 != 0).count() + 1;
+    let id_at = header + 2 + message.topic.as_str().len();
+    let start = out.bytes().len();
+    let tail = match *delivery {
+        Delivery::AtMostOnce => {
+            let copied = if large { id_at } else { frame.len() };
+            out.bytes().extend_from_slice(&frame[..copied]);
+            out.bytes()[start] |= u8::from(*retain);
+            copied
+        }
+        Delivery::AtLeastOnce(id) | Delivery::ExactlyOnce(id) => {
+            let bytes = out.bytes();
+            bytes.push(0x30 | publish_flags(*dup, delivery.qos(), *retain));
+            remaining_length(frame.len() - header + 2, bytes);
+            bytes.extend_from_slice(&frame[header..id_at]);
+            bytes.extend_from_slice(&id.get().to_be_bytes());
+            if !large {
+                bytes.extend_from_slice(&frame[id_at..]);
+            }
+            if large { id_at } else { frame.len() }
+        }
+    };
+    if tail < frame.len() {
+        out.share(frame.slice(tail..));
+    }
+    Ok(())
+}
+
+/// The frame of QoS 0, not retained, that all deliveries without extras are made of.
+fn qos0_frame(message: &Message, version: ProtocolVersion) -> Result<bytes::Bytes, EncodeError> {
+    let mut bytes = Vec::new();
+    let (topic, properties) = (message.topic.as_str(), message.properties.as_deref());
+    publish_frame(topic, &message.payload, properties, version, 0, None, &mut bytes)?;
+    Ok(bytes.into())
+}
+
+/// A variable byte integer (§1.5.5); frames that hold it were checked to be below its limit, but for the two bytes of
+/// the packet identifier.
+fn remaining_length(mut value: usize, out: &mut Vec<u8>) {
+    loop {
+        let byte = (value & 0x7F) as u8;
+        value >>= 7;
+        if value == 0 {
+            out.push(byte);
+            return;
+        }
+        out.push(byte | 0x80);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use bytes::Bytes;
+    use quoll_broker::message::MessageParts;
+    use quoll_mqtt::packet::PublishProperties;
+    use quoll_mqtt::{PacketId, QoS, TopicName};
+
+    use super::*;
+    use crate::out::SLICES;
+
+    fn message(payload: usize, properties: Option<Box<PublishProperties>>) -> Arc<Message> {
+        Arc::new(Message::new(MessageParts {
+            number: 1,
+            publisher: "p".into(),
+            topic: TopicName::parse("tele/plug/SENSOR").unwrap(),
+            payload: Bytes::from(vec![b'x'; payload]),
+            qos: QoS::ExactlyOnce,
+            retain: true,
+            properties,
+            expires: None,
+        }))
+    }
+
+    #[test]
+    fn shared_copied_and_pointed_to_frames_are_the_ones_that_encode_writes() {
+        let id = PacketId::new(513).unwrap();
+        let properties =
+            PublishProperties { content_type: Some("text".into()), ..PublishProperties::default() };
+        for payload in [0, 1, 100, 105, 120, 2047, 2048, 5000, 16_360, 16_384, 300_000] {
+            for properties in [None, Some(Box::new(properties.clone()))] {
+                for version in [ProtocolVersion::V31, ProtocolVersion::V311, ProtocolVersion::V5] {
+                    for delivery in
+                        [Delivery::AtMostOnce, Delivery::AtLeastOnce(id), Delivery::ExactlyOnce(id)]
+                    {
+                        for (dup, retain, copies) in [(false, true, 0), (false, false, 9), (true, true, 9)] {
+                            let dup = dup && delivery != Delivery::AtMostOnce;
+                            let message = message(payload, properties.clone());
+                            let _holders: Vec<_> = (0..copies).map(|_| Arc::clone(&message)).collect();
+                            let outgoing = Outgoing { message, delivery, dup, retain, extras: None };
+                            let mut expected = Vec::new();
+                            encode(&Packet::Publish(outgoing.publish(version)), version, &mut expected)
+                                .unwrap();
+                            let mut out = Out::default();
+                            put(&outgoing, version, &mut out).unwrap();
+                            let mut slices = [IoSlice::new(&[]); SLICES];
+                            let count = out.gather(&mut slices);
+                            let written: Vec<u8> =
+                                slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+                            assert!(
+                                written == expected,
+                                "{payload} bytes, {version:?}, {delivery:?}, {copies} copies"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What lies in the letter box: letters, newcomers, orders, questions, the end.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use mio::Interest;
+use mio::net::TcpStream;
+use quoll_broker::vocabulary::{Admission, Arrival, Identity, Input, Order};
+use quoll_mqtt::packet::{
+    Connect, ConnectProperties, Packet, Subscribe, SubscribeProperties, Subscription, SubscriptionOptions,
+};
+use quoll_mqtt::{PacketId, ProtocolVersion, ReasonCode};
+use tokio::sync::oneshot;
+
+use super::{ShardThread, table, tell::Greeting};
+use crate::connection::{Connection, Line, Phase};
+use crate::events::{ConnectionInfo, ServerEvent, Stats};
+use crate::post::{Attachment, Mail, Newcomer};
+
+/// Where local connections seem to come from.
+const NOWHERE: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+impl ShardThread {
+    pub(super) fn take_mail(&mut self) {
+        let mut mail = std::mem::take(&mut self.mail);
+        let common = Arc::clone(&self.common);
+        common.boxes[usize::from(self.id.0)].take(&mut mail);
+        for piece in mail.drain(..) {
+            match piece {
+                Mail::Letter(letter) => self.guarded(None, |thread| thread.input(Input::Letter(letter))),
+                Mail::Newcomer(newcomer) => self.welcome(*newcomer),
+                Mail::Order(order, answer) => self.obey(order, answer),
+                Mail::Snapshot(answer) => {
+                    let _ = answer.send((self.connected(), self.stats()));
+                }
+                Mail::Attach(attachment) => self.attach(*attachment),
+                Mail::Stop(until) => self.stop(until),
+            }
+            self.flush_brimming();
+        }
+        self.mail = mail;
+    }
+
+    /// Takes over a client from the arrivals, and reads it once: an edge may have been missed.
+    fn welcome(&mut self, newcomer: Newcomer) {
+        let Newcomer { socket, tls, plain, connect, admission, peer, seat, credential } = newcomer;
+        let named = admission.client_id.clone().unwrap_or_else(|| connect.client_id.as_str().into());
+        // Between the handshake and now its certificate may have been revoked: the order to expel it found nobody then.
+        let revoked =
+            credential.is_some_and(|it| seat.listener().live().is_some_and(|live| live.is_revoked(&it)));
+        if revoked {
+            let _ = self.common.events.send(ServerEvent::Refused {
+                peer,
+                listener: Arc::clone(seat.listener().name()),
+                client_id: Arc::clone(&named),
+                username: connect.username.clone(),
+                credential,
+                reason: ReasonCode::NOT_AUTHORIZED,
+            });
+            tracing::info!("Client {named} from {peer} refused: its certificate was revoked a moment ago.");
+        }
+        if revoked || self.failed || self.stopping.is_some() {
+            return self.common.placement.arrived(&named);
+        }
+        let mut socket = TcpStream::from_std(socket);
+        let conn = self.table.next();
+        if let Err(error) = self.registry.register(&mut socket, table::to_token(conn), Interest::READABLE) {
+            tracing::error!(%peer, %error, "a socket cannot be waited for");
+            return self.common.placement.arrived(&named);
+        }
+        self.arriving = self.log.then(|| Greeting::of(&connect));
+        let who = Arc::new(ConnectionInfo {
+            client_id: Arc::clone(&named),
+            identity: Arc::clone(&admission.identity.name),
+            credential: admission.identity.credential,
+            peer,
+            listener: Arc::clone(seat.listener().name()),
+            since: SystemTime::now(),
+            version: connect.version,
+            shard: self.id.0,
+        });
+        let version = connect.version;
+        self.table.insert(connection(Line::Socket { socket, tls, _seat: seat }, who, version));
+        self.guarded(Some(conn), |thread| {
+            thread.input(Input::Connect(Box::new(Arrival { conn, connect, admission })));
+            let used = thread.frames(conn, &plain);
+            if let Some(connection) = thread.table.get_mut(conn)
+                && let Some(used) = used
+                && used < plain.len()
+            {
+                connection.partial = plain[used..].to_vec();
+            }
+            thread.read_now(conn, false);
+        });
+        self.arriving = None;
+        self.common.placement.arrived(&named);
+    }
+
+    fn obey(&mut self, order: Order, answer: Option<oneshot::Sender<usize>>) {
+        self.closed_by_order = 0;
+        self.guarded(None, |thread| thread.input(Input::Order(order)));
+        if let Some(answer) = answer {
+            self.answers.push((answer, self.closed_by_order));
+        }
+    }
+
+    fn connected(&self) -> Vec<ConnectionInfo> {
+        self.table.connections().filter(|it| it.announced).map(|it| ConnectionInfo::clone(&it.who)).collect()
+    }
+
+    fn stats(&self) -> Stats {
+        Stats {
+            rules: self.shard.stats(),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            panics: self.panics,
+        }
+    }
+
+    /// Lets somebody of this process subscribe: a client without a socket.
+    fn attach(&mut self, attachment: Attachment) {
+        let Attachment { client_id, grants, filters, messages } = attachment;
+        let who = Arc::new(ConnectionInfo {
+            client_id: Arc::clone(&client_id),
+            identity: "".into(),
+            credential: None,
+            peer: NOWHERE,
+            listener: "".into(),
+            since: SystemTime::now(),
+            version: ProtocolVersion::V5,
+            shard: self.id.0,
+        });
+        let conn = self.table.insert(connection(Line::Local(messages), who, ProtocolVersion::V5));
+        let connect = Connect {
+            version: ProtocolVersion::V5,
+            bridge: false,
+            client_id: client_id.as_ref().into(),
+            clean_start: true,
+            keep_alive: 0,
+            will: None,
+            username: None,
+            password: None,
+            properties: ConnectProperties::default(),
+        };
+        let identity = Identity { name: "".into(), credential: None };
+        let admission = Admission { identity, grants, client_id: None };
+        let subscribe = Subscribe {
+            packet_id: PacketId::new(1).expect("1 is not 0"),
+            subscriptions: filters
+                .into_iter()
+                .map(|filter| Subscription { filter, options: SubscriptionOptions::default() })
+                .collect(),
+            properties: SubscribeProperties::default(),
+        };
+        self.guarded(Some(conn), |thread| {
+            thread.input(Input::Connect(Box::new(Arrival { conn, connect, admission })));
+            thread.input(Input::Packet(conn, Packet::Subscribe(Box::new(subscribe))));
+        });
+    }
+
+    fn stop(&mut self, until: Instant) {
+        self.stopping = Some(until);
+        self.guarded(None, |thread| thread.input(Input::Order(Order::ShutDown)));
+    }
+}
+
+const fn connection(line: Line, who: Arc<ConnectionInfo>, version: ProtocolVersion) -> Connection {
+    Connection {
+        line,
+        partial: Vec::new(),
+        out: None,
+        who,
+        version,
+        phase: Phase::Open,
+        dirty: false,
+        announced: false,
+        leaving: false,
+    }
+}

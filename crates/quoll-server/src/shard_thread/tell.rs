@@ -1,0 +1,130 @@
+//! What the rules tell, passed on to those who watch, and said in the log in Mosquitto's words. Never payloads, never
+//! secrets.
+
+use std::sync::Arc;
+
+use quoll_broker::vocabulary::{ConnId, Departure, Event};
+use quoll_mqtt::ProtocolVersion;
+use quoll_mqtt::packet::Connect;
+
+use super::ShardThread;
+use crate::connection::Line;
+use crate::events::{ConnectionInfo, ServerEvent};
+
+/// What the log says about a newcomer and the rules do not.
+pub(super) struct Greeting {
+    clean_start: bool,
+    username: Option<String>,
+}
+
+impl Greeting {
+    pub(super) fn of(connect: &Connect) -> Self {
+        Self { clean_start: connect.clean_start, username: connect.username.clone() }
+    }
+}
+
+impl ShardThread {
+    pub(super) fn tell(&mut self, event: Event) {
+        match event {
+            Event::Connected { conn, client_id, keep_alive, .. } => {
+                self.connected_as(conn, &client_id, keep_alive)
+            }
+            Event::Refused { conn, client_id, reason } => {
+                let Some(who) = self.who(conn) else { return };
+                tracing::info!("Client {client_id} from {} refused: {reason}.", who.peer);
+                self.announce(ServerEvent::Refused {
+                    peer: who.peer,
+                    listener: Arc::clone(&who.listener),
+                    client_id,
+                    username: self.arriving.as_ref().and_then(|it| it.username.clone()),
+                    credential: who.credential,
+                    reason,
+                });
+            }
+            Event::Disconnected { conn, client_id, how, .. } => {
+                let Some(connection) = self.table.get_mut(conn) else { return };
+                if std::mem::take(&mut connection.announced) {
+                    let who = Arc::clone(&connection.who);
+                    log_departure(&client_id, &how);
+                    self.announce(ServerEvent::Disconnected { who, how });
+                }
+            }
+            Event::SessionEnded { client_id } => {
+                self.common.placement.left(&client_id);
+                self.announce(ServerEvent::SessionEnded { client_id });
+            }
+            Event::Subscribed { client_id, filter, reason } => {
+                tracing::debug!("{client_id} subscribed to {filter}: {reason}");
+                self.announce(ServerEvent::Subscribed { client_id, filter, reason });
+            }
+            Event::Denied { client_id, topic } => {
+                tracing::debug!("Denied PUBLISH from {client_id} to {topic}.");
+                self.announce(ServerEvent::Denied { client_id, topic });
+            }
+            Event::Dropped { client_id, count } => {
+                tracing::warn!("Outgoing messages are being dropped for client {client_id}: {count}.");
+                self.announce(ServerEvent::Dropped { client_id, count });
+            }
+        }
+    }
+
+    fn connected_as(&mut self, conn: ConnId, client_id: &Arc<str>, keep_alive: u16) {
+        let Some(connection) = self.table.get_mut(conn) else { return };
+        if matches!(connection.line, Line::Local(_)) {
+            return;
+        }
+        connection.announced = true;
+        // The rules' own copy of the name, which may be one that they gave.
+        match Arc::get_mut(&mut connection.who) {
+            Some(who) => who.client_id = Arc::clone(client_id),
+            None => {
+                let renamed = ConnectionInfo {
+                    client_id: Arc::clone(client_id),
+                    ..ConnectionInfo::clone(&connection.who)
+                };
+                connection.who = Arc::new(renamed);
+            }
+        }
+        let who = Arc::clone(&connection.who);
+        self.common.placement.settled(client_id, self.id);
+        if let Some(Greeting { clean_start, username }) = &self.arriving {
+            let protocol = match who.version {
+                ProtocolVersion::V31 => 1,
+                ProtocolVersion::V311 => 2,
+                ProtocolVersion::V5 => 5,
+            };
+            let user = username.as_ref().map(|name| format!(", u'{name}'")).unwrap_or_default();
+            tracing::info!(
+                "New client connected from {} as {client_id} (p{protocol}, c{}, k{keep_alive}{user}).",
+                who.peer,
+                u8::from(*clean_start),
+            );
+        }
+        self.announce(ServerEvent::Connected(who));
+    }
+
+    fn who(&mut self, conn: ConnId) -> Option<Arc<ConnectionInfo>> {
+        self.table.get_mut(conn).map(|connection| Arc::clone(&connection.who))
+    }
+
+    fn announce(&self, event: ServerEvent) {
+        if self.common.events.receiver_count() > 0 {
+            let _ = self.common.events.send(event);
+        }
+    }
+}
+
+fn log_departure(client_id: &str, how: &Departure) {
+    match how {
+        Departure::Disconnect(_) => tracing::info!("Client {client_id} disconnected."),
+        Departure::Lost => tracing::info!("Client {client_id} closed its connection."),
+        Departure::KeepAlive => tracing::info!("Client {client_id} has exceeded timeout, disconnecting."),
+        Departure::TakenOver => {
+            tracing::info!("Client {client_id} already connected, closing old connection.")
+        }
+        Departure::Error(error) => {
+            tracing::info!("Client {client_id} disconnected due to protocol error: {error}.")
+        }
+        Departure::Closed(reason) => tracing::info!("Client {client_id} disconnected: {reason}."),
+    }
+}
