@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::{
-    Chip, ClockFault, Flash, VirtualProfile,
+    Chip, ClockFault, Faults, Flash, VirtualProfile,
     flash::Settings,
     key_store::KeyStore,
     session::{Publication, Session},
@@ -145,15 +145,16 @@ impl Machine {
         [backlog, restart, save, self.session_due()].into_iter().flatten().min()
     }
 
-    /// Does what is due. True: the device goes down now; take its [`Self::into_flash`] and boot again.
+    /// Does what is due. True: the device goes down now; take its [`Self::parts`] and boot again.
     pub fn tick(&mut self, now: Now) -> bool {
+        let restart_delay = self.scaled(2.0);
         while self.backlog_due <= now.up {
             let Some(queued) = self.backlog.pop_front() else { break };
             self.command_from_backlog(&queued, now);
             let delay = if queued.delayed { self.scaled(0.2) } else { Duration::ZERO };
             self.backlog_due = now.up + delay;
             if let Some(restart) = &mut self.restart {
-                restart.due = restart.due.max(now.up + Duration::from_secs_f64(2.0 * self.profile.pace));
+                restart.due = restart.due.max(now.up + restart_delay);
             }
         }
         if self.changed.is_some_and(|since| since + self.scaled(1.0) <= now.up) {
@@ -177,10 +178,16 @@ impl Machine {
         self.restart.is_some()
     }
 
-    /// What is left when it goes down, or when the power fails.
+    /// What is left when it goes down, or when the power fails: the device and its flash.
     #[must_use]
-    pub fn into_flash(self) -> Flash {
-        self.flash
+    pub fn parts(&self) -> (VirtualProfile, Flash) {
+        (self.profile.clone(), self.flash.clone())
+    }
+
+    /// The factor for its pauses.
+    #[must_use]
+    pub fn pace(&self) -> f64 {
+        self.profile.pace.max(0.0)
     }
 
     /// Boots since the factory, this one included.
@@ -221,6 +228,17 @@ impl Machine {
             rest.starts_with(&self.hostname().to_ascii_lowercase()) || rest.starts_with(&self.ip_text())
         };
         self.settings.option(SetOption::HTTP_WITHOUT_REFERER) || referer.is_some_and(is_own)
+    }
+
+    /// What is wrong with it.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.profile.faults
+    }
+
+    /// Logs a Referer that was not let in.
+    pub fn note_referer(&mut self, referer: &str, now: Now) {
+        self.note(2, now, &format!("HTP: Referer '{referer}' denied. Use 'SO128 1' for HTTP API commands"));
     }
 
     /// The web log in the form of `/cs?c2=<from>`. Facts §7.4.
@@ -273,7 +291,7 @@ impl Machine {
 
     /// A pause of the device in seconds, at its pace.
     pub(super) fn scaled(&self, seconds: f64) -> Duration {
-        Duration::from_secs_f64(seconds * self.profile.pace.max(0.0))
+        Duration::from_secs_f64(seconds * self.pace())
     }
 
     /// Writes a line to the web log, if the level is kept: 1 error, 2 info, 3 debug.
@@ -302,6 +320,12 @@ impl Machine {
     pub(super) fn drop_dead(&mut self, now: Now) {
         self.backlog.clear();
         self.restart = Some(Restart { due: now.up, saves: false });
+    }
+
+    /// Whether messages wait for the broker.
+    #[must_use]
+    pub fn has_publications(&self) -> bool {
+        !self.outbox.is_empty()
     }
 
     /// A message for the broker, as long as there is a connection.

@@ -10,18 +10,24 @@
 //! | [`session`], `commands`, `report` | its side of MQTT, its commands, its JSON pages |
 //! | [`flash`], [`key_store`] | what survives a restart; the quirks of TLSKey's storage |
 //! | [`tls`] | its TLS client |
+//! | [`run`], `web`, `link` | the coat on tokio: its life, its HTTP server, its connection to the broker |
 
 pub mod flash;
 pub mod key_store;
 pub mod machine;
+pub mod run;
+pub mod session;
 pub mod tls;
 
 mod commands;
+mod link;
 mod report;
-pub mod session;
+
+mod web;
 
 pub use flash::Flash;
 pub use machine::{Answer, Machine, Now};
+pub use run::{DeviceState, RunningDevice, VirtualDevice};
 
 use crate::mac::Mac;
 
