@@ -1,0 +1,354 @@
+//! Quoll and Debian's Easy-RSA 3.1 on one folder, in turns. After each turn both must see the same truth.
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use common::*;
+use quoll_pki::{
+    Authority, IssueRequest, KeyKind, KeyStorage, NewCa, Passphrase, Pki, PkiError, Profile,
+    RevocationReason, Serial,
+};
+use time::{Duration, OffsetDateTime};
+
+const EC: [(&str, &str); 2] = [("EASYRSA_ALGO", "ec"), ("EASYRSA_CURVE", "prime256v1")];
+
+/// Easy-RSA asks the clock of the machine, so here Quoll must have the same one.
+fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
+fn created(dir: &Path, key: KeyKind) -> (PathBuf, Pki) {
+    let path = dir.join("pki");
+    let new = NewCa { key, ..NewCa::new("Quoll CA") };
+    let pki = Pki::create(&path, &new, &test_pass(), now()).unwrap();
+    (path, pki)
+}
+
+fn request(profile: Profile, text: &str) -> IssueRequest {
+    IssueRequest::new(profile, name(text), KeyStorage::Plain)
+}
+
+#[test]
+fn a_new_ca_is_what_openssl_and_easy_rsa_expect() {
+    for (key, size) in [(KeyKind::Rsa2048, 740..840), (KeyKind::EcP256, 380..440)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, pki) = created(dir.path(), key);
+        assert!(size.contains(&pki.ca().der().len()), "{}", pki.ca().der().len());
+        let ca = path.join("ca.crt");
+        let text = openssl_ok(&["x509", "-in", text_of(&ca), "-noout", "-text"]);
+        for expected in [
+            "Basic Constraints: critical\n                CA:TRUE\n",
+            "Key Usage: critical\n                Certificate Sign, CRL Sign\n",
+            "X509v3 Subject Key Identifier:",
+            "X509v3 Authority Key Identifier:",
+            "Subject: CN = Quoll CA\n",
+            "Issuer: CN = Quoll CA\n",
+        ] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+        assert!(openssl_verifies(&path, &ca, now(), false).0);
+        assert!(
+            pki.ca().not_before() < now() - Duration::days(364),
+            "backdated for devices with an old clock"
+        );
+        assert!(pki.ca().not_after() > now() + Duration::days(20 * 365));
+        let encrypted = fs::read_to_string(path.join("private/ca.key")).unwrap();
+        assert!(encrypted.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"));
+
+        assert!(easyrsa(&path, &[], &["show-ca"]).contains("Quoll CA"));
+        easyrsa(&path, &EC, &["build-client-full", "phone"]);
+        assert!(
+            openssl_verifies(&path, &path.join("issued/phone.crt"), now() + Duration::minutes(1), false).0
+        );
+        assert_eq!(listing(&pki), [('V', "phone".to_owned())]);
+        // A device fits under either CA; under the EC one it is some 190 bytes smaller.
+        let authority = pki.unlock(&test_pass()).unwrap();
+        let issued = authority.issue(&request(Profile::Tasmota, "tasmota_kitchen"), now()).unwrap();
+        let most = if key == KeyKind::Rsa2048 { 620 } else { 430 };
+        assert!((257..=most).contains(&issued.certificate.der().len()), "{}", issued.certificate.der().len());
+    }
+}
+
+#[test]
+fn a_new_ca_needs_a_folder_of_its_own_and_an_interrupted_creation_is_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pki");
+    let new = NewCa { key: KeyKind::EcP256, ..NewCa::new("Quoll CA") };
+    let create = || Pki::create(&path, &new, &test_pass(), now());
+    for (pass, cn, days) in
+        [("abc", "x", 1), ("test", " ", 1), ("test", "x", 0), ("test", &"x".repeat(65), 1)]
+    {
+        let wrong = NewCa { days, ..NewCa::new(cn) };
+        assert!(Pki::create(&path, &wrong, &Passphrase::new(pass), now()).is_err());
+        assert!(!path.exists(), "refused before anything is changed");
+    }
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("holiday.jpg"), "").unwrap();
+    let error = create().unwrap_err();
+    assert!(matches!(&error, PkiError::NotEmpty { found, .. } if found == "holiday.jpg"), "{error}");
+    fs::remove_file(path.join("holiday.jpg")).unwrap();
+
+    let ca = create().unwrap().ca().clone();
+    assert!(matches!(create(), Err(PkiError::AlreadyACa { .. })));
+    // Killed before its last write: begun again, with a new key.
+    fs::rename(path.join("ca.crt"), dir.path().join("ca.saved")).unwrap();
+    assert!(matches!(Pki::open(&path), Err(PkiError::NotAPki { missing, .. }) if missing == "ca.crt"));
+    assert!(
+        matches!(create(), Err(PkiError::NotEmpty { .. })),
+        "only a creation under way may be begun again"
+    );
+    fs::write(path.join(".quoll-creating"), "").unwrap();
+    let again = create().unwrap();
+    assert_ne!(again.ca(), &ca);
+    again.unlock(&test_pass()).unwrap();
+    // Killed right after it: the same CA is taken, but not by a stranger.
+    fs::write(path.join(".quoll-creating"), "").unwrap();
+    let stranger = Pki::create(&path, &new, &Passphrase::new("wrong one"), now()).unwrap_err();
+    assert!(matches!(stranger, PkiError::WrongPassphrase { .. }));
+    assert_eq!(create().unwrap().ca(), again.ca());
+    assert!(!path.join(".quoll-creating").exists());
+    easyrsa(&path, &[], &["gen-crl"]);
+}
+
+#[test]
+fn the_walk_from_creation_to_mutual_revocation() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, pki) = created(dir.path(), KeyKind::Rsa2048);
+    let authority = pki.unlock(&test_pass()).unwrap();
+    let issued = |cn: &str| path.join(format!("issued/{cn}.crt"));
+    let soon = || now() + Duration::minutes(1);
+
+    // Easy-RSA issues, also by the guide's own device type, which the new folder brings along.
+    easyrsa(&path, &[("EASYRSA_REQ_CN", "theirs.lan")], &["gen-req", "theirs.lan", "nopass"]);
+    easyrsa(&path, &[], &["sign-req", "server", "theirs.lan"]);
+    let env = [&EC[..], &[("EASYRSA_REQ_CN", "tasmota_theirs")]].concat();
+    easyrsa(&path, &env, &["gen-req", "tasmota_theirs"]);
+    easyrsa(&path, &[], &["sign-req", "tasmota", "tasmota_theirs"]);
+    let theirs = pki.certificate(&name("tasmota_theirs")).unwrap().unwrap();
+    assert!(theirs.der().len() < 620, "{}", theirs.der().len());
+    assert_eq!(
+        pki.private_key(&name("tasmota_theirs"), &test_pass()).unwrap().public_key_der(),
+        theirs.public_key_der()
+    );
+    pki.server_key_pem(&name("theirs.lan")).unwrap();
+
+    // Quoll lists and issues.
+    let expected = [('V', "theirs.lan".to_owned()), ('V', "tasmota_theirs".to_owned())];
+    assert_eq!(listing(&pki), expected);
+    authority.issue(&request(Profile::Server, "ours.lan"), now()).unwrap();
+    let ours = authority.issue(&request(Profile::Tasmota, "tasmota_ours"), now()).unwrap().certificate;
+    for cn in ["theirs.lan", "tasmota_theirs", "ours.lan", "tasmota_ours"] {
+        let (ok, said) = openssl_verifies(&path, &issued(cn), soon(), false);
+        assert!(ok, "{cn}: {said}");
+    }
+    assert!(easyrsa(&path, &[], &["show-expire"]).contains("Showing certificates"));
+    assert!(easyrsa(&path, &[], &["show-cert", "tasmota_ours"]).contains("tasmota_ours"));
+
+    // Easy-RSA revokes ours, Quoll revokes theirs.
+    easyrsa(&path, &[], &["revoke", "tasmota_ours", "superseded"]);
+    assert_eq!(pki.revoked_serials().unwrap(), [ours.serial()]);
+    assert_eq!(pki.certificate_by_serial(&ours.serial()).unwrap().unwrap(), ours);
+    pki.revoke(&theirs.serial(), RevocationReason::KeyCompromise, now()).unwrap();
+    assert!(easyrsa(&path, &[], &["show-revoke"]).contains("tasmota_theirs"));
+    assert!(
+        !easyrsa_with(&path, "test", &[], &["revoke", "tasmota_theirs"]).0,
+        "it is gone for Easy-RSA as well"
+    );
+
+    // Either's CRL says the same.
+    for by_quoll in [true, false, true] {
+        match by_quoll {
+            true => authority.publish_crl(now()).unwrap(),
+            false => drop(easyrsa(&path, &[], &["gen-crl"])),
+        }
+        assert!(!pki.crl_is_behind(now()).unwrap());
+        for cn in ["theirs.lan", "ours.lan"] {
+            let (ok, said) = openssl_verifies(&path, &issued(cn), soon(), true);
+            assert!(ok, "{cn}: {said}");
+        }
+        for serial in [ours.serial(), theirs.serial()] {
+            let file = path.join(format!("revoked/certs_by_serial/{serial}.crt"));
+            let (ok, said) = openssl_verifies(&path, &file, soon(), true);
+            assert!(!ok && said.contains("certificate revoked"), "{said}");
+        }
+    }
+    let crl = openssl_ok(&["crl", "-in", text_of(&path.join("crl.pem")), "-noout", "-crlnumber"]);
+    assert_eq!(crl.trim(), "crlNumber=0x03", "both count in the same file");
+
+    // Names are free again on both sides.
+    easyrsa(&path, &EC, &["build-client-full", "tasmota_ours"]);
+    authority.issue(&request(Profile::Tasmota, "tasmota_theirs"), now()).unwrap();
+}
+
+#[test]
+fn renewals_of_either_can_be_revoked_by_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, pki) = created(dir.path(), KeyKind::EcP256);
+    let authority = pki.unlock(&test_pass()).unwrap();
+    for cn in ["one", "two"] {
+        authority.issue(&request(Profile::Server, cn), now()).unwrap();
+    }
+    let first = authority.renew_server(&name("one"), None, now()).unwrap();
+    easyrsa(&path, &[], &["revoke-renewed", "one", "superseded"]);
+    assert_eq!(pki.revoked_serials().unwrap(), [first.previous]);
+    let key = pki.server_key_pem(&name("one")).unwrap();
+
+    let second = pki.certificate(&name("two")).unwrap().unwrap();
+    // Easy-RSA renews only what ends within so many days.
+    let env = [&EC[..], &[("EASYRSA_CERT_RENEW", "9999")]].concat();
+    easyrsa(&path, &env, &["renew", "two", "nopass"]);
+    assert_ne!(pki.certificate(&name("two")).unwrap().unwrap().serial(), second.serial());
+    assert_eq!(pki.certificate_by_serial(&second.serial()).unwrap().unwrap(), second);
+    pki.revoke(&second.serial(), RevocationReason::Superseded, now()).unwrap();
+    assert!(path.join(format!("revoked/certs_by_serial/{}.crt", second.serial())).exists());
+    assert!(path.join(format!("revoked/private_by_serial/{}.key", second.serial())).exists());
+    // The new ones stand, keys included.
+    for cn in ["one", "two"] {
+        let certificate = pki.certificate(&name(cn)).unwrap().unwrap();
+        assert_eq!(
+            pki.private_key(&name(cn), &test_pass()).unwrap().public_key_der(),
+            certificate.public_key_der()
+        );
+    }
+    assert_eq!(*pki.server_key_pem(&name("one")).unwrap(), *key);
+    authority.publish_crl(now()).unwrap();
+    assert!(openssl_verifies(&path, &path.join("issued/two.crt"), now() + Duration::minutes(1), true).0);
+}
+
+#[test]
+fn passphrases_with_odd_characters_open_the_ca_in_easy_rsa_too() {
+    for pass in ["two  words", "$HOME & `id`", "schlüßel-ключ", "it's \"quoted\" \\ 100%"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pki");
+        let new = NewCa { key: KeyKind::EcP256, ..NewCa::new("Quoll CA") };
+        let pki = Pki::create(&path, &new, &Passphrase::new(pass), now()).unwrap();
+        let (ok, said) = easyrsa_with(&path, pass, &[], &["gen-crl"]);
+        assert!(ok, "{pass}: {said}");
+        assert!(!easyrsa_with(&path, "wrong", &[], &["gen-crl"]).0);
+        assert!(matches!(pki.unlock(&Passphrase::new("wrong")), Err(PkiError::WrongPassphrase { .. })));
+    }
+}
+
+/// Numbers that are the same in every run (Knuth's MMIX generator).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+/// What must be true: every certificate ever issued here, whether it is revoked, and its file.
+#[derive(Default)]
+struct Truth {
+    names: BTreeMap<String, Serial>,
+    revoked: BTreeMap<Serial, bool>,
+}
+
+fn random_turns(path: &Path, authority: &Authority, seed: u64, turns: usize) {
+    let pki = authority.pki();
+    let mut dice = Dice(seed);
+    let mut truth = Truth::default();
+    for entry in pki.entries().unwrap() {
+        truth.revoked.insert(entry.serial.clone(), entry.is_revoked());
+        if !entry.is_revoked() {
+            truth.names.insert(entry.common_name().unwrap(), entry.serial);
+        }
+    }
+    for turn in 0..turns {
+        let cn = format!("device_{turn}");
+        let victim = truth.names.keys().nth(dice.below(truth.names.len().max(1))).cloned();
+        match (dice.below(7), victim) {
+            (0 | 1, _) | (_, None) => {
+                let profile = [Profile::Tasmota, Profile::Client, Profile::Server][dice.below(3)];
+                let mut request = request(profile, &cn);
+                request.key = quoll_pki::KeySource::Generate(KeyKind::EcP256);
+                let issued = authority.issue(&request, now()).unwrap();
+                truth.revoked.insert(issued.certificate.serial(), false);
+                truth.names.insert(cn, issued.certificate.serial());
+            }
+            (2 | 3, _) => {
+                let kind = ["build-client-full", "build-server-full"][dice.below(2)];
+                easyrsa(path, &EC, &[kind, &cn, "nopass"]);
+                let serial = pki.certificate(&name(&cn)).unwrap().unwrap().serial();
+                truth.revoked.insert(serial.clone(), false);
+                truth.names.insert(cn, serial);
+            }
+            (4, Some(victim)) => {
+                let serial = truth.names.remove(&victim).unwrap();
+                pki.revoke(&serial, RevocationReason::ALL[dice.below(7)], now()).unwrap();
+                truth.revoked.insert(serial, true);
+            }
+            (5, Some(victim)) => {
+                let reason = RevocationReason::ALL[dice.below(7)].to_string();
+                easyrsa(path, &[], &["revoke", &victim, &reason]);
+                truth.revoked.insert(truth.names.remove(&victim).unwrap(), true);
+            }
+            (_, Some(_)) => match dice.below(2) {
+                0 => authority.publish_crl(now()).unwrap(),
+                _ => drop(easyrsa(path, &[], &["gen-crl"])),
+            },
+        }
+        agree(path, pki, &truth, turn);
+    }
+    for by_quoll in [true, false] {
+        match by_quoll {
+            true => authority.publish_crl(now()).unwrap(),
+            false => drop(easyrsa(path, &[], &["gen-crl"])),
+        }
+        assert!(!pki.crl_is_behind(now()).unwrap());
+        for (serial, revoked) in &truth.revoked {
+            let certificate = pki.certificate_by_serial(serial).unwrap().unwrap();
+            let file = path.join("looked-at.pem");
+            fs::write(&file, certificate.pem()).unwrap();
+            let at = (now() + Duration::minutes(1)).unix_timestamp().to_string();
+            let (ok, said) = openssl(&[
+                "verify",
+                "-attime",
+                &at,
+                "-crl_check",
+                "-CAfile",
+                text_of(&path.join("ca.crt")),
+                "-CRLfile",
+                text_of(&path.join("crl.pem")),
+                text_of(&file),
+            ]);
+            assert_eq!(ok, !revoked, "{serial}: {said}");
+            assert_eq!(said.contains("certificate revoked"), *revoked, "{said}");
+        }
+    }
+}
+
+/// Quoll's view, OpenSSL's view and the files agree with what was done.
+#[track_caller]
+fn agree(path: &Path, pki: &Pki, truth: &Truth, turn: usize) {
+    let seen: BTreeMap<_, _> =
+        pki.entries().unwrap().into_iter().map(|entry| (entry.serial.clone(), entry.is_revoked())).collect();
+    assert_eq!(seen, truth.revoked, "turn {turn}");
+    for (cn, serial) in &truth.names {
+        assert_eq!(pki.certificate(&name(cn)).unwrap().unwrap().serial(), *serial, "turn {turn}");
+        assert!(path.join(format!("certs_by_serial/{serial}.pem")).exists(), "turn {turn}");
+    }
+    let issued = fs::read_dir(path.join("issued")).unwrap().count();
+    assert_eq!(issued, truth.names.len(), "turn {turn}: nothing lies around");
+}
+
+#[test]
+fn thirty_random_turns_on_a_folder_made_by_quoll() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, pki) = created(dir.path(), KeyKind::EcP256);
+    random_turns(&path, &pki.unlock(&test_pass()).unwrap(), 1, 30);
+}
+
+#[test]
+fn thirty_random_turns_on_a_folder_made_by_easy_rsa() {
+    let (_dir, path) = copy_of("easyrsa-pki");
+    let pki = Pki::open(&path).unwrap();
+    random_turns(&path, &pki.unlock(&test_pass()).unwrap(), 2, 30);
+}
