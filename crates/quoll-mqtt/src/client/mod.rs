@@ -17,16 +17,14 @@ use std::time::{Duration, Instant};
 pub use options::{ClientError, ClientOptions, Event, Message};
 use pending::{Pending, Request};
 
-use crate::decode::{DecodeContext, Decoded, Role, decode};
 use crate::encode::{encode, publish_flags, publish_frame};
 use crate::limits::{ANSWER_PATIENCE, CLIENT_REQUESTS};
 use crate::packet::{
-    Ack, Auth, ConnAck, ConnAckProperties, Disconnect, PacketKind, Publish, Subscribe, SubscribeProperties,
-    Subscription, Unsubscribe,
+    Auth, ConnAckProperties, Disconnect, PacketKind, Subscribe, SubscribeProperties, Subscription,
+    Unsubscribe,
 };
 use crate::{
-    DecodeError, Delivery, EncodeError, Packet, PacketId, ProtocolVersion, QoS, ReasonCode, TopicFilter,
-    TopicName,
+    DecodeError, EncodeError, Packet, PacketId, ProtocolVersion, QoS, ReasonCode, TopicFilter, TopicName,
 };
 
 /// One client, over as many connections as it takes.
@@ -154,7 +152,7 @@ impl Client {
             return Ok(None);
         }
         self.check_room()?;
-        let limit = usize::from(self.allowed.receive_maximum.unwrap_or(u16::MAX));
+        let limit = self.receive_maximum();
         if self.pending.messages() >= limit {
             return Err(ClientError::Busy { limit });
         }
@@ -275,6 +273,11 @@ impl Client {
             }
             _ => None,
         }
+    }
+
+    /// How many messages of QoS 1 and 2 the server takes at once (§3.2.2.3.3).
+    fn receive_maximum(&self) -> usize {
+        usize::from(self.allowed.receive_maximum.unwrap_or(u16::MAX))
     }
 
     fn check_connected(&self) -> Result<(), ClientError> {

@@ -103,7 +103,8 @@ pub enum Event {
         /// Its answer, with the session flag and what it allows.
         answer: Box<ConnAck>,
         /// Requests of an earlier connection that nobody will answer any more: all of them where the server had no
-        /// session [MQTT-3.2.2-5], else those that are not sent again (subscribes and unsubscribes).
+        /// session [MQTT-3.2.2-5]; else subscribes and unsubscribes, which are not sent again, and messages that this
+        /// server does not take.
         lost: Vec<PacketId>,
     },
     /// The server refused us; the connection is over.

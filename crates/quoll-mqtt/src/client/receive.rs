@@ -1,6 +1,12 @@
 //! What a client does with what the server sends.
 
-use super::*;
+use super::pending::Request;
+use super::{Client, Event, Stage};
+use crate::packet::{Ack, ConnAck, Publish};
+use crate::{
+    DecodeContext, DecodeError, Decoded, Delivery, Packet, PacketId, PacketKind, ProtocolVersion, QoS,
+    ReasonCode, Role, decode, encode,
+};
 
 impl Client {
     pub(super) fn receive_all(
@@ -113,32 +119,38 @@ impl Client {
         if !resumed {
             self.received.clear();
         }
-        let lost = self.pending.forget(resumed);
+        let mut lost = self.pending.forget(resumed);
+        lost.extend(self.send_again(out));
         events.push(Event::Connected { answer, lost });
-        self.send_again(out);
     }
 
-    /// What waited for an answer when the last connection ended [MQTT-4.4.0-1]; a message that this server does not take
-    /// any more (too large, QoS) is dropped.
-    fn send_again(&mut self, out: &mut Vec<u8>) {
+    /// What waited for an answer when the last connection ended [MQTT-4.4.0-1]. Dropped and returned is a message that
+    /// the server does not take any more: too large, too many, of a higher level.
+    fn send_again(&mut self, out: &mut Vec<u8>) -> Vec<PacketId> {
         let mut dropped = Vec::new();
+        let mut room = self.receive_maximum();
         for (id, request) in self.pending.iter() {
-            match request {
+            let written = match request {
+                _ if room == 0 => false,
                 Request::Publish(message) => {
-                    let written = self
-                        .check_message(message)
-                        .and_then(|()| self.write_message(message, Some(*id), true, out));
-                    if written.is_err() {
-                        dropped.push(*id);
-                    }
+                    self.check_message(message).is_ok()
+                        && self.write_message(message, Some(*id), true, out).is_ok()
                 }
-                Request::Release => self.send_ack(Packet::PubRel, *id, ReasonCode::SUCCESS, out),
-                Request::Subscribe | Request::Unsubscribe => {}
+                _ => {
+                    self.send_ack(Packet::PubRel, *id, ReasonCode::SUCCESS, out); // nothing else is left by forget()
+                    true
+                }
+            };
+            if written {
+                room -= 1;
+            } else {
+                dropped.push(*id);
             }
         }
-        for id in dropped {
-            self.pending.remove(id);
+        for id in &dropped {
+            self.pending.remove(*id);
         }
+        dropped
     }
 
     fn take_publish(
