@@ -1,2 +1,91 @@
-//! The program.
-fn main() {}
+//! The program: verbs, configuration, wiring. No rules of its own.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`cli`] | the command line, a file for each verb |
+//! | [`home`], [`config`], [`machine`], [`passphrase`] | where things live, what is set, what can be found out |
+//! | [`workshop`], [`signer`], [`enrolment`], [`revocation`] | acts on the CA and on devices; never in the broker's process |
+//! | [`node`] | a running node: the one file where the two wings are joined; [`directory`], [`refusals`], [`telemetry`] |
+//! | [`control`], [`bell`] | the local socket between a node and the commands |
+//! | [`live_table`], [`dashboard`], [`output`] | what a person sees |
+//! | [`failure`], [`trouble`], [`dates`] | how a command ends badly; how dates are written |
+//! | [`virtual_fleet`] | devices to rehearse on |
+
+mod bell;
+mod cli;
+mod config;
+mod control;
+mod dashboard;
+mod dates;
+mod directory;
+mod enrolment;
+mod failure;
+mod home;
+mod live_table;
+mod machine;
+mod node;
+mod output;
+mod passphrase;
+mod refusals;
+mod revocation;
+mod signer;
+mod telemetry;
+mod trouble;
+mod virtual_fleet;
+mod workshop;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Verb};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::live_table::LogSink;
+
+fn main() -> ExitCode {
+    no_core_dumps();
+    let cli = Cli::parse();
+    let sink = LogSink::default();
+    log_to(&sink);
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::System, "cannot start").why(error))
+        .and_then(|runtime| runtime.block_on(run(&cli, sink)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(cli: &Cli, sink: LogSink) -> Outcome {
+    let common = &cli.common;
+    match &cli.verb {
+        Verb::Up(up) => up.run(common, sink).await,
+        Verb::Device(device) => device.run(common).await,
+        Verb::Client(client) => client.run(common).await,
+        Verb::Ca(ca) => ca.run(common),
+        Verb::Server(server) => server.run(common).await,
+        Verb::Sign(sign) => signer::run(common, sign).await,
+        Verb::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "quoll", &mut text);
+            output::print(&String::from_utf8_lossy(&text))
+        }
+    }
+}
+
+/// Keys are in memory: a crash must not write them to a disk.
+fn no_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).ok();
+}
+
+/// Log lines go to standard error, chosen by `QUOLL_LOG` (for example `info`, or `quoll_server=debug`).
+fn log_to(sink: &LogSink) {
+    let filter = EnvFilter::try_from_env("QUOLL_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let sink = sink.clone();
+    let line = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(false);
+    line.with_writer(move || sink.clone()).init();
+}

@@ -1,0 +1,274 @@
+//! `quoll device`: the devices we own.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use quoll_fleet::access_list::device_access;
+use quoll_fleet::device::{Device as Entry, DeviceName};
+use quoll_fleet::registry::{Owner, Registry};
+use quoll_pki::RevocationReason;
+use serde_json::{Value, json};
+
+use super::{Common, ServerArgs, confirm};
+use crate::control::{self, Answer, Question, Seen};
+use crate::enrolment::{self, Wish, device_name};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::home::Home;
+use crate::output::{Format, Listing, print, print_facts};
+use crate::workshop::Workshop;
+use crate::{bell, dates, revocation, trouble};
+
+/// The devices we own.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Device {
+    /// Give a Tasmota device its own key and certificate, and point it at the broker
+    #[command(after_help = "Examples:\n  quoll device add kitchen --at 192.168.1.40\n  \
+        quoll device add kitchen --at 192.168.1.40 --dry-run\n\n\
+        The broker must be running (quoll up). A run that was interrupted is continued by the same command.")]
+    Add(Add),
+    /// List the devices, and who of them is online
+    #[command(after_help = "Example:\n  quoll device list --output json")]
+    List,
+    /// Show all that is known about a device
+    #[command(after_help = "Example:\n  quoll device show kitchen")]
+    Show {
+        /// The device's name
+        name: String,
+    },
+    /// Take a device's certificate back; its connection ends at once and it cannot come back
+    #[command(after_help = "Example:\n  quoll device revoke kitchen --reason keyCompromise --yes")]
+    Revoke(Revoke),
+    /// Take a revoked device, or one that never got a certificate, out of the list
+    #[command(after_help = "Example:\n  quoll device remove kitchen --yes")]
+    Remove(Remove),
+}
+
+/// `quoll device add`.
+#[derive(Args, Debug)]
+pub(crate) struct Add {
+    /// The device's name: letters, digits, and - _ . between them; the common name of its certificate
+    name: String,
+    /// Where its web console is
+    #[arg(long, value_name = "HOST[:PORT]")]
+    at: String,
+    /// A file with the device's web password on its first line
+    #[arg(long, value_name = "FILE")]
+    web_password_file: Option<PathBuf>,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Replace a key on the device that is not from us
+    #[arg(long)]
+    replace_key: bool,
+    /// Allow topics that overlap with another device's
+    #[arg(long)]
+    share_topics: bool,
+}
+
+/// How something is revoked.
+#[derive(Args, Debug)]
+pub(crate) struct RevokeArgs {
+    /// The reason, in Easy-RSA's words: unspecified, keyCompromise, affiliationChanged, superseded,
+    /// cessationOfOperation
+    #[arg(long, default_value = "unspecified", value_parser = parse_reason)]
+    pub(crate) reason: RevocationReason,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// `quoll device revoke`.
+#[derive(Args, Debug)]
+pub(crate) struct Revoke {
+    /// The device's name
+    name: String,
+    #[command(flatten)]
+    how: RevokeArgs,
+}
+
+/// `quoll device remove`.
+#[derive(Args, Debug)]
+pub(crate) struct Remove {
+    /// The device's name
+    name: String,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+fn parse_reason(text: &str) -> Result<RevocationReason, String> {
+    text.parse().map_err(|error: quoll_pki::RevocationReasonError| error.to_string())
+}
+
+impl Device {
+    pub(crate) async fn run(&self, common: &Common) -> Outcome {
+        match self {
+            Self::Add(add) => add.run(common).await,
+            Self::List => list(common).await,
+            Self::Show { name } => show(common, name).await,
+            Self::Revoke(revoke) => {
+                let name = device_name(&revoke.name)?;
+                find(common, &name)?;
+                confirm(
+                    revoke.how.yes,
+                    &format!("Revoke {name}? It will be cut off at once, and this cannot be undone."),
+                )?;
+                revocation::revoke(common, &Owner::Device(name), &revoke.how).await
+            }
+            Self::Remove(remove) => remove.run(common).await,
+        }
+    }
+}
+
+impl Add {
+    async fn run(&self, common: &Common) -> Outcome {
+        let home = common.home()?;
+        let settings = common.settings(&home, &ServerArgs::default())?;
+        let wish = Wish {
+            name: self.name.clone(),
+            at: self.at.clone(),
+            web_password_file: self.web_password_file.clone(),
+            host: None,
+            replace_key: self.replace_key,
+            share_topics: self.share_topics,
+        };
+        let mut workshop = Workshop::open(&settings, common.passphrase(&home))?;
+        if self.dry_run {
+            let plan = enrolment::plan(&home, &settings, &workshop, &wish)?;
+            return print(&format!("{plan}nothing was changed (--dry-run)\n"));
+        }
+        let enrolled =
+            enrolment::enrol(&home, &settings, &mut workshop, &wish, |line| eprintln!("  {line}")).await?;
+        for note in &enrolled.notes {
+            eprintln!("quoll: note: {note}");
+        }
+        let device = &enrolled.device;
+        let facts = [
+            ("name", "Device", json!(device.name.as_str())),
+            ("rung", "Rung", json!(device.rung.as_str())),
+            ("client_id", "Client id", json!(enrolled.sighting.client_id)),
+            ("connected_from", "Connected from", json!(enrolled.sighting.address)),
+            ("certificate_serial", "Certificate", json!(device.serial)),
+            ("expires", "Valid until", json!(device.expires.map(dates::stamp))),
+        ];
+        print_facts(&facts, common.output)
+    }
+}
+
+/// The devices of a home; none where there is no registry yet.
+fn devices(home: &Home) -> Outcome<Vec<Entry>> {
+    if !home.fleet_db().exists() {
+        return Ok(Vec::new());
+    }
+    let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
+    registry.devices().map_err(trouble::registry)
+}
+
+/// Who is connected, if a node runs.
+async fn connections(home: &Home) -> Vec<Seen> {
+    match control::ask(home, &Question::Status).await {
+        Ok(Some(Answer::Status(status))) => status.connections,
+        Ok(None) => Vec::new(),
+        other => {
+            eprintln!("quoll: note: the running node does not say who is online: {other:?}");
+            Vec::new()
+        }
+    }
+}
+
+fn connection<'a>(device: &Entry, connections: &'a [Seen]) -> Option<&'a Seen> {
+    let serial = device.serial.as_deref()?;
+    connections.iter().find(|seen| seen.serial.as_deref() == Some(serial))
+}
+
+async fn list(common: &Common) -> Outcome {
+    let home = common.home()?;
+    let devices = devices(&home)?;
+    let connections = if devices.is_empty() { Vec::new() } else { connections(&home).await };
+    let mut listing = Listing::new(
+        &[
+            ("name", "DEVICE"),
+            ("rung", "RUNG"),
+            ("state", "STATE"),
+            ("online", "ONLINE"),
+            ("address", "ADDRESS"),
+            ("certificate_serial", "CERTIFICATE"),
+            ("expires", "EXPIRES"),
+            ("problem", "PROBLEM"),
+        ],
+        "no devices yet; add one with: quoll device add NAME --at ADDRESS",
+    );
+    for device in devices {
+        let day = |at| if common.output == Format::Table { dates::day(at) } else { dates::stamp(at) };
+        listing.row(vec![
+            json!(device.name.as_str()),
+            json!(device.rung.as_str()),
+            json!(device.state.as_str()),
+            json!(connection(&device, &connections).is_some()),
+            json!(device.address.to_string()),
+            json!(device.serial),
+            json!(device.expires.map(day)),
+            json!(device.problem),
+        ]);
+    }
+    listing.print(common.output)
+}
+
+fn find(common: &Common, name: &DeviceName) -> Outcome<Entry> {
+    let known = devices(&common.home()?)?.into_iter().find(|device| device.name == *name);
+    known.ok_or_else(|| {
+        Failure::new(Exit::NotFound, format!("there is no device {name}"))
+            .hint("`quoll device list` shows them")
+    })
+}
+
+async fn show(common: &Common, name: &str) -> Outcome {
+    let home = common.home()?;
+    let device = find(common, &device_name(name)?)?;
+    let connections = connections(&home).await;
+    let seen = connection(&device, &connections);
+    let access = device_access(&device).map_err(|error| {
+        Failure::new(Exit::Unusable, format!("the topics of {name} cannot be used"))
+            .why(&error)
+            .maybe_hint(error.hint())
+    })?;
+    let facts = [
+        ("name", "Device", json!(device.name.as_str())),
+        ("rung", "Rung", json!(device.rung.as_str())),
+        ("state", "State", json!(device.state.as_str())),
+        ("online", "Online", json!(seen.is_some())),
+        ("connected_from", "Connected from", json!(seen.map(|seen| &seen.address))),
+        ("address", "Console", json!(device.address.to_string())),
+        ("mac", "MAC", json!(device.mac.to_string())),
+        ("chip", "Chip", json!(device.chip)),
+        ("firmware", "Firmware", json!(device.firmware)),
+        ("topic", "Topic", json!(device.topics.topic)),
+        ("client_id", "Client id", json!(device.topics.client_id)),
+        ("certificate_serial", "Certificate", json!(device.serial)),
+        ("expires", "Valid until", json!(device.expires.map(dates::stamp))),
+        ("first_seen", "First seen", json!(dates::stamp(device.first_seen))),
+        ("last_seen", "Last seen", json!(device.last_seen.map(dates::stamp))),
+        ("publish", "May publish", json!(access.publish)),
+        ("subscribe", "May subscribe", json!(access.subscribe)),
+        ("problem", "Problem", device.problem.as_ref().map_or(Value::Null, |problem| json!(problem))),
+    ];
+    print_facts(&facts, common.output)
+}
+
+impl Remove {
+    async fn run(&self, common: &Common) -> Outcome {
+        let name = device_name(&self.name)?;
+        let home = common.home()?;
+        let device = find(common, &name)?;
+        if device.serial.is_some() && device.state.admits() {
+            return Err(Failure::new(Exit::Unusable, format!("{name} has a certificate that is valid"))
+                .why("taken out of the list, it could still connect")
+                .hint(format!("quoll device revoke {name} --reason cessationOfOperation, then remove it")));
+        }
+        confirm(self.yes, &format!("Take {name} out of the list?"))?;
+        let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
+        registry.remove_device(&name).map_err(trouble::registry)?;
+        bell::ring(&home).await?;
+        print(&format!("{name} is out of the list\n"))
+    }
+}

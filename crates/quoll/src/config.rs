@@ -1,0 +1,307 @@
+//! `quoll.toml`: as typed by a person ([`ConfigFile`]), and as understood ([`Settings`]).
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Exit, Failure, Outcome, io_failure};
+use crate::home::{Home, write_whole};
+use crate::machine;
+
+/// MQTT over TLS (IANA `secure-mqtt`).
+pub(crate) const MQTTS_PORT: u16 = 8883;
+
+/// The file as typed. Every key may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ConfigFile {
+    pki: Option<PathBuf>,
+    server: ServerTable,
+    listen: ListenTable,
+    broker: BrokerTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ServerTable {
+    names: Option<Vec<String>>,
+    addresses: Option<Vec<IpAddr>>,
+    host: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ListenTable {
+    mqtts: Option<Vec<SocketAddr>>,
+    mqtt: Option<Vec<SocketAddr>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct BrokerTable {
+    shards: Option<usize>,
+    unlisted_certificates: Option<Unlisted>,
+    allow_anonymous: Option<bool>,
+}
+
+/// What happens to a certificate of our CA that is in no registry, such as one that Easy-RSA issued.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Unlisted {
+    /// Let in under its common name, as Mosquitto does.
+    #[default]
+    Admit,
+    /// Refused until it is added.
+    Refuse,
+}
+
+/// The settings in force: nothing is left open.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The Easy-RSA folder.
+    pub(crate) pki: PathBuf,
+    /// Host names in the server's certificate; the first is its common name.
+    pub(crate) names: Vec<String>,
+    /// Addresses in the server's certificate.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// What devices are told to connect to: one of `names` or `addresses`.
+    pub(crate) host: String,
+    /// Listeners for MQTT over mutual TLS.
+    pub(crate) mqtts: Vec<SocketAddr>,
+    /// Listeners for plain MQTT; none unless asked for.
+    pub(crate) mqtt: Vec<SocketAddr>,
+    /// Shard threads; 0 for one a core.
+    pub(crate) shards: usize,
+    /// See [`Unlisted`].
+    pub(crate) unlisted: Unlisted,
+    /// Whether plain listeners let anybody in.
+    pub(crate) allow_anonymous: bool,
+}
+
+/// What the command line says that goes before the file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) pki: Option<PathBuf>,
+    pub(crate) host: Option<String>,
+    pub(crate) mqtts: Vec<SocketAddr>,
+    pub(crate) mqtt: Vec<SocketAddr>,
+    pub(crate) allow_anonymous: bool,
+    pub(crate) shards: Option<usize>,
+}
+
+impl Settings {
+    /// Reads `quoll.toml`, if there is one, fills in what it leaves open, and checks the whole.
+    pub(crate) fn load(home: &Home, overrides: &Overrides) -> Outcome<Self> {
+        let path = home.config();
+        let file = match fs::read_to_string(&path) {
+            Ok(text) => toml::from_str::<ConfigFile>(&text).map_err(|error| {
+                Failure::new(Exit::Unusable, format!("{} cannot be understood", path.display()))
+                    .why(error.to_string().trim_end())
+                    .hint("docs/configuration.md lists every key; nothing was changed")
+            })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => ConfigFile::default(),
+            Err(error) => return Err(io_failure("read", &path, &error)),
+        };
+        Self::understand(home, file, overrides)
+    }
+
+    fn understand(home: &Home, file: ConfigFile, overrides: &Overrides) -> Outcome<Self> {
+        let machine = machine::look();
+        let mut names = file.server.names.unwrap_or(machine.names);
+        let mut addresses = file.server.addresses.unwrap_or(machine.addresses);
+        let host = overrides.host.clone().or(file.server.host).unwrap_or(machine.host);
+        check_host(&host)?;
+        match host.parse::<IpAddr>() {
+            Ok(address) if !addresses.contains(&address) => addresses.insert(0, address),
+            Err(_) if !names.iter().any(|name| name.eq_ignore_ascii_case(&host)) => {
+                names.insert(0, host.clone())
+            }
+            _ => {}
+        }
+        let mqtts = pick(&overrides.mqtts, file.listen.mqtts, || {
+            vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, MQTTS_PORT))]
+        });
+        let settings = Self {
+            pki: overrides
+                .pki
+                .clone()
+                .or(file.pki)
+                .map_or_else(|| home.default_pki(), |pki| home.dir().join(pki)),
+            names,
+            addresses,
+            host,
+            mqtts,
+            mqtt: pick(&overrides.mqtt, file.listen.mqtt, Vec::new),
+            shards: overrides.shards.or(file.broker.shards).unwrap_or(0),
+            unlisted: file.broker.unlisted_certificates.unwrap_or_default(),
+            allow_anonymous: overrides.allow_anonymous || file.broker.allow_anonymous.unwrap_or(false),
+        };
+        if settings.names.is_empty() && settings.addresses.is_empty() {
+            return Err(Failure::new(Exit::Unusable, "the server has neither a name nor an address")
+                .hint("put one into [server] names or addresses of quoll.toml"));
+        }
+        if settings.mqtts.is_empty() && settings.mqtt.is_empty() {
+            return Err(Failure::new(Exit::Unusable, "there is no listener")
+                .hint("put one into [listen] mqtts of quoll.toml, for example [\"0.0.0.0:8883\"]"));
+        }
+        Ok(settings)
+    }
+
+    /// The port that devices are told.
+    pub(crate) fn device_port(&self) -> u16 {
+        self.mqtts.first().map_or(MQTTS_PORT, SocketAddr::port)
+    }
+
+    /// Writes a `quoll.toml` that says what was found out, where there is none.
+    pub(crate) fn write_first(&self, home: &Home) -> Outcome<bool> {
+        let path = home.config();
+        if path.exists() {
+            return Ok(false);
+        }
+        write_whole(&path, self.as_toml(home).as_bytes(), 0o644, false)?;
+        Ok(true)
+    }
+
+    fn as_toml(&self, home: &Home) -> String {
+        let list =
+            |items: Vec<String>| items.iter().map(|item| format!("{item:?}")).collect::<Vec<_>>().join(", ");
+        let pki = self.pki.strip_prefix(home.dir()).unwrap_or(&self.pki).display().to_string();
+        let mqtt = if self.mqtt.is_empty() {
+            "# mqtt = [\"127.0.0.1:1883\"]   # plain MQTT, for this machine's own programs".to_owned()
+        } else {
+            format!("mqtt = [{}]", list(self.mqtt.iter().map(ToString::to_string).collect()))
+        };
+        format!(
+            "# Written by quoll from what it found on this machine. Every key is explained in docs/configuration.md.\n\
+             \n\
+             # The Easy-RSA folder, from here.\n\
+             pki = {pki:?}\n\
+             \n\
+             [server]\n\
+             # In the server's certificate. Devices compare what they were told with these, as text.\n\
+             names = [{names}]\n\
+             addresses = [{addresses}]\n\
+             # What devices are told to connect to: one of the above.\n\
+             host = {host:?}\n\
+             \n\
+             [listen]\n\
+             mqtts = [{mqtts}]\n\
+             {mqtt}\n\
+             \n\
+             [broker]\n\
+             # A certificate of this CA that is not in the registry: \"admit\" under its common name, or \"refuse\".\n\
+             unlisted_certificates = \"{unlisted}\"\n",
+            names = list(self.names.clone()),
+            addresses = list(self.addresses.iter().map(ToString::to_string).collect()),
+            host = self.host,
+            mqtts = list(self.mqtts.iter().map(ToString::to_string).collect()),
+            unlisted = match self.unlisted {
+                Unlisted::Admit => "admit",
+                Unlisted::Refuse => "refuse",
+            },
+        )
+    }
+}
+
+fn pick<T: Clone>(given: &[T], file: Option<Vec<T>>, default: impl FnOnce() -> Vec<T>) -> Vec<T> {
+    if given.is_empty() { file.unwrap_or_else(default) } else { given.to_vec() }
+}
+
+/// Refuses what a device could not resolve or would not compare well (facts: names are compared as text, SNI).
+fn check_host(host: &str) -> Outcome {
+    let wrong = |why: &str| {
+        Err(Failure::new(Exit::Unusable, format!("devices cannot be told to connect to {host:?}"))
+            .why(why)
+            .hint(format!(
+                "use this machine's address or a name that your router's DNS knows, for example --host {}",
+                machine::look().host
+            )))
+    };
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return match address {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => wrong("0.0.0.0 is no address to connect to"),
+            IpAddr::V6(address) if address.is_unspecified() => wrong("[::] is no address to connect to"),
+            _ => Ok(()),
+        };
+    }
+    if host.to_ascii_lowercase().trim_end_matches('.').ends_with(".local") {
+        return wrong("names under .local are mDNS names, which Tasmota does not resolve");
+    }
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if host.len() > 64 {
+        return wrong("it has over 64 characters");
+    }
+    if !host.split('.').all(label) {
+        return wrong("it is neither an address nor a host name (letters, digits, hyphens and dots)");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home() -> (tempfile::TempDir, Home) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::choose(Some(dir.path().to_owned())).unwrap();
+        (dir, home)
+    }
+
+    #[test]
+    fn what_quoll_writes_first_it_reads_back_as_the_same() {
+        let (_dir, home) = home();
+        let first = Settings::load(&home, &Overrides::default()).unwrap();
+        assert!(first.write_first(&home).unwrap());
+        assert!(!first.write_first(&home).unwrap(), "a second time nothing is written");
+        let second = Settings::load(&home, &Overrides::default()).unwrap();
+        assert_eq!(format!("{first:?}"), format!("{second:?}"));
+    }
+
+    #[test]
+    fn a_wrong_line_is_named_with_line_and_column() {
+        for (text, line) in [
+            ("[listen]\nmqtts = [\"nonsense\"]\n", "line 2"),
+            ("pki = 7\n", "line 1"),
+            ("[server]\nname = [\"typo\"]\n", "line 2"),
+            ("[broker\n", "line 1"),
+        ] {
+            let (_dir, home) = home();
+            fs::write(home.config(), text).unwrap();
+            let failure = Settings::load(&home, &Overrides::default()).unwrap_err();
+            assert_eq!(failure.exit, Exit::Unusable, "{text}");
+            let why = failure.why.unwrap();
+            assert!(why.contains(line) && why.contains("column"), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_devices_cannot_use_are_refused_with_a_next_step() {
+        for host in
+            ["broker.local", "Broker.LOCAL.", "0.0.0.0", "::", "a b", "", "-x.home", "under_score", "x/y"]
+        {
+            let failure = check_host(host).unwrap_err();
+            assert_eq!(failure.exit, Exit::Unusable, "{host}");
+            assert!(failure.hint.unwrap().contains("--host"), "{host}");
+        }
+        for host in ["192.0.2.7", "broker", "mqtt.myorg.com", "fd00::7"] {
+            check_host(host).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_given_host_gets_into_the_certificate() {
+        let (_dir, home) = home();
+        let overrides = Overrides { host: Some("mqtt.example.org".into()), ..Overrides::default() };
+        assert_eq!(Settings::load(&home, &overrides).unwrap().names[0], "mqtt.example.org");
+        let overrides = Overrides { host: Some("192.0.2.7".into()), ..Overrides::default() };
+        assert_eq!(Settings::load(&home, &overrides).unwrap().addresses[0].to_string(), "192.0.2.7");
+    }
+}

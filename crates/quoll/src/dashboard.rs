@@ -1,0 +1,226 @@
+//! What the dashboard shows of a running node.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use quoll_fleet::access_list::device_access;
+use quoll_fleet::device::DeviceName;
+use quoll_web::view::{
+    Authority, Certificate, DeviceDetail, DeviceView, HistoryEntry, Listener, Overview, Rung, Telemetry,
+    Warning,
+};
+use quoll_web::{Live, Source};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, oneshot};
+
+use crate::node::{Node, Row};
+use crate::{cli, dates, workshop};
+
+/// How often changes are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Events kept for a browser that is slow to take them.
+const EVENTS_KEPT: usize = 512;
+/// An owner wants to know this long before a certificate ends.
+const EXPIRY_NOTICE: time::Duration = time::Duration::days(30);
+/// Lines of the audit trail searched for those about one device.
+const AUDIT_LINES: u32 = 500;
+
+/// The dashboard while it runs.
+pub(crate) struct Dashboard {
+    pub(crate) address: SocketAddr,
+    /// Dropped, it lets the pages go.
+    _stop: oneshot::Sender<()>,
+}
+
+/// Serves the pages of a node until the [`Dashboard`] is dropped.
+pub(crate) fn start(listener: TcpListener, node: Arc<Node>) -> std::io::Result<Dashboard> {
+    let address = listener.local_addr()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (live, _) = broadcast::channel(EVENTS_KEPT);
+    let window = Arc::new(Window { node, live, started: Instant::now() });
+    tokio::spawn(Arc::clone(&window).watch());
+    tokio::spawn(async move {
+        if let Err(error) = quoll_web::serve(listener, window, stopped).await {
+            tracing::error!(%error, "the dashboard has stopped");
+        }
+    });
+    Ok(Dashboard { address, _stop: stop })
+}
+
+struct Window {
+    node: Arc<Node>,
+    live: broadcast::Sender<Live>,
+    started: Instant,
+}
+
+impl Window {
+    /// Tells the browsers what changed, where any is looking.
+    async fn watch(self: Arc<Self>) {
+        let mut before: HashMap<String, DeviceView> = HashMap::new();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if self.live.receiver_count() == 0 {
+                before.clear();
+                continue;
+            }
+            let now: HashMap<_, _> =
+                self.node.rows().iter().map(|row| (row.name.clone(), view(row))).collect();
+            for (name, view) in &now {
+                if before.get(name) != Some(view) {
+                    self.live.send(Live::Device(view.clone())).ok();
+                }
+            }
+            for gone in before.keys().filter(|name| !now.contains_key(*name)) {
+                self.live.send(Live::Gone(gone.clone())).ok();
+            }
+            before = now;
+            self.live.send(Live::Overview(self.overview().await)).ok();
+        }
+    }
+
+    fn warnings(&self, rows: &[Row]) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        let soon = OffsetDateTime::now_utc() + EXPIRY_NOTICE;
+        let ca = self.node.pki().ca();
+        if ca.not_after() < soon {
+            let text = format!("The CA's certificate ends on {}.", dates::day(ca.not_after()));
+            warnings.push(Warning { text, next_step: None });
+        }
+        if let Ok(server) = workshop::server_certificate(self.node.settings(), self.node.pki())
+            && server.not_after() < soon
+        {
+            let text = format!("The server's certificate ends on {}.", dates::day(server.not_after()));
+            warnings.push(Warning::new(text, "Renew it with the same key: `quoll server renew`"));
+        }
+        if matches!(self.node.pki().crl_is_behind(OffsetDateTime::now_utc()), Ok(true)) {
+            warnings.push(Warning::new(
+                "The revocation list is behind. Quoll's broker does not need it; other servers may.",
+                "Write it anew: `quoll ca crl`",
+            ));
+        }
+        for row in rows.iter().filter(|row| row.expires_at.is_some_and(|at| at < soon)) {
+            let text =
+                format!("The certificate of {} ends on {}.", row.name, row.expires.as_deref().unwrap_or("-"));
+            warnings.push(Warning { text, next_step: None });
+        }
+        warnings
+    }
+}
+
+fn view(row: &Row) -> DeviceView {
+    DeviceView {
+        name: row.name.clone(),
+        rung: Rung::named(&row.rung),
+        state: row.state.clone(),
+        online: row.online,
+        address: Some(row.address.clone()),
+        certificate_serial: row.serial.clone(),
+        expires: row.expires_at.map(dates::stamp),
+        last_seen: row.last_seen.map(dates::stamp),
+        telemetry: row.telemetry.as_ref().map(|(topic, text)| Telemetry {
+            topic: topic.clone(),
+            text: text.clone(),
+            at: None,
+        }),
+        problem: row.problem.clone().map(|text| {
+            Warning::new(text, format!("Run it again: `quoll device add {} --at {}`", row.name, row.address))
+        }),
+    }
+}
+
+#[async_trait]
+impl Source for Window {
+    async fn overview(&self) -> Overview {
+        let rows = self.node.rows();
+        let settings = self.node.settings();
+        let secure = settings.mqtts.len();
+        let listeners = self.node.addresses().into_iter().enumerate().map(|(index, address)| Listener {
+            address: address.to_string(),
+            speaks: if index < secure { "MQTT over TLS, certificate required" } else { "MQTT without TLS" }
+                .into(),
+        });
+        let ca = self.node.pki().ca();
+        Overview {
+            node: settings.host.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            listeners: listeners.collect(),
+            authority: Some(Authority {
+                name: ca.subject_cn().unwrap_or_default().into(),
+                expires: Some(dates::stamp(ca.not_after())),
+            }),
+            server_certificate_expires: workshop::server_certificate(settings, self.node.pki())
+                .ok()
+                .map(|certificate| dates::stamp(certificate.not_after())),
+            devices_online: rows.iter().filter(|row| row.online).count() as u64,
+            devices_total: rows.len() as u64,
+            devices_with_problems: rows.iter().filter(|row| row.problem.is_some()).count() as u64,
+            messages_per_second: self.node.message_rate(),
+            warnings: self.warnings(&rows),
+        }
+    }
+
+    async fn devices(&self) -> Vec<DeviceView> {
+        self.node.rows().iter().map(view).collect()
+    }
+
+    async fn device(&self, name: &str) -> Option<DeviceDetail> {
+        let row = self.node.rows().into_iter().find(|row| row.name == name)?;
+        let directory = self.node.directory();
+        let device = directory.devices.iter().find(|device| device.name.as_str() == name)?;
+        let access = device_access(device).unwrap_or_default();
+        let publish = access.publish.iter().map(|filter| format!("publish {filter}"));
+        let subscribe = access.subscribe.iter().map(|filter| format!("subscribe {filter}"));
+        Some(DeviceDetail {
+            device: view(&row),
+            hardware: Some(device.chip.clone()).filter(|chip| !chip.is_empty()),
+            firmware: Some(device.firmware.clone()).filter(|firmware| !firmware.is_empty()),
+            mac: Some(device.mac.to_string()),
+            client_id: Some(device.topics.client_id.clone()),
+            topic: Some(device.topics.topic.clone()),
+            certificate: self.certificate(&device.name),
+            permissions: publish.chain(subscribe).collect(),
+            messages: row
+                .telemetry
+                .into_iter()
+                .map(|(topic, text)| Telemetry { topic, text, at: None })
+                .collect(),
+            history: self.history(&device.name),
+        })
+    }
+
+    fn live(&self) -> broadcast::Receiver<Live> {
+        self.live.subscribe()
+    }
+}
+
+impl Window {
+    fn certificate(&self, name: &DeviceName) -> Option<Certificate> {
+        let name = quoll_pki::CertName::parse(name.as_str()).ok()?;
+        let certificate = self.node.pki().certificate(&name).ok()??;
+        Some(Certificate {
+            subject: format!("CN={}", certificate.subject_cn().unwrap_or_default()),
+            issuer: format!("CN={}", self.node.pki().ca().subject_cn().unwrap_or_default()),
+            serial: certificate.serial().to_string(),
+            not_before: Some(dates::stamp(certificate.not_before())),
+            not_after: Some(dates::stamp(certificate.not_after())),
+            fingerprint: Some(cli::ca::hex(&certificate.fingerprint_sha256())),
+            key: Some(if certificate.has_ec_key() { "EC P-256" } else { "RSA" }.into()),
+        })
+    }
+
+    fn history(&self, name: &DeviceName) -> Vec<HistoryEntry> {
+        let lines = self.node.registry().audit_tail(AUDIT_LINES).unwrap_or_default();
+        let about = lines.into_iter().filter(|line| line.subject == name.as_str());
+        about
+            .map(|line| HistoryEntry {
+                at: dates::stamp(line.at),
+                text: format!("{} by {}", line.verb, line.actor),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,222 @@
+//! Enrolling one device, as `device add` and the signing process do it: the CA of the workshop, the device's console
+//! over HTTP, the running node as the witness.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use quoll_fleet::device::{Address, DeviceName};
+use quoll_fleet::enrol::{
+    BrokerTarget, CaKind, EnrolError, EnrolRequest, Enrolled, Enrolment, Patience, http_console,
+};
+use quoll_fleet::issuer::PkiIssuer;
+use quoll_fleet::plan::Plan;
+use quoll_fleet::registry::Registry;
+use quoll_fleet::step::{Reporter, Step, StepState};
+use quoll_fleet::witness::{Sighting, Witness, WitnessError};
+use quoll_pki::KeyStorage;
+use quoll_tasmota::Fingerprint;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use crate::config::Settings;
+use crate::control::{self, Answer, Question};
+use crate::failure::{Exit, Failure, Outcome, io_failure};
+use crate::home::Home;
+use crate::trouble;
+use crate::workshop::{self, Workshop};
+
+/// A device to enrol, as it was asked for.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Wish {
+    pub(crate) name: String,
+    /// Its console: host or address, with a port where it is not 80.
+    pub(crate) at: String,
+    /// A file with the device's web password on its first line.
+    pub(crate) web_password_file: Option<PathBuf>,
+    /// What the device is told to connect to, where it is not what the settings say.
+    pub(crate) host: Option<String>,
+    pub(crate) replace_key: bool,
+    pub(crate) share_topics: bool,
+}
+
+/// Enrols; `say` hears a line for each step.
+pub(crate) async fn enrol(
+    home: &Home,
+    settings: &Settings,
+    workshop: &mut Workshop,
+    wish: &Wish,
+    say: fn(&str),
+) -> Outcome<Enrolled> {
+    let request = request(wish)?;
+    let password = wish.web_password_file.as_deref().map(read_password).transpose()?;
+    let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
+    let target = target(settings, workshop, wish)?;
+    let (authority, passphrase) = workshop.authority()?;
+    let issuer = PkiIssuer::new(authority, KeyStorage::Encrypted(passphrase.clone()));
+    let console = http_console(&request.address, password.as_ref().map(|text| text.as_str()));
+    let witness = NodeWitness { home };
+    let reporter = Lines { say };
+    let enrolment = Enrolment {
+        registry: &registry,
+        issuer: &issuer,
+        witness: &witness,
+        reporter: &reporter,
+        broker: &target,
+        patience: Patience::default(),
+    };
+    let enrolled = enrolment.run(&request, &console).await.map_err(failure)?;
+    crate::bell::ring(home).await?;
+    Ok(enrolled)
+}
+
+/// The plan, for `--dry-run`. Nothing is asked of the device.
+pub(crate) fn plan(home: &Home, settings: &Settings, workshop: &Workshop, wish: &Wish) -> Outcome<Plan> {
+    let request = request(wish)?;
+    let target = target(settings, workshop, wish)?;
+    let known = if home.fleet_db().exists() {
+        let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
+        registry.device(&request.name).map_err(trouble::registry)?
+    } else {
+        None
+    };
+    Ok(Plan::new(&request, &target, known.as_ref(), None))
+}
+
+/// Reads a device's name from the command line.
+pub(crate) fn device_name(text: &str) -> Outcome<DeviceName> {
+    DeviceName::parse(text).map_err(|error| {
+        Failure::new(Exit::Usage, format!("{text:?} cannot be a device's name"))
+            .why(&error)
+            .maybe_hint(error.hint())
+    })
+}
+
+fn request(wish: &Wish) -> Outcome<EnrolRequest> {
+    let address = Address::parse(&wish.at).map_err(|error| {
+        Failure::new(Exit::Usage, format!("{:?} cannot be a device's address", wish.at))
+            .why(&error)
+            .maybe_hint(error.hint())
+    })?;
+    let mut request = EnrolRequest::new(device_name(&wish.name)?, address);
+    request.replace_key = wish.replace_key;
+    request.share_topics = wish.share_topics;
+    Ok(request)
+}
+
+fn read_password(file: &std::path::Path) -> Outcome<Zeroizing<String>> {
+    let text = std::fs::read_to_string(file)
+        .map(Zeroizing::new)
+        .map_err(|error| io_failure("read", file, &error))?;
+    let line = text.lines().next().unwrap_or_default();
+    if line.is_empty() {
+        return Err(Failure::new(
+            Exit::Unusable,
+            format!("{} has no password on its first line", file.display()),
+        ));
+    }
+    Ok(Zeroizing::new(line.to_owned()))
+}
+
+fn target(settings: &Settings, workshop: &Workshop, wish: &Wish) -> Outcome<BrokerTarget> {
+    let host = wish.host.clone().unwrap_or_else(|| settings.host.clone());
+    let certificate = workshop::server_certificate(settings, workshop.pki())?;
+    // The device compares its MqttHost with the certificate's dNSName entries as text (facts §3.3): one that is not
+    // there would send it away for good.
+    let named = certificate.dns_names().iter().any(|name| name.eq_ignore_ascii_case(&host));
+    if !named {
+        return Err(Failure::new(Exit::Unusable, format!("the server's certificate does not name {host}"))
+            .why(format!("it names {}", certificate.dns_names().join(", ")))
+            .hint("put the name into [server] of quoll.toml, then: quoll server renew"));
+    }
+    let fingerprint = match certificate.rsa_public_key() {
+        Some((n, e)) => Fingerprint::of_rsa(&n, &e)
+            .map_err(|error| Failure::new(Exit::Unusable, "the server's key has no fingerprint").why(error))?
+            .bytes(),
+        None => [0; 20],
+    };
+    let ca_kind = if workshop.pki().ca().has_ec_key() { CaKind::Ec } else { CaKind::Rsa };
+    Ok(BrokerTarget { host, port: device_port(settings), ca_kind, server_fingerprint: fingerprint })
+}
+
+fn device_port(settings: &Settings) -> u16 {
+    settings.device_port()
+}
+
+fn failure(error: EnrolError) -> Failure {
+    let exit = match &error {
+        EnrolError::NoTls { .. } | EnrolError::NoTlsKey { .. } | EnrolError::NoEcdsa { .. } => Exit::Firmware,
+        EnrolError::NameInUse(_)
+        | EnrolError::Revoked { .. }
+        | EnrolError::OtherName { .. }
+        | EnrolError::SharedTopics { .. }
+        | EnrolError::Target(_)
+        | EnrolError::Credential(_) => Exit::Unusable,
+        EnrolError::Issue(_) => Exit::Unusable,
+        EnrolError::Registry(_) => Exit::Unusable,
+        EnrolError::NotProven { .. } | EnrolError::Busy { .. } | EnrolError::BrokerNotReady { .. } => {
+            Exit::Partial
+        }
+        _ => Exit::Device,
+    };
+    Failure::new(exit, &error).maybe_hint(error.hint())
+}
+
+/// The running node, asked over the local socket.
+struct NodeWitness<'a> {
+    home: &'a Home,
+}
+
+#[async_trait]
+impl Witness for NodeWitness<'_> {
+    async fn wait_for(&self, serial: &str, within: Duration) -> Result<Sighting, WitnessError> {
+        let no_broker = |why: String| WitnessError::NoBroker { why };
+        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        let question = Question::WaitFor { serial: serial.to_owned(), within_ms };
+        match control::ask(self.home, &question).await {
+            Ok(Some(Answer::Seen(seen))) => {
+                let at = i128::from(seen.since_ms) * 1_000_000;
+                let at = OffsetDateTime::from_unix_timestamp_nanos(at).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+                Ok(Sighting { client_id: seen.client_id, address: seen.address, at })
+            }
+            Ok(Some(Answer::NotSeen { failed })) => Err(WitnessError::NotSeen {
+                serial: serial.to_owned(),
+                within,
+                refused: failed.last().cloned(),
+            }),
+            Ok(Some(Answer::Failed { why })) => Err(no_broker(why)),
+            Ok(Some(_)) => Err(no_broker("it answered another question".into())),
+            Ok(None) => Err(no_broker("none is running on this folder".into())),
+            Err(error) => Err(no_broker(error.to_string())),
+        }
+    }
+
+    async fn ready(&self) -> Result<(), WitnessError> {
+        // Asked before a device is changed: the node must know the new certificate when the device comes.
+        match control::ask(self.home, &Question::Changed).await {
+            Ok(Some(Answer::InForce { .. })) => Ok(()),
+            Ok(Some(Answer::Failed { why })) => Err(WitnessError::NoBroker { why }),
+            Ok(Some(_)) => Err(WitnessError::NoBroker { why: "it answered another question".into() }),
+            Ok(None) => Err(WitnessError::NoBroker { why: "none is running on this folder".into() }),
+            Err(error) => Err(WitnessError::NoBroker { why: error.to_string() }),
+        }
+    }
+}
+
+/// One line for each step that is over.
+struct Lines {
+    say: fn(&str),
+}
+
+impl Reporter for Lines {
+    fn step(&self, step: Step, state: StepState) {
+        let (mark, text) = match &state {
+            StepState::Begun => return,
+            StepState::Done(text) => ("ok", text),
+            StepState::Skipped(text) => ("--", text),
+            StepState::Failed(text) => ("!!", text),
+        };
+        (self.say)(format!("{mark}  {:<42} {text}", step.title()).trim_end());
+    }
+}

@@ -1,0 +1,516 @@
+//! A running node: the one place where the message wing and the device wing meet.
+//!
+//! The registry and the pki folder say who may come in; the broker says who is there. A bell on the local socket, or a
+//! look at the files each second, tells the node that something changed; then the directory is read anew and swapped
+//! whole, revoked connections are ended, and permissions follow.
+
+use std::collections::HashSet;
+use std::hash::{Hash as _, Hasher as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use quoll_broker::access::Grants;
+use quoll_broker::vocabulary::{Admission, Identity};
+use quoll_fleet::device::Device;
+use quoll_fleet::presence::PresenceBoard;
+use quoll_fleet::registry::Registry;
+use quoll_fleet::witness::{Sighting, Witness as _};
+use quoll_mqtt::{ReasonCode, TopicFilter};
+use quoll_pki::Pki;
+use quoll_server::tls::{ClientAuth, IdentityParts, LiveIdentity, TlsIdentity};
+use quoll_server::{
+    ConnectFacts, ConnectionInfo, Doorkeeper, Handle, Listener, MemoryJournal, ServerEvent,
+    Settings as ServerSettings, Transport, Verdict,
+};
+use time::OffsetDateTime;
+use tokio::sync::broadcast;
+
+use crate::config::{Settings, Unlisted};
+use crate::control::{Answer, Question, Respond, Seen, Status};
+use crate::directory::{Credential, Directory};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::home::Home;
+use crate::refusals::Refusals;
+use crate::telemetry::LastWords;
+use crate::{dates, trouble, workshop};
+
+/// How often the files are looked at, for those who change them without ringing (Easy-RSA, an editor).
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A certificate that we do not know makes us read the directory anew, at most this often.
+const REREAD_AT_MOST_EVERY: Duration = Duration::from_millis(250);
+/// Telemetry waiting to be looked at; what is more is dropped, since only the last counts.
+const TELEMETRY_WAITING: usize = 1024;
+/// How long connections get to take what is owed to them when the node stops.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// A running node.
+pub(crate) struct Node {
+    settings: Settings,
+    pki: Pki,
+    registry: Registry,
+    identity: LiveIdentity,
+    directory: ArcSwap<Directory>,
+    /// When the directory was read last, and the files' stamps then.
+    read: Mutex<(Instant, Stamps)>,
+    /// One rereading at a time.
+    reading: tokio::sync::Mutex<()>,
+    server: std::sync::OnceLock<Handle>,
+    presence: PresenceBoard,
+    refusals: Refusals,
+    last_words: LastWords,
+    /// Messages received per second, as the bits of an `f64`.
+    message_rate: AtomicU64,
+}
+
+/// A device as a person sees it in a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) rung: String,
+    pub(crate) state: String,
+    pub(crate) online: bool,
+    /// Its console.
+    pub(crate) address: String,
+    /// Where its connection comes from, while it is online.
+    pub(crate) client: Option<String>,
+    pub(crate) serial: Option<String>,
+    pub(crate) expires: Option<String>,
+    pub(crate) expires_at: Option<OffsetDateTime>,
+    pub(crate) last_seen: Option<OffsetDateTime>,
+    pub(crate) problem: Option<String>,
+    /// Topic and text of the last telemetry.
+    pub(crate) telemetry: Option<(String, String)>,
+}
+
+impl Node {
+    /// Opens what is in the home folder and starts the listeners.
+    pub(crate) async fn start(home: &Home, settings: &Settings) -> Outcome<Arc<Self>> {
+        let pki = workshop::open_pki(settings)?;
+        let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?.acting_as("node");
+        let directory = Directory::read(&pki, &registry)?;
+        let identity = LiveIdentity::new(identity(settings, &pki, &directory.revoked)?);
+        let stamps = Stamps::take(settings, &registry);
+        let node = Arc::new(Self {
+            settings: settings.clone(),
+            pki,
+            registry,
+            identity,
+            directory: ArcSwap::from_pointee(directory),
+            read: Mutex::new((Instant::now(), stamps)),
+            reading: tokio::sync::Mutex::new(()),
+            server: std::sync::OnceLock::new(),
+            presence: PresenceBoard::new(),
+            refusals: Refusals::default(),
+            last_words: LastWords::default(),
+            message_rate: AtomicU64::new(0),
+        });
+        let mut server = ServerSettings::new(node.listeners());
+        if settings.shards > 0 {
+            server.shards = settings.shards;
+        }
+        let door: Arc<dyn Doorkeeper> = Arc::new(Door(Arc::downgrade(&node)));
+        let handle = quoll_server::start(server, door, Box::new(MemoryJournal::default()))
+            .await
+            .map_err(trouble::start)?;
+        let events = handle.events();
+        node.server.set(handle).ok().expect("a node starts once");
+        tokio::spawn(Arc::clone(&node).watch_events(events));
+        tokio::spawn(Arc::clone(&node).watch_files());
+        tokio::spawn(Arc::clone(&node).listen_to_telemetry());
+        Ok(node)
+    }
+
+    fn listeners(&self) -> Vec<Listener> {
+        let listener = |address, transport| Listener {
+            name: format!("{address}"),
+            address,
+            transport,
+            max_connections: None,
+        };
+        let secure = self
+            .settings
+            .mqtts
+            .iter()
+            .map(|address| listener(*address, Transport::Tls(self.identity.clone())));
+        let plain = self.settings.mqtt.iter().map(|address| listener(*address, Transport::Tcp));
+        secure.chain(plain).collect()
+    }
+
+    /// The broker.
+    pub(crate) fn server(&self) -> &Handle {
+        self.server.get().expect("it is set before the node is given to anybody")
+    }
+
+    /// Where the listeners are, secure ones first.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.server().addresses().into_iter().map(|(_, address)| address).collect()
+    }
+
+    /// The port that devices are told: the one in force where the settings left it to the system.
+    pub(crate) fn device_port(&self) -> u16 {
+        self.addresses().first().map_or_else(|| self.settings.device_port(), SocketAddr::port)
+    }
+
+    /// Everybody we know.
+    pub(crate) fn directory(&self) -> Arc<Directory> {
+        self.directory.load_full()
+    }
+
+    /// Reads folder and registry anew and puts what changed into force: revoked ones first. Says how many connections
+    /// it ended.
+    pub(crate) async fn reread(&self) -> Outcome<usize> {
+        let _one_at_a_time = self.reading.lock().await;
+        let stamps = Stamps::take(&self.settings, &self.registry);
+        let fresh = Directory::read(&self.pki, &self.registry)?;
+        let before = self.directory();
+        let revoked = fresh.newly_revoked(&before);
+        let regranted = fresh.regranted(&before);
+        let server_changed = {
+            let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+            read.1.server != stamps.server
+        };
+        let set_changed = fresh.revoked != before.revoked;
+        let parts = (server_changed || set_changed)
+            .then(|| identity(&self.settings, &self.pki, &fresh.revoked))
+            .transpose()?;
+        self.directory.store(Arc::new(fresh));
+        if let Some(identity) = parts {
+            self.identity.replace(identity);
+        }
+        let mut ended = 0;
+        for credential in revoked {
+            ended += self.server().expel(credential).await;
+        }
+        for (identity, grants) in regranted {
+            self.server().regrant(&identity, &grants);
+        }
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), stamps);
+        Ok(ended)
+    }
+
+    async fn watch_files(self: Arc<Self>) {
+        let mut counted = None;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let stamps = Stamps::take(&self.settings, &self.registry);
+            let changed = self.read.lock().unwrap_or_else(PoisonError::into_inner).1 != stamps;
+            if changed && let Err(failure) = self.reread().await {
+                // The old state stays in force; a half-written file is whole at the next look.
+                tracing::error!("the change could not be taken over: {}", failure.what);
+            }
+            if self.presence.is_due() {
+                self.keep_presence();
+            }
+            self.count_messages(&mut counted).await;
+        }
+    }
+
+    async fn count_messages(&self, counted: &mut Option<(Instant, u64)>) {
+        let now = (Instant::now(), self.server().snapshot().await.stats.rules.publishes_received);
+        if let Some((at, count)) = counted.replace(now) {
+            let seconds = now.0.duration_since(at).as_secs_f64().max(0.001);
+            #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+            let rate = now.1.saturating_sub(count) as f64 / seconds;
+            self.message_rate.store(rate.to_bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// Messages received per second, over the last second.
+    pub(crate) fn message_rate(&self) -> f64 {
+        f64::from_bits(self.message_rate.load(Ordering::Relaxed))
+    }
+
+    fn keep_presence(&self) {
+        if let Err(error) = self.presence.flush(&self.registry) {
+            tracing::warn!(%error, "last-seen times could not be kept");
+        }
+    }
+
+    /// Hears what the devices say; subscribes anew when there are devices with other topics.
+    async fn listen_to_telemetry(self: Arc<Self>) {
+        loop {
+            let wanted = self.directory().telemetry.clone();
+            let filters = wanted.iter().filter_map(|filter| TopicFilter::parse(filter).ok()).collect();
+            let mut messages = self.server().attach(filters, TELEMETRY_WAITING);
+            loop {
+                match tokio::time::timeout(LOOK_EVERY, messages.recv()).await {
+                    Ok(Some(message)) => self.last_words.note(&message),
+                    Ok(None) => return,
+                    Err(_) if self.directory().telemetry != wanted => break,
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+
+    /// The devices as a person sees them, those in trouble or offline with the others, by name.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let directory = self.directory();
+        let row = |device: &Device| {
+            let presence = device.serial.as_deref().and_then(|serial| self.presence.of(serial));
+            let online = presence.as_ref().filter(|presence| presence.is_online());
+            Row {
+                name: device.name.to_string(),
+                rung: device.rung.to_string(),
+                state: device.state.to_string(),
+                online: online.is_some(),
+                address: device.address.to_string(),
+                client: online.map(|presence| presence.sighting.address.clone()),
+                serial: device.serial.clone(),
+                expires: device.expires.map(dates::day),
+                expires_at: device.expires,
+                last_seen: presence.as_ref().map(|presence| presence.last_seen).or(device.last_seen),
+                problem: device.problem.clone(),
+                telemetry: self
+                    .last_words
+                    .of(&device.topics.full(&device.topics.telemetry, &device.topics.topic)),
+            }
+        };
+        directory.devices.iter().map(row).collect()
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    async fn watch_events(self: Arc<Self>, mut events: broadcast::Receiver<ServerEvent>) {
+        loop {
+            match events.recv().await {
+                Ok(event) => self.note(&event),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "presence fell behind; looking at all connections");
+                    self.recount().await;
+                }
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn note(&self, event: &ServerEvent) {
+        match event {
+            ServerEvent::Connected(who) => self.arrived(who),
+            ServerEvent::Disconnected { who, .. } => {
+                self.presence.disconnected(number(who), OffsetDateTime::now_utc());
+            }
+            ServerEvent::HandshakeFailed { peer, reason, .. } => self.refusals.note(peer, reason),
+            ServerEvent::Refused { peer, reason, .. } => self.refusals.note(peer, reason),
+            _ => {}
+        }
+    }
+
+    fn arrived(&self, who: &ConnectionInfo) {
+        if let Some(serial) = who.credential.and_then(|credential| self.serial_of(&credential)) {
+            let sighting = Sighting {
+                client_id: who.client_id.to_string(),
+                address: who.peer.to_string(),
+                at: who.since.into(),
+            };
+            self.presence.connected(number(who), &serial, sighting);
+        }
+    }
+
+    async fn recount(&self) {
+        for who in &self.server().snapshot().await.connections {
+            self.arrived(who);
+        }
+    }
+
+    fn serial_of(&self, credential: &Credential) -> Option<String> {
+        let directory = self.directory.load();
+        let holder = directory.holder(credential).map(|holder| holder.serial.as_str());
+        holder.or_else(|| directory.serial(credential)).map(ToOwned::to_owned)
+    }
+
+    /// Stops: listeners, connections, threads.
+    pub(crate) async fn stop(&self) {
+        self.server().clone().stop(STOP_GRACE).await;
+        self.keep_presence();
+    }
+
+    fn judge(&self, facts: &ConnectFacts<'_>) -> Judgement {
+        let Some(certificate) = facts.certificate else {
+            return if self.settings.allow_anonymous {
+                Judgement::Admit(Identity { name: "".into(), credential: None }, Arc::new(Grants::all()))
+            } else {
+                Judgement::Refuse
+            };
+        };
+        let directory = self.directory.load();
+        if directory.revoked.contains(&certificate.credential) {
+            return Judgement::Refuse;
+        }
+        let identity = |name: &str| Identity { name: name.into(), credential: Some(certificate.credential) };
+        if let Some(holder) = directory.holder(&certificate.credential) {
+            return Judgement::Admit(identity(&holder.name), Arc::clone(&holder.grants));
+        }
+        match (&certificate.common_name, self.settings.unlisted) {
+            (Some(name), Unlisted::Admit) => {
+                Judgement::Unknown(Some((identity(name), Arc::new(Grants::all()))))
+            }
+            _ => Judgement::Unknown(None),
+        }
+    }
+}
+
+enum Judgement {
+    Admit(Identity, Arc<Grants>),
+    Refuse,
+    /// A certificate of our CA that is in no registry; what it gets if that stays so.
+    Unknown(Option<(Identity, Arc<Grants>)>),
+}
+
+/// The doorkeeper. It does not keep the node alive.
+struct Door(std::sync::Weak<Node>);
+
+#[async_trait]
+impl Doorkeeper for Door {
+    async fn admit(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        let Some(node) = self.0.upgrade() else { return Verdict::Refuse(ReasonCode::SERVER_SHUTTING_DOWN) };
+        let mut judgement = node.judge(facts);
+        if matches!(judgement, Judgement::Unknown(_)) {
+            // It may have been added a moment ago.
+            let due =
+                node.read.lock().unwrap_or_else(PoisonError::into_inner).0.elapsed() >= REREAD_AT_MOST_EVERY;
+            if due {
+                if let Err(failure) = node.reread().await {
+                    tracing::error!("folder and registry could not be read: {}", failure.what);
+                }
+                judgement = node.judge(facts);
+            }
+        }
+        match judgement {
+            Judgement::Admit(identity, grants) | Judgement::Unknown(Some((identity, grants))) => {
+                Verdict::Admit(Admission { identity, grants, client_id: None })
+            }
+            Judgement::Refuse | Judgement::Unknown(None) => Verdict::Refuse(ReasonCode::NOT_AUTHORIZED),
+        }
+    }
+}
+
+#[async_trait]
+impl Respond for Node {
+    async fn respond(&self, question: Question) -> Answer {
+        match question {
+            Question::Changed => match self.reread().await {
+                Ok(ended) => Answer::InForce { ended },
+                Err(failure) => Answer::Failed { why: failure.what },
+            },
+            Question::Status => {
+                let snapshot = self.server().snapshot().await;
+                let connections = snapshot
+                    .connections
+                    .iter()
+                    .map(|who| seen(who, who.credential.and_then(|credential| self.serial_of(&credential))));
+                Answer::Status(Status {
+                    version: env!("CARGO_PKG_VERSION").into(),
+                    pid: std::process::id(),
+                    host: self.settings.host.clone(),
+                    listeners: self.addresses().iter().map(ToString::to_string).collect(),
+                    connections: connections.collect(),
+                })
+            }
+            Question::WaitFor { serial, within_ms } => {
+                if let Err(failure) = self.reread().await {
+                    return Answer::Failed { why: failure.what };
+                }
+                let begun = Instant::now();
+                match self.presence.wait_for(&serial, Duration::from_millis(within_ms)).await {
+                    Ok(sighting) => Answer::Seen(Seen {
+                        name: String::new(),
+                        client_id: sighting.client_id,
+                        address: sighting.address,
+                        serial: Some(serial),
+                        since_ms: millis(sighting.at.into()),
+                    }),
+                    Err(_) => Answer::NotSeen { failed: self.refusals.since(begun) },
+                }
+            }
+        }
+    }
+}
+
+/// A connection's number for the presence board: what no two connections share.
+fn number(who: &ConnectionInfo) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    (&who.client_id, who.peer, who.since, who.shard).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn seen(who: &ConnectionInfo, serial: Option<String>) -> Seen {
+    Seen {
+        name: who.identity.to_string(),
+        client_id: who.client_id.to_string(),
+        address: who.peer.to_string(),
+        serial,
+        since_ms: millis(who.since),
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn millis(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The TLS identity of the listeners.
+fn identity(settings: &Settings, pki: &Pki, revoked: &HashSet<Credential>) -> Outcome<TlsIdentity> {
+    let name = workshop::server_name(settings)?;
+    let certificate = workshop::server_certificate(settings, pki)?;
+    let pem = pki.server_key_pem(&name).map_err(trouble::pki)?;
+    let unusable = |why: &dyn std::fmt::Display| {
+        Failure::new(Exit::Unusable, format!("the key of the server {name} cannot be used")).why(why)
+    };
+    let key = <rustls_pki_types::PrivateKeyDer<'_> as rustls_pki_types::pem::PemObject>::from_pem_slice(
+        pem.as_bytes(),
+    )
+    .map_err(|error| unusable(&error))?;
+    let ca = rustls_pki_types::CertificateDer::from(pki.ca().der().to_vec());
+    TlsIdentity::new(IdentityParts {
+        chain: vec![rustls_pki_types::CertificateDer::from(certificate.der().to_vec())],
+        key,
+        client_roots: vec![ca],
+        revoked: revoked.clone(),
+        client_auth: ClientAuth::Required,
+    })
+    .map_err(|error| unusable(&error).maybe_hint(error.hint()))
+}
+
+/// Marks of the files that a node lives by; other marks, other contents.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Stamps {
+    server: Vec<Option<(SystemTime, u64)>>,
+    index: Option<(SystemTime, u64)>,
+    registry: Option<i64>,
+}
+
+impl Stamps {
+    fn take(settings: &Settings, registry: &Registry) -> Self {
+        let stamp = |path: PathBuf| {
+            let meta = path.metadata().ok()?;
+            Some((meta.modified().ok()?, meta.len()))
+        };
+        let pki = &settings.pki;
+        let name = workshop::server_name(settings).map(|name| name.to_string()).unwrap_or_default();
+        Self {
+            server: vec![
+                stamp(pki.join("ca.crt")),
+                stamp(pki.join("issued").join(format!("{name}.crt"))),
+                stamp(pki.join("private").join(format!("{name}.key"))),
+            ],
+            index: stamp(pki.join("index.txt")),
+            registry: registry.data_version().ok(),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The signing process: holds the CA key while `quoll up` prepares and while virtual devices are enrolled, and nothing
+//! else does. The broker's process starts it, asks it on a pipe, and sees certificates, never the key
+//! (docs/architecture.md, decision 14).
+//!
+//! One JSON object a line in each direction. It ends when its standard input does.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use clap::Args;
+use quoll_pki::KeyKind;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::cli::{Common, ServerArgs};
+use crate::config::Settings;
+use crate::enrolment::{self, Wish};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::home::Home;
+use crate::workshop::{self, Workshop};
+
+/// What the signing process is started with.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Sign {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// There is a terminal to ask for the passphrase on.
+    #[arg(long)]
+    may_ask: bool,
+}
+
+/// What it is asked to do.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+enum Job {
+    /// Make CA and server certificate where they are missing.
+    Prepare,
+    /// Enrol a device.
+    Enrol(Wish),
+}
+
+/// What it says.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(tag = "said", rename_all = "snake_case")]
+pub(crate) enum Said {
+    /// All is there.
+    Prepared { ca_made: bool, server_made: bool, passphrase_in: Option<PathBuf> },
+    /// A step of an enrolment.
+    Step { text: String },
+    /// The device is proven.
+    Enrolled,
+    /// The job failed.
+    Failed { exit: u8, what: String, why: Option<String>, hint: Option<String> },
+}
+
+impl Said {
+    fn failed(failure: &Failure) -> Self {
+        Self::Failed {
+            exit: failure.exit as u8,
+            what: failure.what.clone(),
+            why: failure.why.clone(),
+            hint: failure.hint.clone(),
+        }
+    }
+}
+
+/// Runs as the signing process.
+pub(crate) async fn run(common: &Common, sign: &Sign) -> Outcome {
+    let home = common.home()?;
+    let settings = common.settings(&home, &sign.server)?;
+    let source = common.passphrase(&home).may_ask(sign.may_ask);
+    let mut workshop: Option<Workshop> = None;
+    let mut jobs = BufReader::new(tokio::io::stdin()).lines();
+    while let Ok(Some(line)) = jobs.next_line().await {
+        let job = serde_json::from_str(&line).map_err(|error| {
+            Failure::new(Exit::Usage, "the signing process was asked nonsense").why(error)
+        })?;
+        let said = match job {
+            Job::Prepare => prepare(&settings, source.clone()).map(|(open, said)| {
+                workshop = Some(open);
+                said
+            }),
+            Job::Enrol(wish) => {
+                let bench = match workshop.take() {
+                    Some(open) => Ok(open),
+                    None => Workshop::open(&settings, source.clone()),
+                };
+                match bench {
+                    Ok(mut bench) => {
+                        let outcome = enrolment::enrol(&home, &settings, &mut bench, &wish, say_step).await;
+                        workshop = Some(bench);
+                        outcome.map(|_| Said::Enrolled)
+                    }
+                    Err(failure) => Err(failure),
+                }
+            }
+        };
+        say(&said.unwrap_or_else(|failure| Said::failed(&failure)));
+    }
+    Ok(())
+}
+
+fn prepare(settings: &Settings, source: crate::passphrase::PassphraseSource) -> Outcome<(Workshop, Said)> {
+    let (mut workshop, made) = Workshop::open_or_create(settings, source, KeyKind::Rsa2048)?;
+    let server_made = workshop.ensure_server()?;
+    Ok((workshop, Said::Prepared { ca_made: made.ca, server_made, passphrase_in: made.passphrase_in }))
+}
+
+fn say_step(text: &str) {
+    say(&Said::Step { text: text.to_owned() });
+}
+
+fn say(said: &Said) {
+    if let Ok(line) = serde_json::to_string(said) {
+        // Whoever asked may have gone; then nobody listens.
+        crate::output::print(&format!("{line}\n")).ok();
+    }
+}
+
+/// The broker's end of the pipe.
+pub(crate) struct Signer {
+    child: Child,
+    jobs: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Signer {
+    /// Starts the process, with the same home, pki folder and server arguments.
+    pub(crate) fn start(
+        common: &Common,
+        home: &Home,
+        settings: &Settings,
+        server: &ServerArgs,
+        may_ask: bool,
+    ) -> Outcome<Self> {
+        let fail =
+            |error: std::io::Error| Failure::new(Exit::System, "cannot start the signing process").why(error);
+        let program = std::env::current_exe().map_err(fail)?;
+        let mut command = Command::new(program);
+        command.arg("--home").arg(home.dir()).arg("--pki").arg(&settings.pki);
+        if let Some(file) = common.passphrase_file() {
+            command.arg("--passphrase-file").arg(file);
+        }
+        command.arg("sign");
+        if let Some(host) = &server.host {
+            command.arg("--host").arg(host);
+        }
+        for address in &settings.mqtts {
+            command.arg("--listen").arg(address.to_string());
+        }
+        if may_ask {
+            command.arg("--may-ask");
+        }
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().map_err(fail)?;
+        let (Some(jobs), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(Failure::new(Exit::System, "the signing process has no pipes"));
+        };
+        Ok(Self { child, jobs, answers: BufReader::new(answers).lines() })
+    }
+
+    /// Makes CA and server certificate where they are missing.
+    pub(crate) async fn prepare(&mut self) -> Outcome<Said> {
+        self.job(&Job::Prepare, |_| {}).await
+    }
+
+    /// Enrols a device; `step` hears of each step.
+    pub(crate) async fn enrol(&mut self, wish: Wish, step: impl FnMut(&str)) -> Outcome {
+        self.job(&Job::Enrol(wish), step).await.map(|_| ())
+    }
+
+    async fn job(&mut self, job: &Job, mut step: impl FnMut(&str)) -> Outcome<Said> {
+        let gone = || {
+            Failure::new(Exit::System, "the signing process has ended")
+                .hint("run the command again; it goes on where it stopped")
+        };
+        let mut line =
+            serde_json::to_vec(job).map_err(|error| Failure::new(Exit::System, "cannot ask").why(error))?;
+        line.push(b'\n');
+        self.jobs.write_all(&line).await.map_err(|_| gone())?;
+        while let Ok(Some(line)) = self.answers.next_line().await {
+            match serde_json::from_str::<Said>(&line) {
+                Ok(Said::Step { text }) => step(&text),
+                Ok(Said::Failed { exit, what, why, hint }) => {
+                    return Err(Failure { exit: Exit::from_code(exit), what, why, hint });
+                }
+                Ok(said) => return Ok(said),
+                Err(error) => return Err(gone().why(error)),
+            }
+        }
+        Err(gone())
+    }
+
+    /// Ends it.
+    pub(crate) async fn end(mut self) {
+        drop(self.jobs);
+        self.child.wait().await.ok();
+    }
+}
+
+/// Whether `up` needs the signing process before it can listen.
+pub(crate) fn must_prepare(settings: &Settings) -> Outcome<bool> {
+    if !workshop::is_made(settings) {
+        return Ok(true);
+    }
+    let pki = workshop::open_pki(settings)?;
+    let name = workshop::server_name(settings)?;
+    Ok(pki.certificate(&name).map_err(crate::trouble::pki)?.is_none())
+}

@@ -1,0 +1,147 @@
+//! The bench where certificates are signed: the folder opened or made, the CA unlocked when it is first needed.
+//!
+//! Used by commands and by the signing process. The broker's process never has one (docs/architecture.md, decision 14).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use quoll_pki::{
+    AltNames, Authority, CertName, Certificate, IssueRequest, KeyKind, KeyStorage, NewCa, Passphrase, Pki,
+    Profile,
+};
+use time::OffsetDateTime;
+
+use crate::config::Settings;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::passphrase::PassphraseSource;
+use crate::trouble;
+
+/// The common name of a CA that we make. Short, because it is in every certificate, and devices have little room.
+const CA_NAME: &str = "Quoll CA";
+
+/// An opened folder and, once somebody had to sign, the unlocked CA.
+pub(crate) struct Workshop {
+    settings: Settings,
+    source: PassphraseSource,
+    pki: Pki,
+    unlocked: Option<Unlocked>,
+}
+
+struct Unlocked {
+    authority: Arc<Authority>,
+    passphrase: Passphrase,
+}
+
+/// What opening the workshop made.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    /// A CA.
+    pub(crate) ca: bool,
+    /// A passphrase, kept here.
+    pub(crate) passphrase_in: Option<PathBuf>,
+}
+
+impl Workshop {
+    /// Opens the folder of the settings; it must be there.
+    pub(crate) fn open(settings: &Settings, source: PassphraseSource) -> Outcome<Self> {
+        let pki = open_pki(settings)?;
+        Ok(Self { settings: settings.clone(), source, pki, unlocked: None })
+    }
+
+    /// Opens the folder, or makes a CA in it where it is not there or its making was interrupted.
+    pub(crate) fn open_or_create(
+        settings: &Settings,
+        source: PassphraseSource,
+        kind: KeyKind,
+    ) -> Outcome<(Self, Made)> {
+        if is_made(settings) {
+            return Ok((Self::open(settings, source)?, Made::default()));
+        }
+        let chosen = source.of_new()?;
+        let new = NewCa { key: kind, ..NewCa::new(CA_NAME) };
+        let now = OffsetDateTime::now_utc();
+        let pki = Pki::create(&settings.pki, &new, &chosen.passphrase, now).map_err(trouble::pki)?;
+        let authority = Arc::new(pki.unlock(&chosen.passphrase).map_err(trouble::pki)?);
+        let unlocked = Some(Unlocked { authority, passphrase: chosen.passphrase });
+        let made = Made { ca: true, passphrase_in: chosen.made_in };
+        Ok((Self { settings: settings.clone(), source, pki, unlocked }, made))
+    }
+
+    pub(crate) fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
+    /// The CA, asking for its passphrase the first time.
+    pub(crate) fn authority(&mut self) -> Outcome<(Arc<Authority>, &Passphrase)> {
+        if self.unlocked.is_none() {
+            let name = self.pki.ca().subject_cn().unwrap_or("without a name").to_owned();
+            let passphrase = self.source.of_existing(&name)?;
+            let authority = Arc::new(self.pki.unlock(&passphrase).map_err(trouble::pki)?);
+            self.unlocked = Some(Unlocked { authority, passphrase });
+        }
+        let unlocked = self.unlocked.as_ref().expect("it was just set");
+        Ok((Arc::clone(&unlocked.authority), &unlocked.passphrase))
+    }
+
+    /// Issues the server's certificate where there is none. Says whether it did.
+    pub(crate) fn ensure_server(&mut self) -> Outcome<bool> {
+        let name = server_name(&self.settings)?;
+        if self.pki.certificate(&name).map_err(trouble::pki)?.is_some() {
+            return Ok(false);
+        }
+        let mut request = IssueRequest::new(Profile::Server, name, KeyStorage::Plain);
+        request.alt_names = alt_names(&self.settings);
+        let (authority, _) = self.authority()?;
+        authority.issue(&request, OffsetDateTime::now_utc()).map_err(trouble::pki)?;
+        Ok(true)
+    }
+
+    /// Publishes the revocation list if it is behind and the CA is, or can be, unlocked without asking anybody.
+    pub(crate) fn publish_crl(&mut self) -> Outcome {
+        let (authority, _) = self.authority()?;
+        authority.publish_crl(OffsetDateTime::now_utc()).map_err(trouble::pki)
+    }
+}
+
+/// The names that the settings want in the server's certificate.
+pub(crate) fn alt_names(settings: &Settings) -> AltNames {
+    AltNames { dns: settings.names.clone(), ip: settings.addresses.clone() }
+}
+
+/// Whether the folder has a CA.
+pub(crate) fn is_made(settings: &Settings) -> bool {
+    settings.pki.join("ca.crt").exists()
+}
+
+/// Opens the folder of the settings to read.
+pub(crate) fn open_pki(settings: &Settings) -> Outcome<Pki> {
+    if !settings.pki.exists() {
+        return Err(Failure::new(Exit::Unusable, format!("there is no CA in {}", settings.pki.display()))
+            .hint("make one with `quoll ca init`, or point at one with --pki"));
+    }
+    Pki::open(&settings.pki).map_err(trouble::pki)
+}
+
+/// The name of the server's certificate: the first name, or the first address where there is no name.
+pub(crate) fn server_name(settings: &Settings) -> Outcome<CertName> {
+    let text = settings
+        .names
+        .first()
+        .cloned()
+        .or_else(|| settings.addresses.first().map(ToString::to_string))
+        .unwrap_or_else(|| settings.host.clone());
+    CertName::parse(&text).map_err(|error| {
+        Failure::new(Exit::Unusable, format!("{text:?} cannot be the name of the server's certificate"))
+            .why(error)
+            .hint("put another name first in [server] names of quoll.toml")
+    })
+}
+
+/// The server's certificate; there must be one.
+pub(crate) fn server_certificate(settings: &Settings, pki: &Pki) -> Outcome<Certificate> {
+    let name = server_name(settings)?;
+    pki.certificate(&name).map_err(trouble::pki)?.ok_or_else(|| {
+        Failure::new(Exit::Unusable, format!("there is no certificate for the server {name}"))
+            .hint("`quoll up` makes one")
+    })
+}
