@@ -72,10 +72,10 @@ impl Source for House {
             firmware: Some("Tasmota 15.1.0".into()),
             mac: Some("00:00:5E:00:53:07".into()),
             client_id: Some(format!("DVES_{topic}")),
-            certificate: Some(Certificate {
+            certificate: device.certificate_serial.clone().map(|serial| Certificate {
                 subject: format!("CN={}", device.name),
                 issuer: "CN=Quoll CA".into(),
-                serial: device.certificate_serial.clone().unwrap_or_default(),
+                serial,
                 not_before: Some(in_days(-290)),
                 not_after: device.expires.clone(),
                 fingerprint: Some("5f2a90c31bd84e7706aa".repeat(3) + "19ce"),

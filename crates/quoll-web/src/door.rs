@@ -160,6 +160,23 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_does_not_answer_is_given_up() {
+        use hyper::service::Service;
+        let silent =
+            axum::Router::new().fallback(std::future::pending::<()>).layer(axum::middleware::from_fn(attend));
+        let door = hyper_util::service::TowerToHyperService::new(silent);
+        for (path, media_type) in
+            [("/", "text/html; charset=utf-8"), ("/api/devices", "application/problem+json")]
+        {
+            let request = Request::builder().uri(path).header("host", "localhost");
+            let answer = door.call(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
+            assert_eq!(answer.status(), 503, "{path}");
+            assert_eq!(answer.headers()["content-type"], media_type);
+            assert_eq!(answer.headers()["retry-after"], "10");
+        }
+    }
+
     #[test]
     fn other_sites_may_link_but_not_embed() {
         for (site, mode, dest, expected) in [

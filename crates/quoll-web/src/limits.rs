@@ -16,7 +16,7 @@ pub const HEADER_TIME: Duration = Duration::from_secs(15);
 /// Header fields of a request. Browsers send about twenty.
 pub const HEADER_FIELDS: usize = 64;
 
-/// Bytes buffered of a request before its header must be complete. Cookies of other programs on `localhost` come along,
+/// Bytes of a request's header, its first line included. Cookies of other programs on `localhost` come along,
 /// whatever their port, so this is more than our own pages need.
 pub const HEADER_BYTES: usize = 32 * 1024;
 
@@ -27,8 +27,8 @@ pub const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// stopped reading occupies a place.
 pub const STREAM_LIFE: Duration = Duration::from_secs(60 * 60);
 
-/// Time after [`STREAM_LIFE`] (or after the last request of a connection was read) in which a connection must have
-/// ended by itself before it is cut.
+/// Age at which a connection must end, cut after [`FAREWELL`] if its reader has stopped reading. Past [`STREAM_LIFE`], so
+/// that a stream ends by itself first.
 pub const CONNECTION_LIFE: Duration = Duration::from_secs(65 * 60);
 
 /// Pace of live updates. Changes of the same device within one beat are shown once, so a chatty fleet costs a browser

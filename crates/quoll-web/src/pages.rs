@@ -33,7 +33,7 @@ pub(crate) async fn overview(State(desk): State<Desk>, Search(search): Search) -
 /// `/devices/NAME`
 pub(crate) async fn device(State(desk): State<Desk>, Name(name): Name) -> Result<Html<String>, Response> {
     let Some(device) = desk.source.device(&name).await else {
-        return Err(Problem::NoSuchDevice(name).into_response_at("/"));
+        return Err(Problem::NoSuchDevice(name).into_page());
     };
     let overview = desk.source.overview().await;
     let live = format!("/live/{}", words::url_segment(&name));

@@ -86,7 +86,7 @@ impl Problem {
     }
 
     /// The answer to a person.
-    fn into_page(self) -> Response {
+    pub(crate) fn into_page(self) -> Response {
         let page = pages::problem(&self);
         self.finish((self.status(), page).into_response())
     }

@@ -78,7 +78,8 @@ async fn attend(socket: TcpStream, site: Site, mut closed: watch::Receiver<bool>
         .timer(TokioTimer::new())
         .header_read_timeout(limits::HEADER_TIME)
         .max_headers(limits::HEADER_FIELDS)
-        .max_buf_size(limits::HEADER_BYTES)
+        .max_header_size(limits::HEADER_BYTES)
+        .max_buf_size(2 * limits::HEADER_BYTES)
         .serve_connection(TokioIo::new(socket), site);
     let mut connection = pin!(connection);
     let ended = tokio::select! {

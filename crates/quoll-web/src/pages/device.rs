@@ -32,7 +32,7 @@ pub(crate) fn device_fragment(detail: &DeviceDetail, now: OffsetDateTime) -> Mar
         article #device {
             h1 { bdi { (words::tamed(&device.name)) } " " (state(device)) }
             @if let Some(problem) = &device.problem {
-                ul .warnings { li { (notice("Problem", problem)) } }
+                ul .warnings { li .bad { (notice("Problem", problem)) } }
             }
             div .cards {
                 section .card aria-labelledby="now" {
@@ -56,6 +56,9 @@ pub(crate) fn device_fragment(detail: &DeviceDetail, now: OffsetDateTime) -> Mar
                     h2 #certificate { "Certificate" }
                     @match &detail.certificate {
                         Some(certificate) => (certificate_facts(certificate, now)),
+                        None if device.certificate_serial.is_none() && device.expires.is_none() => {
+                            p .quiet { "None." }
+                        }
                         None => dl .facts {
                             (fact("Serial", or_dash(device.certificate_serial.as_deref())))
                             (fact("Ends", match &device.expires {
@@ -132,7 +135,7 @@ fn messages(detail: &DeviceDetail, now: OffsetDateTime) -> Markup {
                                 @match &message.at { Some(at) => (words::when(at, now)), None => span .quiet { "–" } }
                             }
                             td role="cell" data-title="Topic" { bdi { (words::tamed(&message.topic)) } }
-                            td .said role="cell" data-title="Message" { bdi { (words::tamed(&message.text)) } }
+                            td role="cell" data-title="Message" { bdi .said { (words::tamed(&message.text)) } }
                         }
                     }
                 }

@@ -59,7 +59,7 @@ pub(crate) fn overview_fragment(overview: &Overview, now: OffsetDateTime) -> Mar
             dl .tiles {
                 (tile("Devices online", html! { (overview.devices_online) small { " of " (overview.devices_total) } },
                     html! { @if offline == 0 { "all of them" } @else { (offline) " offline" } }))
-                (tile("Problems", html! { (overview.devices_with_problems) },
+                (tile("Problems", html! { span.over[overview.devices_with_problems > 0] { (overview.devices_with_problems) } },
                     html! { @if overview.devices_with_problems == 0 { "nothing to do" } @else { "listed first below" } }))
                 (tile("Messages", html! { (words::rate(overview.messages_per_second)) small { " per second" } },
                     html! { "up for " (words::duration(overview.uptime_seconds)) }))
@@ -72,9 +72,8 @@ pub(crate) fn overview_fragment(overview: &Overview, now: OffsetDateTime) -> Mar
             @if !overview.listeners.is_empty() {
                 p .listeners.quiet {
                     "Listening on "
-                    @for (i, listener) in overview.listeners.iter().enumerate() {
-                        @if i > 0 { " · " }
-                        span { code { (listener.address) } " " (listener.speaks) }
+                    @for listener in &overview.listeners {
+                        span { code { (listener.address) } " " (listener.speaks) } " "
                     }
                 }
             }
@@ -96,7 +95,7 @@ fn certificate_tile(title: &str, expires: Option<&str>, name: Option<&str>, now:
     };
     let end = match (validity, expires.and_then(words::moment)) {
         (Some(words::Validity::Over), Some(end)) => format!("expired {}", words::day(end)),
-        (_, Some(end)) => format!("until {}", words::day(end)),
+        (_, Some(end)) => format!("ends {}", words::day(end)),
         (_, None) => "no end known".to_owned(),
     };
     tile(
@@ -114,7 +113,7 @@ pub(crate) fn table_fragment(devices: &[DeviceView], now: OffsetDateTime) -> Mar
         table #devices role="table" aria-labelledby="devices-title" {
             thead role="rowgroup" {
                 tr role="row" {
-                    @for title in ["Device", "Status", "Security", "Address", "Certificate", "Last seen", "Latest message"] {
+                    @for title in ["Device", "Status", "Security", "Address", "Certificate ends", "Last seen", "Latest message"] {
                         th scope="col" role="columnheader" { (title) }
                     }
                 }
@@ -149,7 +148,7 @@ pub(crate) fn row_fragment(device: &DeviceView, now: OffsetDateTime) -> Markup {
                 td role="cell" data-title="Status" { (status(device)) }
                 td role="cell" data-title="Security" { (rung(device.rung)) }
                 td role="cell" data-title="Address" { (or_dash(device.address.as_deref())) }
-                td role="cell" data-title="Certificate" {
+                td role="cell" data-title="Certificate ends" {
                     @match &device.expires {
                         Some(expires) => (words::expiry(expires, now)),
                         None => span .quiet { "–" },
@@ -161,10 +160,11 @@ pub(crate) fn row_fragment(device: &DeviceView, now: OffsetDateTime) -> Markup {
                         None => span .quiet { "never" },
                     }
                 }
-                td .telemetry role="cell" data-title="Latest message" {
+                td .telemetry role="cell" data-title="Latest message"
+                    title=[device.telemetry.as_ref().map(|said| words::tamed(&said.topic))] {
                     @match &device.telemetry {
                         Some(said) => {
-                            bdi .topic { (words::tamed(&said.topic)) } " " bdi .said { (words::tamed(&said.text)) }
+                            bdi .said { (words::tamed(&said.text)) } " " bdi .topic { (words::tamed(&said.topic)) }
                         }
                         None => span .quiet { "–" },
                     }
