@@ -156,19 +156,28 @@ impl TopicFilter {
 /// Whether `filter` (valid, without `$share`) matches `topic` (valid): [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.2-1].
 #[must_use]
 pub fn matches(filter: &str, topic: &str) -> bool {
-    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+    let (filter, topic) = (filter.as_bytes(), topic.as_bytes());
+    if topic.first() == Some(&b'$') && matches!(filter.first(), Some(b'+' | b'#')) {
         return false;
     }
-    let mut levels = topic.split('/');
-    for wanted in filter.split('/') {
-        match (wanted, levels.next()) {
-            ("#", _) => return true,
-            ("+", Some(_)) => {}
-            (wanted, Some(level)) if wanted == level => {}
-            _ => return false,
+    // Both move in step, so that a wildcard, which fills its level, always meets the start of one.
+    let (mut wanted, mut found) = (0, 0);
+    loop {
+        match filter.get(wanted) {
+            Some(b'#') => return true,
+            Some(b'+') => {
+                wanted += 1;
+                found += topic[found..].iter().position(|&byte| byte == b'/').unwrap_or(topic.len() - found);
+            }
+            Some(byte) if topic.get(found) == Some(byte) => {
+                wanted += 1;
+                found += 1;
+            }
+            // `a/#` also wants `a` itself.
+            Some(_) => return found == topic.len() && &filter[wanted..] == b"/#",
+            None => return found == topic.len(),
         }
     }
-    levels.next().is_none()
 }
 
 impl fmt::Display for TopicName {
