@@ -1,0 +1,304 @@
+//! Windows, queues, retransmission, expiry (§3.3.2.3, §4.3, §4.4, §4.9).
+
+use quoll_broker::ShardSettings;
+use quoll_broker::vocabulary::{Event, Farewell, Input};
+use quoll_mqtt::packet::{Ack, Packet};
+use quoll_mqtt::{Delivery, ReasonCode};
+
+use crate::town::{
+    Peer, Town, client, id, message, puback, pubcomp, pubrec, pubrel, said, subscribe,
+};
+
+/// A listener to `t` at this level, and a lamp.
+fn pair(town: &mut Town, ears: crate::town::Caller, qos: u8) -> (Peer, Peer) {
+    let ears = town.enter(ears);
+    town.subscribe(ears, "t", qos);
+    (ears, town.enter(client("lamp").v5()))
+}
+
+fn send(town: &mut Town, lamp: Peer, numbers: std::ops::RangeInclusive<u16>) {
+    for number in numbers {
+        town.send(lamp, message("t", &number.to_string()).qos2(number));
+        town.send(lamp, pubrel(number));
+    }
+}
+
+fn payloads(town: &mut Town, peer: Peer) -> Vec<u16> {
+    town.publishes(peer).iter().map(|p| String::from_utf8_lossy(&p.payload).parse().unwrap()).collect()
+}
+
+/// [MQTT-3.3.4-9]; facts: mosquitto, max_inflight_messages
+#[test]
+fn at_most_twenty_messages_are_under_way_and_each_acknowledgement_lets_one_go() {
+    let mut town = Town::new();
+    let (ears, lamp) = pair(&mut town, client("ears"), 1);
+    send(&mut town, lamp, 1..=30);
+    let came = town.publishes(ears);
+    assert_eq!(came.len(), 20);
+    let first = came[0].delivery.packet_id().unwrap();
+    town.send(ears, puback(first.get()));
+    assert_eq!(payloads(&mut town, ears), [21]);
+}
+
+#[test]
+fn a_clients_smaller_receive_maximum_is_the_window() {
+    let mut town = Town::new();
+    let caller = client("ears").v5().asking(|ask| ask.receive_maximum = Some(2));
+    let (ears, lamp) = pair(&mut town, caller, 2);
+    send(&mut town, lamp, 1..=5);
+    assert_eq!(payloads(&mut town, ears), [1, 2]);
+    town.send(ears, pubrec(1));
+    assert_eq!(town.heard(ears), [pubrel(1)], "PUBREC opens no room");
+    town.send(ears, pubcomp(1));
+    assert_eq!(payloads(&mut town, ears), [3]);
+    let refusal = Ack::new(id(2), ReasonCode::UNSPECIFIED_ERROR);
+    town.send(ears, Packet::PubRec(refusal));
+    assert_eq!(payloads(&mut town, ears), [4], "a refusal does, and there is no PUBREL");
+}
+
+/// [MQTT-4.4.0-1] [MQTT-4.6.0-1]
+#[test]
+fn what_was_not_acknowledged_comes_again_in_order_with_dup_and_its_old_identifier() {
+    let mut town = Town::new();
+    let (ears, lamp) = pair(&mut town, client("ears").kept(0), 1);
+    send(&mut town, lamp, 1..=3);
+    let before = town.publishes(ears);
+    town.send(ears, puback(2));
+    town.lose(ears);
+    send(&mut town, lamp, 4..=4);
+    let ears = town.enter(client("ears").kept(0));
+    let after = town.publishes(ears);
+    assert_eq!(after.iter().map(said).collect::<Vec<_>>(), ["t=1", "t=3", "t=4"]);
+    assert_eq!(after.iter().map(|p| p.dup).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!((after[0].delivery, after[1].delivery), (before[0].delivery, before[2].delivery));
+}
+
+/// [MQTT-4.4.0-1] [MQTT-4.3.3-6]
+#[test]
+fn after_pubrec_a_new_connection_hears_pubrel_and_not_the_message() {
+    let mut town = Town::new();
+    let (ears, lamp) = pair(&mut town, client("ears").kept(0), 2);
+    send(&mut town, lamp, 1..=2);
+    town.send(ears, pubrec(1));
+    town.lose(ears);
+    let ears = town.enter(client("ears").kept(0));
+    let heard = town.heard(ears);
+    assert_eq!(heard[0], pubrel(1));
+    assert!(matches!(&heard[1..], [Packet::Publish(publish)] if publish.dup && said(publish) == "t=2"));
+    town.send(ears, pubcomp(1));
+    town.send(ears, pubrec(2));
+    town.send(ears, pubcomp(2));
+    assert_eq!(town.shard(0).stats().inflight, 0);
+}
+
+#[test]
+fn a_smaller_window_after_a_reconnect_holds_for_retransmission_too() {
+    let mut town = Town::new();
+    let (ears, lamp) = pair(&mut town, client("ears").v5().kept(99), 1);
+    send(&mut town, lamp, 1..=5);
+    town.lose(ears);
+    let ears = town.enter(client("ears").v5().kept(99).asking(|ask| ask.receive_maximum = Some(2)));
+    assert_eq!(payloads(&mut town, ears), [1, 2]);
+    town.send(ears, puback(1));
+    assert_eq!(payloads(&mut town, ears), [3]);
+    for number in 2..=4 {
+        town.send(ears, puback(number));
+    }
+    assert_eq!(payloads(&mut town, ears), [4, 5]);
+}
+
+#[test]
+fn acknowledgements_out_of_order_are_taken() {
+    let mut town = Town::new();
+    let (ears, lamp) = pair(&mut town, client("ears"), 1);
+    send(&mut town, lamp, 1..=3);
+    for number in [3, 1, 2] {
+        town.send(ears, puback(number));
+    }
+    assert!(town.is_open(ears) && town.shard(0).stats().inflight == 0);
+}
+
+#[test]
+fn an_acknowledgement_of_nothing_is_no_fault_but_one_of_the_wrong_kind_is() {
+    let mut town = Town::new();
+    let (ears, lamp) = pair(&mut town, client("ears").v5(), 1);
+    for packet in [puback(9), pubcomp(9)] {
+        town.send(ears, packet);
+    }
+    town.send(ears, pubrec(9));
+    let unknown = Ack::new(id(9), ReasonCode::PACKET_IDENTIFIER_NOT_FOUND);
+    assert_eq!(town.heard(ears), [Packet::PubRel(unknown)]);
+    send(&mut town, lamp, 1..=1);
+    town.send(ears, pubrec(1));
+    assert_eq!(town.last_word(ears), Some(&Farewell::Disconnect(ReasonCode::PROTOCOL_ERROR)));
+}
+
+#[test]
+fn pubcomp_before_pubrec_is_a_protocol_error() {
+    let mut town = Town::new();
+    let (ears, lamp) = pair(&mut town, client("ears").v5(), 2);
+    send(&mut town, lamp, 1..=1);
+    town.send(ears, pubcomp(1));
+    assert_eq!(town.last_word(ears), Some(&Farewell::Disconnect(ReasonCode::PROTOCOL_ERROR)));
+}
+
+/// facts: mosquitto, max_queued_messages and max_queued_bytes
+#[test]
+fn a_full_queue_drops_what_comes_and_says_so() {
+    let by_count = ShardSettings { max_queued_messages: 5, ..ShardSettings::default() };
+    // Each is a topic of one byte with a payload of one.
+    let by_bytes = ShardSettings { max_queued_bytes: 10, ..ShardSettings::default() };
+    for settings in [by_count, by_bytes] {
+        let mut town = Town::with(settings, 1);
+        let (ears, lamp) = pair(&mut town, client("ears").kept(0), 1);
+        town.lose(ears);
+        send(&mut town, lamp, 1..=9);
+        assert_eq!((town.shard(0).stats().queued, town.shard(0).stats().dropped), (5, 4));
+        assert!(town.events.iter().any(|event| matches!(event, Event::Dropped { count: 1, .. })));
+        let ears = town.enter(client("ears").kept(0));
+        assert_eq!(payloads(&mut town, ears), [1, 2, 3, 4, 5]);
+    }
+}
+
+#[test]
+fn drops_are_counted_and_told_now_and_then() {
+    let mut town = Town::with(ShardSettings { max_queued_messages: 1, ..ShardSettings::default() }, 1);
+    let (ears, lamp) = pair(&mut town, client("ears").kept(0), 1);
+    town.lose(ears);
+    send(&mut town, lamp, 1..=11);
+    town.seconds(11);
+    send(&mut town, lamp, 12..=12);
+    let told = |event: &Event| if let Event::Dropped { count, .. } = event { Some(*count) } else { None };
+    assert_eq!(town.events.iter().filter_map(told).collect::<Vec<_>>(), [1, 10]);
+}
+
+/// facts: mosquitto, queue_qos0_messages
+#[test]
+fn qos_0_waits_for_an_absent_client_only_where_the_operator_says_so() {
+    for queue_qos0_messages in [false, true] {
+        let mut town = Town::with(ShardSettings { queue_qos0_messages, ..ShardSettings::default() }, 1);
+        let (ears, lamp) = pair(&mut town, client("ears").kept(0), 0);
+        town.lose(ears);
+        town.send(lamp, message("t", "1"));
+        let ears = town.enter(client("ears").kept(0));
+        town.send(lamp, message("t", "2"));
+        let expected = if queue_qos0_messages { vec![1, 2] } else { vec![2] };
+        assert_eq!(payloads(&mut town, ears), expected);
+        assert_eq!(town.shard(0).stats().queued, 0);
+    }
+}
+
+#[test]
+fn a_slow_peer_loses_qos_0_and_nothing_else() {
+    let mut town = Town::new();
+    let (ears, lamp) = pair(&mut town, client("ears").polite(), 1);
+    town.input(ears, |conn| Input::Congested(conn, true));
+    town.send(lamp, message("t", "0"));
+    send(&mut town, lamp, 1..=1);
+    town.input(ears, |conn| Input::Congested(conn, false));
+    town.send(lamp, message("t", "2"));
+    assert_eq!(payloads(&mut town, ears), [1, 2]);
+    assert_eq!(town.shard(0).stats().dropped, 1);
+}
+
+/// [MQTT-3.3.2-5] [MQTT-3.3.2-6]
+#[test]
+fn a_message_that_waited_too_long_is_not_sent_and_one_in_time_says_what_is_left() {
+    let mut town = Town::new();
+    let (ears, lamp) = pair(&mut town, client("ears").v5().kept(9999), 1);
+    town.lose(ears);
+    for (number, seconds) in [(1, 10), (2, 60)] {
+        let own = message("t", &number.to_string()).qos1(number);
+        town.send(lamp, own.saying(|say| say.message_expiry_interval = Some(seconds)));
+    }
+    town.seconds(20);
+    let ears = town.enter(client("ears").v5().kept(9999));
+    let came = town.publishes(ears);
+    assert_eq!(came.iter().map(said).collect::<Vec<_>>(), ["t=2"]);
+    assert_eq!(came[0].properties.as_ref().unwrap().message_expiry_interval, Some(40));
+    assert_eq!(town.shard(0).stats().expired_messages, 1);
+}
+
+/// [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+#[test]
+fn a_packet_larger_than_the_client_takes_is_dropped_as_if_delivered() {
+    for qos in [0, 1] {
+        let mut town = Town::new();
+        let caller = client("ears").v5().asking(|ask| ask.maximum_packet_size = Some(30));
+        let (ears, lamp) = pair(&mut town, caller, qos);
+        let fits = "x".repeat(if qos == 0 { 24 } else { 22 });
+        town.send(lamp, message("t", &fits).qos(qos, 1));
+        town.send(lamp, message("t", &format!("{fits}x")).qos(qos, 2));
+        assert_eq!(town.messages(ears), [format!("t={fits}")]);
+        assert_eq!(town.shard(0).stats().dropped, 1);
+        town.send(lamp, message("t", "y").qos(qos, 3));
+        assert_eq!(town.messages(ears), ["t=y"]);
+    }
+}
+
+/// [MQTT-3.1.2-26] [MQTT-3.1.2-27]
+#[test]
+fn topics_are_numbered_towards_clients_that_allow_it_as_far_as_they_do() {
+    let mut town = Town::new();
+    let ears = town.enter(client("ears").v5().asking(|ask| ask.topic_alias_maximum = Some(2)));
+    town.subscribe(ears, "#", 0);
+    let lamp = town.enter(client("lamp"));
+    for topic in ["a", "b", "a", "c", "b"] {
+        town.send(lamp, message(topic, topic));
+    }
+    let came = town.publishes(ears);
+    let alias = |p: &quoll_mqtt::packet::Publish| p.properties.as_ref()?.topic_alias.map(std::num::NonZero::get);
+    assert_eq!(came.iter().map(alias).collect::<Vec<_>>(), [Some(1), Some(2), Some(1), None, Some(2)]);
+    assert_eq!(came.iter().map(said).collect::<Vec<_>>(), ["a=a", "b=b", "=a", "c=c", "=b"]);
+}
+
+/// [MQTT-3.3.4-3]
+#[test]
+fn a_subscription_identifier_comes_with_live_queued_and_retained_messages() {
+    let mut town = Town::new();
+    let lamp = town.enter(client("lamp"));
+    town.send(lamp, message("t", "retained").retained().qos1(1));
+    let ears = town.enter(client("ears").v5().kept(99));
+    let wish = crate::town::subscribe_with(1, &["t"], Some(77), |o| o.qos = quoll_mqtt::QoS::AtLeastOnce);
+    town.send(ears, wish);
+    town.send(lamp, message("t", "live").qos1(2));
+    let mut came = town.publishes(ears);
+    town.lose(ears);
+    town.send(lamp, message("t", "queued").qos1(3));
+    let ears = town.enter(client("ears").v5().kept(99));
+    came.extend(town.publishes(ears));
+    assert_eq!(came.len(), 5);
+    for publish in came {
+        assert_eq!(publish.properties.unwrap().subscription_identifiers, [77], "{:?}", publish.payload);
+    }
+}
+
+/// [MQTT-2.2.1-4]
+#[test]
+fn an_identifier_in_use_is_not_given_again() {
+    let mut town = Town::new();
+    let (ears, lamp) = pair(&mut town, client("ears"), 1);
+    send(&mut town, lamp, 1..=1);
+    town.heard(ears);
+    for round in 0..65_600_u32 {
+        town.send(lamp, message("t", "x").qos1(9));
+        let came = town.publishes(ears);
+        let Delivery::AtLeastOnce(own) = came[0].delivery else { panic!("{came:?}") };
+        assert_ne!(own, id(1), "round {round}");
+        town.send(ears, puback(own.get()));
+        town.heard(lamp);
+    }
+}
+
+#[test]
+fn retained_messages_of_a_wide_filter_obey_the_window() {
+    let mut town = Town::with(ShardSettings { max_queued_messages: 100, ..ShardSettings::default() }, 1);
+    let lamp = town.enter(client("lamp"));
+    for number in 1..=200 {
+        town.send(lamp, message(&format!("a/{number}"), "x").retained().qos1(number));
+    }
+    let ears = town.enter(client("ears").v5());
+    town.send(ears, subscribe(1, &["#"], 1));
+    assert_eq!(town.publishes(ears).len(), 20);
+    assert_eq!((town.shard(0).stats().queued, town.shard(0).stats().dropped), (100, 80));
+}
