@@ -50,6 +50,7 @@ pub struct TlsClient {
     unfinished: Vec<u8>,
     plaintext: Vec<u8>,
     summary: Summary,
+    opened: bool,
 }
 
 /// What a finished handshake agreed on.
@@ -94,6 +95,7 @@ impl TlsClient {
             unfinished: Vec::new(),
             plaintext: Vec::new(),
             summary: Summary::default(),
+            opened: false,
             random,
             settings,
         };
@@ -154,6 +156,12 @@ impl TlsClient {
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open)
+    }
+
+    /// The handshake was done once, whatever came after it.
+    #[must_use]
+    pub fn has_opened(&self) -> bool {
+        self.opened
     }
 
     /// The server said goodbye, or we did.
@@ -263,6 +271,7 @@ impl TlsClient {
                     return Err(number::BAD_FINISHED);
                 }
                 self.transcript = Vec::new();
+                self.opened = true;
                 Stage::Open
             }
             _ => return Err(number::UNEXPECTED),

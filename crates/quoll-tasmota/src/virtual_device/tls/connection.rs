@@ -18,6 +18,8 @@ const READ_BYTES: usize = 4096;
 pub struct TlsConnection {
     socket: TcpStream,
     client: TlsClient,
+    /// Came in the same bytes as the end of the handshake; to be told by the next read.
+    failure: Option<TlsFailure>,
 }
 
 impl TlsConnection {
@@ -32,7 +34,7 @@ impl TlsConnection {
     ) -> Result<Self, TlsFailure> {
         let mut random = [0; 32];
         rand::fill(&mut random).map_err(|_| TlsFailure::Number(8))?;
-        let mut connection = Self { socket, client: TlsClient::new(settings, random) };
+        let mut connection = Self { socket, client: TlsClient::new(settings, random), failure: None };
         match timeout(patience, connection.handshake()).await {
             Ok(result) => result.map(|()| connection),
             Err(_) => Err(TlsFailure::HANDSHAKE_TIMEOUT),
@@ -41,12 +43,15 @@ impl TlsConnection {
 
     async fn handshake(&mut self) -> Result<(), TlsFailure> {
         let mut buffer = [0; READ_BYTES];
-        while !self.client.is_open() {
+        while !self.client.has_opened() {
             // A failed write is no verdict yet: the alert that explains it may be waiting to be read.
             let _ = self.flush().await;
             match self.socket.read(&mut buffer).await {
                 Ok(0) | Err(_) => return Err(TlsFailure::CLOSED),
-                Ok(bytes) => self.client.input(&buffer[..bytes])?,
+                Ok(bytes) => match self.client.input(&buffer[..bytes]) {
+                    Err(failure) if self.client.has_opened() => self.failure = Some(failure),
+                    result => result?,
+                },
             }
         }
         self.flush().await.map_err(|_| TlsFailure::CLOSED)
@@ -60,12 +65,15 @@ impl TlsConnection {
         let mut buffer = [0; READ_BYTES];
         loop {
             let received = self.client.received();
-            if !received.is_empty() || self.client.is_closed() {
+            if !received.is_empty() || (self.client.is_closed() && self.failure.is_none()) {
                 return Ok(received);
+            }
+            if let Some(failure) = self.failure {
+                return Err(failure);
             }
             match self.socket.read(&mut buffer).await {
                 Ok(0) | Err(_) => return Ok(Vec::new()),
-                Ok(bytes) => self.client.input(&buffer[..bytes])?,
+                Ok(bytes) => self.failure = self.client.input(&buffer[..bytes]).err(),
             }
         }
     }
