@@ -304,3 +304,6 @@ pub fn admit(registry: &Registry, serial: &str) -> Result<Verdict, RegistryError
         Err(why) => Verdict::Refuse(Refusal::Topics { owner, why }),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,13 @@
 //! What it is not: a CA. [`PkiIssuer`] asks one; a signing helper in another process can be asked the same way.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use quoll_pki::{
+    Authority, CertName, Certificate, IssueRequest, KeyStorage, Passphrase, Pki, PkiError, PrivateKey,
+    Profile,
+};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
@@ -78,6 +83,14 @@ pub enum IssueError {
         /// What is wrong with it.
         why: String,
     },
+    /// The registry voided it (its device was removed), and the pki folder still has it valid.
+    #[error("certificate {serial} of {name} is void in the registry, but not revoked in the pki folder")]
+    Void {
+        /// The device.
+        name: DeviceName,
+        /// The certificate.
+        serial: String,
+    },
     /// The pki folder or the CA did not do it.
     #[error("no certificate for {name}: {why}")]
     Pki {
@@ -102,7 +115,140 @@ impl IssueError {
                 "quoll device revoke {name} --reason superseded, then quoll device remove {name}, then add it again"
             )),
             Self::NameInUse { .. } => Some("choose another name for the device".into()),
+            Self::Void { serial, .. } => Some(format!("revoke it there too: quoll ca revoke {serial}")),
             Self::Pki { hint, .. } => hint.clone(),
+        }
+    }
+}
+
+/// Issues from the pki folder. Signing and key encryption take up to a second and run beside the async runtime.
+pub struct PkiIssuer {
+    pki: Pki,
+    authority: Option<Arc<Authority>>,
+    storage: KeyStorage,
+}
+
+impl PkiIssuer {
+    /// With the CA unlocked. `storage` says what becomes of a device's key in `private/`; with
+    /// [`KeyStorage::Discard`] an enrolment that is killed before the key is on the device cannot be continued.
+    #[must_use]
+    pub fn new(authority: Arc<Authority>, storage: KeyStorage) -> Self {
+        Self { pki: authority.pki().clone(), authority: Some(authority), storage }
+    }
+
+    /// Without the CA's key: an enrolment whose certificate exists can be continued, no new one can be issued.
+    #[must_use]
+    pub fn locked(pki: Pki, storage: KeyStorage) -> Self {
+        Self { pki, authority: None, storage }
+    }
+
+    async fn beside<T: Send + 'static>(
+        name: &DeviceName,
+        work: impl FnOnce() -> Result<T, IssueError> + Send + 'static,
+    ) -> Result<T, IssueError> {
+        let died = |error: tokio::task::JoinError| IssueError::Pki {
+            name: name.clone(),
+            why: format!("the work was broken off: {error}"),
+            hint: None,
+        };
+        tokio::task::spawn_blocking(work).await.map_err(died)?
+    }
+}
+
+#[async_trait]
+impl Issuer for PkiIssuer {
+    async fn issue(&self, name: &DeviceName) -> Result<DeviceCredential, IssueError> {
+        let authority = self.authority.clone().ok_or(IssueError::Locked)?;
+        let (device, storage) = (name.clone(), self.storage.clone());
+        Self::beside(name, move || {
+            let request = IssueRequest::new(Profile::Tasmota, cert_name(&device)?, storage);
+            let issued =
+                authority.issue(&request, OffsetDateTime::now_utc()).map_err(|error| pki(&device, &error))?;
+            for warning in &issued.warnings {
+                tracing::warn!(%device, "{warning}");
+            }
+            credential(&device, &issued.certificate, &issued.key)
+        })
+        .await
+    }
+
+    async fn existing(&self, name: &DeviceName) -> Result<Option<DeviceCredential>, IssueError> {
+        let (folder, device, storage) = (self.pki.clone(), name.clone(), self.storage.clone());
+        Self::beside(name, move || {
+            let cert_name = cert_name(&device)?;
+            let failed = |error: PkiError| pki(&device, &error);
+            let Some(certificate) = folder.certificate(&cert_name).map_err(failed)? else { return Ok(None) };
+            let (serial, now) = (certificate.serial(), OffsetDateTime::now_utc());
+            let entries = folder.entries().map_err(failed)?;
+            // A file without a line is a leftover of an issue that was killed; issuing again cleans it up.
+            if !entries.iter().any(|entry| entry.serial == serial && entry.is_valid_at(now)) {
+                return Ok(None);
+            }
+            if certificate.is_for_server() || certificate.is_ca() || !certificate.has_ec_key() {
+                let why = format!("certificate {serial} is for a server, or its key is not EC");
+                return Err(IssueError::NameInUse { name: device, why });
+            }
+            let pass = match storage {
+                KeyStorage::Encrypted(pass) => pass,
+                KeyStorage::Plain | KeyStorage::Discard => Passphrase::new(String::new()),
+            };
+            let missing = IssueError::KeyMissing {
+                name: device.clone(),
+                serial: serial.to_string(),
+                certificate_bytes: certificate.der().len(),
+                not_after: certificate.not_after(),
+            };
+            match folder.private_key(&cert_name, &pass) {
+                Ok(key) if key.public_key_der() == certificate.public_key_der() => {
+                    credential(&device, &certificate, &key).map(Some)
+                }
+                Ok(_) => Err(missing),
+                Err(PkiError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    Err(missing)
+                }
+                Err(error) => Err(pki(&device, &error)),
+            }
+        })
+        .await
+    }
+}
+
+/// Every device name is a certificate name; should that ever change, this says so.
+fn cert_name(name: &DeviceName) -> Result<CertName, IssueError> {
+    CertName::parse(name.as_str()).map_err(|error| IssueError::Pki {
+        name: name.clone(),
+        why: error.to_string(),
+        hint: None,
+    })
+}
+
+fn credential(
+    name: &DeviceName,
+    certificate: &Certificate,
+    key: &PrivateKey,
+) -> Result<DeviceCredential, IssueError> {
+    let not_p256 = || IssueError::NameInUse { name: name.clone(), why: "its key is not EC P-256".into() };
+    Ok(DeviceCredential {
+        scalar: key.ec_scalar().ok_or_else(not_p256)?,
+        certificate_der: certificate.der().to_vec(),
+        serial: certificate.serial().to_string(),
+        not_after: certificate.not_after(),
+    })
+}
+
+fn pki(name: &DeviceName, error: &PkiError) -> IssueError {
+    IssueError::Pki { name: name.clone(), why: error.to_string(), hint: error.hint() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_device_name_is_a_certificate_name() {
+        for name in ["x", "kitchen-plug", "tasmota_A1B2C3", "plug.kitchen.home", "0", &"x".repeat(64)] {
+            let device = DeviceName::parse(name).unwrap();
+            assert_eq!(cert_name(&device).unwrap().as_str(), name);
         }
     }
 }

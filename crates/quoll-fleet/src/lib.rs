@@ -7,6 +7,7 @@
 //! | [`registry`] | SQLite `fleet.db`: inventory, provisioning journal, audit trail |
 //! | [`enrol`] | from a bare device to one that our broker saw with its certificate; [`plan`], [`step`], [`saved`] |
 //! | [`issuer`], [`witness`] | what an enrolment needs from others: a certificate, and an eye at the broker |
+//! | [`revoke`] | the way out |
 //! | [`access_list`] | who may publish and subscribe what; the answer at the broker's door |
 //! | [`presence`] | who is online, folded from the broker's events |
 //! | [`limits`] | every bound, with its reason |
@@ -24,6 +25,7 @@ pub mod name;
 pub mod plan;
 pub mod presence;
 pub mod registry;
+pub mod revoke;
 
 pub mod saved;
 pub mod step;

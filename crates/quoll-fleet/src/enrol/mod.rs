@@ -71,7 +71,7 @@ impl Enrolment<'_> {
         console: &dyn DeviceConsole,
     ) -> Result<Enrolled, EnrolError> {
         let _lock = self.lock(&request.name)?;
-        run::Run::new(self, request, console)?.to_the_end().await
+        run::Run::new(self, request, console)?.finish().await
     }
 
     /// Gives a device its old settings back, also after the program that switched it was killed. A device that was

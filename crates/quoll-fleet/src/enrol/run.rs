@@ -1,9 +1,12 @@
 //! One run of an enrolment: which steps, in which order, and what the registry is told about each.
 
+use std::time::Duration;
+
+use quoll_pki::limits::{DEVICE_DER_MAX, DEVICE_DER_WARN};
 use quoll_tasmota::{Command, Stored};
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::ask::Asker;
 use super::error::{Cause, EnrolError, Stands};
@@ -18,9 +21,6 @@ use crate::registry::journal::Progress;
 use crate::registry::{Owner, RegistryError};
 use crate::step::{Step, StepState};
 use crate::witness::{Sighting, WitnessError};
-
-/// Certificates above this many bytes are close to what HTTP can carry.
-const DER_WARN: usize = 850;
 
 pub(super) struct Run<'a> {
     with: &'a Enrolment<'a>,
@@ -62,7 +62,7 @@ impl<'a> Run<'a> {
         Ok(Self { with, request, asker, known, id, current: Step::Probe, notes: Vec::new() })
     }
 
-    pub(super) async fn to_the_end(mut self) -> Result<Enrolled, EnrolError> {
+    pub(super) async fn finish(mut self) -> Result<Enrolled, EnrolError> {
         match self.steps().await {
             Ok(enrolled) => Ok(enrolled),
             Err(error) => {
@@ -73,8 +73,8 @@ impl<'a> Run<'a> {
     }
 
     async fn steps(&mut self) -> Result<Enrolled, EnrolError> {
-        let switch = switch_commands(self.with.broker, true).map_err(EnrolError::Target)?;
-        drop(switch);
+        // A broker's address that no device takes is refused before any is asked.
+        switch_commands(self.with.broker, true).map(drop).map_err(EnrolError::Target)?;
         self.begin(Step::Probe)?;
         let found = self.asker.probe().await?;
         let known = self.known.as_ref();
@@ -116,15 +116,20 @@ impl<'a> Run<'a> {
             Certificate::OnDevice(serial) => (serial, false),
         };
         let switched = pushed || !found.is_at(self.with.broker);
+        let already = !switched && self.device()?.state == DeviceState::Proven;
+        let stale = match switched {
+            true => self.seen_before(&serial).await,
+            false => None,
+        };
         if switched {
             self.switch(found).await?;
         } else {
             self.skipped(Step::Switch, "it has the broker's settings already")?;
         }
-        if switched || self.device()?.state != DeviceState::Proven {
+        if !already {
             self.advance(DeviceState::Switched, None)?;
         }
-        match self.prove(&serial, switched).await {
+        match self.prove(&serial, switched, stale.as_ref()).await? {
             Ok(sighting) => {
                 if sighting.client_id != found.topics.client_id {
                     let (seen, own) = (&sighting.client_id, &found.topics.client_id);
@@ -133,11 +138,11 @@ impl<'a> Run<'a> {
                 self.begin(Step::Commit)?;
                 let device = self.advance(DeviceState::Proven, Some(Rung::Mutual))?;
                 self.done(Step::Commit, &format!("certificate {serial}"))?;
-                Ok((device, sighting, !switched))
+                Ok((device, sighting, already))
             }
             Err(cause) => {
                 self.with.registry.note_problem(&self.request.name, Some(&cause.to_string()))?;
-                self.report(Step::Prove, Progress::Failed, &cause.to_string())?;
+                self.report(self.current, Progress::Failed, &cause.to_string())?;
                 let stands = self.roll_back().await?;
                 Err(EnrolError::NotProven { address: self.asker.address(), cause, stands })
             }
@@ -188,9 +193,9 @@ impl<'a> Run<'a> {
     async fn certificate(&mut self, stored: Stored) -> Result<Certificate, EnrolError> {
         self.begin(Step::Certificate)?;
         let name = &self.request.name;
-        let soon = OffsetDateTime::now_utc() + time::Duration::DAY;
+        let now = OffsetDateTime::now_utc();
         let (credential, detail) = match self.with.issuer.existing(name).await {
-            Ok(Some(credential)) if credential.not_after > soon => (credential, "issued before"),
+            Ok(Some(credential)) if credential.not_after > now => (credential, "issued before"),
             Ok(_) => (self.with.issuer.issue(name).await?, "new"),
             Err(IssueError::KeyMissing { serial, certificate_bytes, not_after, name }) => {
                 let expected = Stored { key: Some(32), certificate: Some(certificate_bytes) };
@@ -210,9 +215,10 @@ impl<'a> Run<'a> {
         }
         self.with.registry.assign_certificate(name, serial, credential.not_after)?;
         let bytes = credential.certificate_der.len();
-        if bytes > DER_WARN {
-            self.notes
-                .push(format!("the certificate has {bytes} bytes, close to the 891 that HTTP can carry"));
+        if bytes > DEVICE_DER_WARN {
+            self.notes.push(format!(
+                "the certificate has {bytes} bytes, close to the {DEVICE_DER_MAX} that HTTP can carry"
+            ));
         }
         let detail = format!("{serial}, {bytes} bytes, {detail}");
         self.done(Step::Certificate, &detail)?;
@@ -280,40 +286,63 @@ impl<'a> Run<'a> {
         self.done(Step::Switch, "")
     }
 
-    async fn prove(&mut self, serial: &str, switched: bool) -> Result<Sighting, Cause> {
-        let (broker, patience) = (self.with.broker, self.with.patience);
-        let registry = |error: EnrolError| Cause::Unknown(WitnessError::NoBroker { why: error.to_string() });
+    /// Waits for the device and for the broker's word. `stale` is what the broker had seen before the switch.
+    async fn prove(
+        &mut self,
+        serial: &str,
+        switched: bool,
+        stale: Option<&Sighting>,
+    ) -> Result<Result<Sighting, Cause>, EnrolError> {
+        let broker = self.with.broker;
         let mut gone = false;
         if switched {
-            self.begin(Step::Return).map_err(registry)?;
-            let back = self.asker.wait_back(|mqtt| has_broker(mqtt, &broker.host, broker.port, true)).await;
-            match back {
-                Back::With => self.done(Step::Return, "").map_err(registry)?,
-                Back::Without => return Err(Cause::NotSwitched),
+            self.begin(Step::Return)?;
+            match self.asker.wait_back(|mqtt| has_broker(mqtt, &broker.host, broker.port, true)).await {
+                Back::With => self.done(Step::Return, "")?,
+                Back::Without => return Ok(Err(Cause::NotSwitched)),
                 Back::Silent => {
                     gone = true;
-                    self.report(Step::Return, Progress::Failed, "its console does not answer")
-                        .map_err(registry)?;
+                    self.report(Step::Return, Progress::Failed, "its console does not answer")?;
                 }
             }
         }
-        self.begin(Step::Prove).map_err(registry)?;
-        // The witness bounds itself; the second bound is for one that does not.
-        let waiting = self.with.witness.wait_for(serial, patience.proof);
-        let error = match timeout(patience.proof * 2, waiting).await {
-            Ok(Ok(sighting)) => {
-                let detail = format!("{} from {}", sighting.client_id, sighting.address);
-                self.done(Step::Prove, &detail).map_err(registry)?;
+        self.begin(Step::Prove)?;
+        let error = match self.see(serial, stale).await {
+            Ok(sighting) => {
+                self.done(Step::Prove, &format!("{} from {}", sighting.client_id, sighting.address))?;
+                return Ok(Ok(sighting));
+            }
+            Err(error) => error,
+        };
+        Ok(Err(match self.asker.cause(broker, error).await {
+            Cause::Unknown(_) if gone => Cause::Gone,
+            cause => cause,
+        }))
+    }
+
+    async fn seen_before(&self, serial: &str) -> Option<Sighting> {
+        let asked = self.with.witness.wait_for(serial, Duration::ZERO);
+        timeout(self.with.patience.ask, asked).await.ok()?.ok()
+    }
+
+    /// A sighting that is not the stale one: a device that used this certificate before may still be connected from
+    /// before its restart.
+    async fn see(&self, serial: &str, stale: Option<&Sighting>) -> Result<Sighting, WitnessError> {
+        let (within, pause) = (self.with.patience.proof, self.with.patience.poll);
+        let until = Instant::now() + within;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            // The witness bounds itself; the second bound is for one that does not.
+            let waiting = timeout(left + pause, self.with.witness.wait_for(serial, left));
+            let not_seen = || WitnessError::NotSeen { serial: serial.to_owned(), within, refused: None };
+            let sighting = waiting.await.unwrap_or_else(|_| Err(not_seen()))?;
+            if stale.is_none_or(|stale| stale.at != sighting.at) {
                 return Ok(sighting);
             }
-            Ok(Err(error)) => error,
-            Err(_) => {
-                WitnessError::NotSeen { serial: serial.to_owned(), within: patience.proof, refused: None }
+            if Instant::now() >= until {
+                return Err(not_seen());
             }
-        };
-        match self.asker.cause(broker, error).await {
-            Cause::Unknown(_) if gone => Err(Cause::Gone),
-            cause => Err(cause),
+            sleep(pause.min(left)).await;
         }
     }
 

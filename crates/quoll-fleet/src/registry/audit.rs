@@ -117,7 +117,7 @@ impl Registry {
     /// # Errors
     /// The first broken link, or a registry that cannot be read.
     pub fn verify_audit(&self) -> Result<AuditHead, AuditError> {
-        let checked = self.read(|tx| {
+        self.read(|tx| {
             let mut statement = tx.prepare(
                 "SELECT seq, at, actor, verb, subject, detail, previous, hash FROM audit ORDER BY seq",
             )?;
@@ -135,8 +135,7 @@ impl Registry {
                 return Ok(Ok(head));
             }
             Ok(Err(AuditError::End { expected: head.seq, found: last.seq }))
-        })?;
-        checked
+        })?
     }
 
     /// Adds a row, in the transaction of the change that it tells about.

@@ -132,6 +132,17 @@ impl Registry {
         &self.path
     }
 
+    /// A number that changes when another process, or another connection, has changed the file (SQLite's
+    /// `data_version`). What is written through this connection does not change it.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn data_version(&self) -> Result<i64, RegistryError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = connection.query_row("PRAGMA data_version", [], |row| row.get(0));
+        version.map_err(|source| failure(&self.path, source))
+    }
+
     /// Writes a consistent copy, also while others write.
     ///
     /// # Errors
@@ -147,11 +158,12 @@ impl Registry {
     /// Takes the right to work on this device, or `None` if another process (or task) has it.
     ///
     /// # Errors
-    /// Where the lock file beside the registry cannot be made.
+    /// Where the lock file, in the folder `fleet.locks` beside the registry, cannot be made.
     pub fn lock_enrolment(&self, name: &DeviceName) -> Result<Option<EnrolmentLock>, RegistryError> {
-        let file_name = format!("enrol-{}.lock", name.as_str().to_ascii_lowercase());
-        let path = self.path.with_file_name(file_name);
+        let folder = self.path.with_extension("locks");
+        let path = folder.join(format!("{}.lock", name.as_str().to_ascii_lowercase()));
         let open = || -> std::io::Result<Option<File>> {
+            private_folder(&folder)?;
             private_file(&path)?;
             let file = File::open(&path)?;
             match file.try_lock() {
@@ -264,6 +276,13 @@ fn private_file(path: &Path) -> std::io::Result<()> {
     #[cfg(not(unix))]
     options.open(path)?;
     Ok(())
+}
+
+fn private_folder(path: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
 }
 
 fn seconds(time: OffsetDateTime) -> i64 {
