@@ -1,1 +1,151 @@
-//! To come.
+//! Grants at publish, subscribe and delivery; orders.
+
+use std::sync::Arc;
+
+use quoll_broker::Grants;
+use quoll_broker::vocabulary::{Departure, Event, Farewell, Order};
+use quoll_mqtt::ReasonCode;
+use quoll_mqtt::packet::{Ack, Packet};
+
+use crate::town::{Town, client, filters, goodbye, grants, id, message, puback, pubcomp, pubrec, pubrel};
+
+/// facts: mosquitto; 3.x has no way to say no
+#[test]
+fn a_forbidden_publish_is_told_to_5_0_and_swallowed_for_3_x() {
+    let mut town = Town::new();
+    let ears = town.enter(client("ears"));
+    town.subscribe(ears, "#", 0);
+    let five = town.enter(client("five").v5().granted(&["mine/#"], &[]));
+    let three = town.enter(client("three").granted(&["mine/#"], &[]));
+    for peer in [five, three] {
+        town.send(peer, message("yours", "0"));
+        town.send(peer, message("yours", "1").qos1(1));
+        town.send(peer, message("yours", "2").qos2(2));
+    }
+    let no = ReasonCode::NOT_AUTHORIZED;
+    let refused = [Packet::PubAck(Ack::new(id(1), no)), Packet::PubRec(Ack::new(id(2), no))];
+    assert_eq!(town.heard(five), refused);
+    assert_eq!(town.heard(three), [puback(1), pubrec(2)]);
+    town.send(three, pubrel(2));
+    assert_eq!(town.heard(three), [pubcomp(2)]);
+    assert!(town.messages(ears).is_empty() && town.is_open(five) && town.is_open(three));
+    town.send(three, message("mine/x", "y"));
+    assert_eq!(town.messages(ears), ["mine/x=y"]);
+    assert_eq!(town.shard(0).stats().denied, 6);
+}
+
+#[test]
+fn a_forbidden_retained_message_is_not_kept() {
+    let mut town = Town::new();
+    let peer = town.enter(client("lamp").granted(&["mine/#"], &[]));
+    town.send(peer, message("yours", "x").retained());
+    assert!(town.shared.retained.is_empty());
+}
+
+#[test]
+fn a_subscription_wider_than_the_grants_is_refused() {
+    let mut town = Town::new();
+    let peer = town.enter(client("lamp").granted(&[], &["cmnd/lamp/#"]));
+    assert_eq!(town.subscribe(peer, "cmnd/lamp/+", 1), ReasonCode::GRANTED_QOS_1);
+    assert_eq!(town.subscribe(peer, "cmnd/#", 1), ReasonCode::NOT_AUTHORIZED);
+    assert_eq!(town.subscribe(peer, "$share/g/cmnd/#", 1), ReasonCode::NOT_AUTHORIZED);
+}
+
+#[test]
+fn a_wide_subscription_that_is_let_in_hears_only_what_it_may() {
+    let mut town = Town::new();
+    let lamp = town.enter(client("lamp"));
+    for topic in ["open/1", "secret/1"] {
+        town.send(lamp, message(topic, "old").retained());
+    }
+    let mut caller = client("ears");
+    caller.admission.grants = Arc::new(grants(&[], &["open/#"]).with_wide_subscriptions());
+    let ears = town.enter(caller);
+    town.subscribe(ears, "#", 0);
+    town.send(lamp, message("open/2", "new"));
+    town.send(lamp, message("secret/2", "new"));
+    assert_eq!(town.messages(ears), ["open/1=old", "open/2=new"]);
+}
+
+#[test]
+fn new_grants_act_on_live_sessions_at_once() {
+    let mut town = Town::new();
+    let lamp = town.enter(client("lamp").v5().named("alice", Some(1)));
+    town.subscribe(lamp, "a/#", 1);
+    let other = town.enter(client("other"));
+    let regrant = |town: &mut Town, grants: Grants| {
+        town.order(Order::Regrant { identity: "alice".into(), grants: Arc::new(grants) });
+    };
+    regrant(&mut town, Grants::all().denying(&filters(&["b"]), &filters(&["a/x"])));
+    town.send(other, message("a/x", "1"));
+    town.send(other, message("a/y", "2"));
+    assert_eq!(town.messages(lamp), ["a/y=2"]);
+    town.send(lamp, message("b", "x").qos1(1));
+    assert_eq!(town.next(lamp), Some(Packet::PubAck(Ack::new(id(1), ReasonCode::NOT_AUTHORIZED))));
+    regrant(&mut town, Grants::all());
+    town.send(other, message("a/x", "3"));
+    assert_eq!(town.messages(lamp), ["a/x=3"]);
+}
+
+#[test]
+fn what_waited_is_checked_against_the_grants_of_the_day() {
+    let mut town = Town::new();
+    let caller = || client("lamp").named("alice", None).kept(0);
+    let lamp = town.enter(caller());
+    town.subscribe(lamp, "#", 1);
+    town.lose(lamp);
+    let other = town.enter(client("other"));
+    town.send(other, message("a", "1").qos1(1));
+    town.send(other, message("b", "2").qos1(2));
+    let lamp = town.enter(caller().granted(&[], &["b"]));
+    assert_eq!(town.messages(lamp), ["b=2"]);
+    town.send(other, message("a", "3"));
+    assert!(town.messages(lamp).is_empty());
+}
+
+#[test]
+fn an_expelled_credential_loses_connection_and_session_and_nobody_else_does() {
+    let mut town = Town::of(2);
+    let revoked = town.enter(client("a").v5().named("alice", Some(1)).kept(9999));
+    let away = town.enter(client("b").named("alice", Some(1)).kept(0));
+    let renewed = town.enter(client("c").named("alice", Some(2)).kept(0));
+    town.send(away, goodbye());
+    let order = Order::Expel { credential: [1; 32], reason: ReasonCode::NOT_AUTHORIZED };
+    town.order(order);
+    assert_eq!(town.last_word(revoked), Some(&Farewell::Disconnect(ReasonCode::NOT_AUTHORIZED)));
+    assert!(town.is_open(renewed));
+    let sessions: u64 = (0..2).map(|at| town.shard(at).stats().sessions).sum();
+    assert_eq!(sessions, 1);
+    let kept: Vec<_> = town.facts().iter().filter_map(|fact| fact.client_id().cloned()).collect();
+    assert!(kept.iter().all(|client_id| **client_id == *"c"), "{kept:?}");
+    town.crash();
+    let sessions: u64 = (0..2).map(|at| town.shard(at).stats().sessions).sum();
+    assert_eq!(sessions, 1, "and the journal agrees");
+}
+
+#[test]
+fn an_order_ends_a_connection_and_leaves_its_session() {
+    let mut town = Town::new();
+    let peer = town.enter(client("lamp").v5().kept(99));
+    town.order(Order::Disconnect { client_id: "lamp".into(), reason: ReasonCode::ADMINISTRATIVE_ACTION });
+    assert_eq!(town.last_word(peer), Some(&Farewell::Disconnect(ReasonCode::ADMINISTRATIVE_ACTION)));
+    let peer = town.connect(client("lamp").v5().kept(99));
+    assert!(town.connack(peer).session_present);
+    let is_closed = |event: &Event| {
+        matches!(event, Event::Disconnected { how: Departure::Closed(ReasonCode::ADMINISTRATIVE_ACTION), .. })
+    };
+    assert!(town.events.iter().any(is_closed));
+}
+
+#[test]
+fn at_the_end_everybody_is_told_and_kept_sessions_stay_kept() {
+    let mut town = Town::of(2);
+    let peers = [town.enter(client("a").v5().kept(99)), town.enter(client("b").v5())];
+    town.order(Order::ShutDown);
+    for peer in peers {
+        assert_eq!(town.last_word(peer), Some(&Farewell::Disconnect(ReasonCode::SERVER_SHUTTING_DOWN)));
+    }
+    town.crash();
+    let peer = town.connect(client("a").v5().kept(99));
+    assert!(town.connack(peer).session_present);
+}

@@ -201,9 +201,11 @@ fn a_silent_client_is_dropped_after_one_and_a_half_keep_alives() {
     assert!(town.is_open(peer));
     town.seconds(2);
     assert_eq!(town.last_word(peer), Some(&Farewell::Disconnect(ReasonCode::KEEP_ALIVE_TIMEOUT)));
-    assert!(town.events.iter().any(|event| {
-        matches!(event, Event::Disconnected { how: Departure::KeepAlive, .. })
-    }));
+    assert!(
+        town.events
+            .iter()
+            .any(|event| { matches!(event, Event::Disconnected { how: Departure::KeepAlive, .. }) })
+    );
 }
 
 /// [MQTT-3.1.2-20] [MQTT-3.12.4-1]
@@ -320,9 +322,11 @@ fn an_imposed_client_identifier_wins_over_the_one_in_connect() {
     let mut caller = client("whatever");
     caller.admission.client_id = Some("alice".into());
     town.enter(caller);
-    assert!(town.events.iter().any(
-        |event| matches!(event, Event::Connected { client_id, .. } if **client_id == *"alice")
-    ));
+    assert!(
+        town.events
+            .iter()
+            .any(|event| matches!(event, Event::Connected { client_id, .. } if **client_id == *"alice"))
+    );
 }
 
 #[test]

@@ -5,9 +5,7 @@ use quoll_broker::vocabulary::{Event, Farewell, Input};
 use quoll_mqtt::packet::{Ack, Packet};
 use quoll_mqtt::{Delivery, ReasonCode};
 
-use crate::town::{
-    Peer, Town, client, id, message, puback, pubcomp, pubrec, pubrel, said, subscribe,
-};
+use crate::town::{Peer, Town, client, id, message, puback, pubcomp, pubrec, pubrel, said, subscribe};
 
 /// A listener to `t` at this level, and a lamp.
 fn pair(town: &mut Town, ears: crate::town::Caller, qos: u8) -> (Peer, Peer) {
@@ -247,7 +245,8 @@ fn topics_are_numbered_towards_clients_that_allow_it_as_far_as_they_do() {
         town.send(lamp, message(topic, topic));
     }
     let came = town.publishes(ears);
-    let alias = |p: &quoll_mqtt::packet::Publish| p.properties.as_ref()?.topic_alias.map(std::num::NonZero::get);
+    let alias =
+        |p: &quoll_mqtt::packet::Publish| p.properties.as_ref()?.topic_alias.map(std::num::NonZero::get);
     assert_eq!(came.iter().map(alias).collect::<Vec<_>>(), [Some(1), Some(2), Some(1), None, Some(2)]);
     assert_eq!(came.iter().map(said).collect::<Vec<_>>(), ["a=a", "b=b", "=a", "c=c", "=b"]);
 }

@@ -177,7 +177,8 @@ fn what_an_application_says_in_properties_reaches_5_0_subscribers_unaltered() {
         say.response_topic = Some(TopicName::parse("answers/here").unwrap());
         say.correlation_data = Some(Bytes::from_static(&[0, 255, 1]));
         say.content_type = Some("text/plain".into());
-        say.user_properties = vec![("b".into(), "1".into()), ("a".into(), "2".into()), ("b".into(), "1".into())];
+        say.user_properties =
+            vec![("b".into(), "1".into()), ("a".into(), "2".into()), ("b".into(), "1".into())];
     };
     let sent = message("ask", "?").saying(say);
     let expected = sent.0.properties.clone();
@@ -240,7 +241,9 @@ fn clients_do_not_publish_to_sys_and_not_to_share() {
         assert_eq!(town.next(peer), Some(Packet::PubAck(Ack::new(id(1), reason))), "{topic}");
     }
     assert!(town.messages(ears).is_empty());
-    assert!(town.events.iter().any(|event| matches!(event, Event::Denied { topic, .. } if **topic == *"$SYS/x")));
+    assert!(
+        town.events.iter().any(|event| matches!(event, Event::Denied { topic, .. } if **topic == *"$SYS/x"))
+    );
 }
 
 /// [MQTT-3.3.5-1] and [MQTT-4.6.0-6]

@@ -1,1 +1,204 @@
-//! To come.
+//! Shared subscriptions (§4.8.2), on one shard and on several.
+
+use quoll_broker::vocabulary::Order;
+use quoll_mqtt::ReasonCode;
+use quoll_mqtt::packet::{Ack, Packet};
+
+use crate::town::{Caller, Peer, Town, client, id, message, puback, subscribe_with, unsubscribe};
+
+const GROUP: &str = "$share/g/t/#";
+
+fn members(town: &mut Town, names: &[&str], dress: impl Fn(Caller) -> Caller) -> Vec<Peer> {
+    let enter = |name: &&str| {
+        let peer = town.enter(dress(client(name)));
+        town.subscribe(peer, GROUP, 1);
+        peer
+    };
+    names.iter().map(enter).collect()
+}
+
+fn counts(town: &mut Town, peers: &[Peer]) -> Vec<usize> {
+    peers.iter().map(|peer| town.messages(*peer).len()).collect()
+}
+
+/// [MQTT-4.8.2-4] and fair on top
+#[test]
+fn each_message_goes_to_one_member_and_they_take_turns() {
+    for shards in 1..=3 {
+        let mut town = Town::of(shards);
+        let peers = members(&mut town, &["a", "b", "c"], Caller::polite);
+        let lamp = town.enter(client("lamp"));
+        for number in 1..=30 {
+            town.send(lamp, message("t/x", "x").qos(u8::from(number % 2 == 0), number));
+        }
+        assert_eq!(counts(&mut town, &peers), [10, 10, 10], "{shards} shards");
+    }
+}
+
+#[test]
+fn groups_and_plain_subscriptions_do_not_take_each_others_messages() {
+    for shards in 1..=3 {
+        let mut town = Town::of(shards);
+        let one = town.enter(client("a"));
+        let two = town.enter(client("b"));
+        let three = town.enter(client("c"));
+        town.subscribe(one, "$share/g/t", 0);
+        town.subscribe(two, "$share/h/t", 0);
+        town.subscribe(three, "t", 0);
+        let lamp = town.enter(client("lamp"));
+        town.send(lamp, message("t", "x"));
+        assert_eq!(counts(&mut town, &[one, two, three]), [1, 1, 1], "{shards} shards");
+    }
+}
+
+/// §4.8.2: "no retained messages are sent"
+#[test]
+fn a_shared_subscription_gets_no_retained_messages() {
+    let mut town = Town::new();
+    let lamp = town.enter(client("lamp"));
+    town.send(lamp, message("t/x", "x").retained());
+    let peers = members(&mut town, &["a"], Caller::v5);
+    assert_eq!(counts(&mut town, &peers), [0]);
+}
+
+#[test]
+fn a_member_that_unsubscribes_or_goes_is_not_chosen_any_more() {
+    for shards in 1..=3 {
+        let mut town = Town::of(shards);
+        let peers = members(&mut town, &["a", "b", "c"], Caller::polite);
+        town.send(peers[0], unsubscribe(1, &[GROUP]));
+        town.lose(peers[1]);
+        let lamp = town.enter(client("lamp"));
+        for _ in 0..4 {
+            town.send(lamp, message("t", "x"));
+        }
+        assert_eq!(counts(&mut town, &peers), [0, 0, 4], "{shards} shards");
+    }
+}
+
+#[test]
+fn an_absent_member_is_chosen_only_where_nobody_is_connected() {
+    for shards in 1..=3 {
+        let mut town = Town::of(shards);
+        let peers = members(&mut town, &["a", "b"], |caller| caller.polite().kept(0));
+        town.lose(peers[0]);
+        let lamp = town.enter(client("lamp"));
+        for number in 1..=4 {
+            town.send(lamp, message("t", "x").qos1(number));
+        }
+        assert_eq!(counts(&mut town, &peers[1..]), [4], "{shards} shards");
+        town.lose(peers[1]);
+        for number in 1..=4 {
+            town.send(lamp, message("t", "x").qos1(number));
+        }
+        let back: Vec<_> = ["a", "b"].iter().map(|name| town.enter(client(name).polite().kept(0))).collect();
+        assert_eq!(counts(&mut town, &back), [2, 2], "{shards} shards");
+        town.send(lamp, message("t", "x"));
+        town.send(lamp, message("t", "x"));
+        assert_eq!(counts(&mut town, &back), [1, 1], "and is a full member when it is back");
+    }
+}
+
+/// [MQTT-4.8.2-4] [MQTT-4.8.2-5]
+#[test]
+fn what_a_dead_member_never_acknowledged_goes_to_another() {
+    for shards in 1..=3 {
+        let mut town = Town::of(shards);
+        let peers = members(&mut town, &["a", "b"], |caller| caller);
+        let lamp = town.enter(client("lamp"));
+        for number in 1..=60 {
+            town.send(lamp, message("t", &number.to_string()).qos1(number));
+        }
+        let first = town.messages(peers[0]);
+        assert_eq!(first.len(), 20, "the rest waits for the window");
+        town.send(peers[0], puback(1));
+        town.lose(peers[0]);
+        let mut all = town.messages(peers[1]);
+        let mut number = 1;
+        while all.len() < 59 {
+            town.send(peers[1], puback(number));
+            number += 1;
+            all.extend(town.messages(peers[1]));
+            assert!(number < 100, "{shards} shards: {all:?}");
+        }
+        let mut expected: Vec<_> = (2..=60).map(|number| format!("t={number}")).collect();
+        // The 1st was acknowledged; which one it was, the first member's list says.
+        expected.insert(0, "t=1".to_owned());
+        expected.retain(|said| *said != first[0]);
+        all.sort();
+        expected.sort();
+        assert_eq!(all, expected, "{shards} shards");
+    }
+}
+
+/// [MQTT-4.8.2-6]
+#[test]
+fn a_message_that_a_member_refuses_is_not_tried_with_another() {
+    let mut town = Town::new();
+    let peers = members(&mut town, &["a", "b"], Caller::v5);
+    let lamp = town.enter(client("lamp"));
+    town.send(lamp, message("t", "x").qos1(1));
+    let refusal = Ack::new(id(1), ReasonCode::UNSPECIFIED_ERROR);
+    town.send(peers[0], Packet::PubAck(refusal));
+    town.lose(peers[0]);
+    assert_eq!(counts(&mut town, &peers[1..]), [0]);
+}
+
+#[test]
+fn a_member_chosen_while_its_end_is_on_the_way_gives_the_message_back() {
+    let mut town = Town::of(3);
+    let names = ["a", "b", "c"];
+    let peers = members(&mut town, &names, Caller::polite);
+    let lamp = town.enter(client("lamp"));
+    town.post_is_slow = true;
+    for number in 1..=9 {
+        town.send(lamp, message("t", "x").qos1(number));
+    }
+    town.lose(peers[0]);
+    town.lose(peers[1]);
+    town.post_is_slow = false;
+    town.deliver_post();
+    let counts = counts(&mut town, &peers);
+    assert_eq!(counts.iter().sum::<usize>(), 9, "none is lost: {counts:?}");
+}
+
+/// [MQTT-3.3.4-3] for shared ones
+#[test]
+fn a_members_identifier_comes_with_its_messages() {
+    for shards in 1..=3 {
+        let mut town = Town::of(shards);
+        let peer = town.enter(client("a").v5());
+        town.send(peer, subscribe_with(1, &[GROUP], Some(5), |_| {}));
+        let lamp = town.enter(client("lamp"));
+        town.send(lamp, message("t", "x"));
+        let came = town.publishes(peer);
+        assert_eq!(came[0].properties.as_ref().unwrap().subscription_identifiers, [5], "{shards} shards");
+    }
+}
+
+#[test]
+fn the_last_member_takes_the_group_with_it() {
+    for shards in 1..=3 {
+        let mut town = Town::of(shards);
+        let peers = members(&mut town, &["a", "b", "c"], Caller::polite);
+        assert_eq!((0..shards).map(|at| town.shard(at).stats().shared_subscriptions).sum::<u64>(), 3);
+        for peer in peers {
+            town.lose(peer);
+        }
+        assert!(town.shared.shards_for("t").is_empty(), "{shards} shards");
+    }
+}
+
+#[test]
+fn a_member_that_is_expelled_is_no_member() {
+    let mut town = Town::of(2);
+    let peers = members(&mut town, &["a", "b"], |caller| caller.polite().kept(0).named("x", Some(1)));
+    let other = members(&mut town, &["c"], Caller::polite)[0];
+    town.order(Order::Expel { credential: [1; 32], reason: ReasonCode::NOT_AUTHORIZED });
+    assert!(!town.is_open(peers[0]) && !town.is_open(peers[1]));
+    let lamp = town.enter(client("lamp"));
+    for number in 1..=3 {
+        town.send(lamp, message("t", "x").qos1(number));
+    }
+    assert_eq!(counts(&mut town, &[other]), [3]);
+}

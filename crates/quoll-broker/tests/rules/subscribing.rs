@@ -116,7 +116,10 @@ fn retain_handling_says_when_retained_messages_come() {
         lamp_with(&mut town, &[("a", "x")]);
         let peer = town.enter(client("ears").v5());
         let counts = [1, 2].map(|number| {
-            town.send(peer, subscribe_with(number, &["a"], None, |options| options.retain_handling = handling));
+            town.send(
+                peer,
+                subscribe_with(number, &["a"], None, |options| options.retain_handling = handling),
+            );
             town.publishes(peer).len()
         });
         assert_eq!(counts, expected, "{handling:?}");
@@ -220,7 +223,8 @@ fn overlapping_subscriptions_may_share_one_copy_with_all_identifiers() {
 #[test]
 fn overlapping_subscriptions_get_a_copy_each_unless_told_otherwise() {
     let (mut town, peer) = overlapping(Overlapping::default());
-    let mut came: Vec<_> = town.publishes(peer).iter().map(|p| (p.delivery.qos() as u8, numbers(p))).collect();
+    let mut came: Vec<_> =
+        town.publishes(peer).iter().map(|p| (p.delivery.qos() as u8, numbers(p))).collect();
     came.sort();
     assert_eq!(came, [(0, vec![1]), (1, vec![]), (2, vec![2])]);
 }

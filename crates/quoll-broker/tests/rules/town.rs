@@ -74,7 +74,8 @@ impl Town {
     fn open_shards(&mut self) {
         let count = u16::try_from(self.journal.len()).unwrap();
         self.shared = Arc::new(Shared::new(self.anchor, count));
-        let shard = |id| Shard::new(self.settings.clone(), ShardId(id), self.shared.clone(), 7 + u64::from(id));
+        let shard =
+            |id| Shard::new(self.settings.clone(), ShardId(id), self.shared.clone(), 7 + u64::from(id));
         self.shards = (0..count).map(shard).collect();
     }
 
@@ -204,7 +205,8 @@ impl Town {
     pub(crate) fn wait(&mut self, time: Duration) {
         let until = self.now + time;
         loop {
-            let due = self.shards.iter().enumerate().filter_map(|(at, shard)| Some((shard.next_deadline()?, at)));
+            let due =
+                self.shards.iter().enumerate().filter_map(|(at, shard)| Some((shard.next_deadline()?, at)));
             let Some((due, shard)) = due.min().filter(|(due, _)| *due <= until) else { break };
             self.now = self.now.max(due);
             let mut out = Outbox::new();
@@ -246,7 +248,8 @@ impl Town {
                     let version = self.lines[conn.index as usize].version;
                     let publish = outgoing.publish(version);
                     let mut bytes = Vec::new();
-                    quoll_mqtt::encode(&Packet::Publish(publish.clone()), version, &mut bytes).expect("encodes");
+                    quoll_mqtt::encode(&Packet::Publish(publish.clone()), version, &mut bytes)
+                        .expect("encodes");
                     assert_eq!(outgoing.encoded_len(version), bytes.len(), "{publish:?}");
                     self.write(shard, conn, Packet::Publish(publish));
                 }
@@ -374,7 +377,8 @@ impl Caller {
     }
 
     pub(crate) fn named(mut self, name: &str, credential: Option<u8>) -> Self {
-        self.admission.identity = Identity { name: name.into(), credential: credential.map(|byte| [byte; 32]) };
+        self.admission.identity =
+            Identity { name: name.into(), credential: credential.map(|byte| [byte; 32]) };
         self
     }
 
@@ -519,4 +523,28 @@ pub(crate) fn pubrel(number: u16) -> Packet {
 
 pub(crate) fn pubcomp(number: u16) -> Packet {
     Packet::PubComp(Ack::new(id(number), ReasonCode::SUCCESS))
+}
+
+/// Chance from a seed, for scripts of random towns.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn roll(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    /// A small number below `bound`.
+    pub(crate) fn pick(&mut self, bound: usize) -> usize {
+        self.roll(bound as u64) as usize
+    }
+
+    pub(crate) fn number(&mut self, bound: u16) -> u16 {
+        self.roll(u64::from(bound)) as u16
+    }
 }

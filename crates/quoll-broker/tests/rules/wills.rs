@@ -1,1 +1,186 @@
-//! To come.
+//! Wills (§3.1.2.5, §3.1.3.2.2, §3.14.4).
+
+use quoll_broker::ShardSettings;
+use quoll_broker::vocabulary::{Farewell, Order};
+use quoll_mqtt::packet::Packet;
+use quoll_mqtt::{QoS, ReasonCode, TopicName};
+
+use crate::town::{Caller, Peer, Town, client, disconnect, goodbye, message, said};
+
+fn ears(town: &mut Town) -> Peer {
+    let peer = town.enter(client("ears").v5().polite());
+    town.subscribe(peer, "will/#", 2);
+    peer
+}
+
+fn testator(delay: u32) -> Caller {
+    client("lamp").v5().kept(100).will("will/lamp", "gone", |will| {
+        will.properties.will_delay_interval = Some(delay);
+    })
+}
+
+/// [MQTT-3.1.2-8] [MQTT-3.14.4-3]
+#[test]
+fn a_will_is_said_unless_the_client_said_goodbye() {
+    type End = fn(&mut Town, Peer);
+    let table: [(&str, End, bool); 6] = [
+        ("lost", |town, peer| town.lose(peer), true),
+        ("goodbye", |town, peer| town.send(peer, goodbye()), false),
+        ("with will", |town, peer| town.send(peer, disconnect(ReasonCode::DISCONNECT_WITH_WILL)), true),
+        ("protocol error", |town, peer| town.send(peer, Packet::PingResp), true),
+        ("keep alive", |town, _| town.seconds(100), true),
+        ("shut down", |town, _| town.order(Order::ShutDown), false),
+    ];
+    for (how, end, is_said) in table {
+        let mut town = Town::new();
+        let ears = ears(&mut town);
+        let peer = town.enter(testator(0).clean().keep_alive(10));
+        end(&mut town, peer);
+        assert_eq!(town.messages(ears), if is_said { vec!["will/lamp=gone"] } else { vec![] }, "{how}");
+    }
+}
+
+/// [MQTT-3.1.3-9]
+#[test]
+fn a_delayed_will_is_said_after_its_delay_or_with_the_end_of_the_session() {
+    for (delay, expiry, said_after) in [(50, 100, 50), (500, 100, 100), (50, 0, 0)] {
+        let mut town = Town::new();
+        let ears = ears(&mut town);
+        let peer = town.enter(testator(delay).kept(expiry));
+        town.lose(peer);
+        if said_after > 0 {
+            town.seconds(said_after - 1);
+            assert!(town.messages(ears).is_empty(), "{delay} {expiry}");
+            town.seconds(2);
+        }
+        assert_eq!(town.messages(ears), ["will/lamp=gone"], "{delay} {expiry}");
+        town.seconds(1000);
+        assert!(town.messages(ears).is_empty(), "once");
+    }
+}
+
+/// [MQTT-3.1.3-9]
+#[test]
+fn a_client_that_comes_back_in_time_is_not_mourned() {
+    let mut town = Town::new();
+    let ears = ears(&mut town);
+    let peer = town.enter(testator(50));
+    town.lose(peer);
+    town.seconds(40);
+    let peer = town.enter(client("lamp").v5().kept(100));
+    town.seconds(40);
+    town.lose(peer);
+    town.seconds(1000);
+    assert!(town.messages(ears).is_empty(), "and the new connection brought no will");
+}
+
+/// §3.1.3.2.2: the session ends, so the will is due.
+#[test]
+fn a_clean_start_ends_the_old_session_and_says_its_waiting_will() {
+    let mut town = Town::new();
+    let ears = ears(&mut town);
+    let peer = town.enter(testator(50));
+    town.lose(peer);
+    town.enter(client("lamp").v5());
+    assert_eq!(town.messages(ears), ["will/lamp=gone"]);
+}
+
+/// §3.1.4: the old connection is closed without its DISCONNECT.
+#[test]
+fn a_takeover_says_a_will_without_delay_and_spares_one_with() {
+    for (delay, expected) in [(0, vec!["will/lamp=gone"]), (50, vec![])] {
+        let mut town = Town::new();
+        let ears = ears(&mut town);
+        town.enter(testator(delay));
+        town.enter(testator(delay));
+        assert_eq!(town.messages(ears), expected, "{delay}");
+    }
+}
+
+/// [MQTT-3.1.2-14] [MQTT-3.1.2-15] [MQTT-3.1.2-17]; §3.1.3.2.3 to .7
+#[test]
+fn a_will_is_a_message_like_others_with_level_retain_and_properties() {
+    let mut town = Town::new();
+    let ears = ears(&mut town);
+    let peer = town.enter(client("lamp").v5().will("will/lamp", "gone", |will| {
+        will.qos = QoS::ExactlyOnce;
+        will.retain = true;
+        will.properties.message_expiry_interval = Some(30);
+        will.properties.content_type = Some("text/plain".into());
+        will.properties.response_topic = Some(TopicName::parse("r").unwrap());
+        will.properties.user_properties = vec![("k".into(), "v".into())];
+    }));
+    town.seconds(1000);
+    town.lose(peer);
+    let came = town.publishes(ears);
+    assert_eq!((said(&came[0]).as_str(), came[0].delivery.qos()), ("will/lamp=gone", QoS::ExactlyOnce));
+    let own = came[0].properties.as_ref().unwrap();
+    assert_eq!(own.message_expiry_interval, Some(30), "counted from when it is said");
+    assert_eq!(own.content_type.as_deref(), Some("text/plain"));
+    assert_eq!((own.response_topic.is_some(), own.user_properties.len()), (true, 1));
+    assert_eq!(town.shared.retained.len(), 1);
+}
+
+/// [MQTT-3.2.2-12] [MQTT-3.2.2-13]
+#[test]
+fn a_will_beyond_what_there_is_refuses_the_connection() {
+    let settings = ShardSettings {
+        max_qos: QoS::AtLeastOnce,
+        retain_available: false,
+        message_size_limit: 3,
+        ..ShardSettings::default()
+    };
+    type Ask = fn(&mut quoll_mqtt::packet::Will);
+    let table: [(&str, Ask, ReasonCode); 3] = [
+        ("x", |will| will.qos = QoS::ExactlyOnce, ReasonCode::QOS_NOT_SUPPORTED),
+        ("x", |will| will.retain = true, ReasonCode::RETAIN_NOT_SUPPORTED),
+        ("long", |_| {}, ReasonCode::PACKET_TOO_LARGE),
+    ];
+    for (payload, ask, reason) in table {
+        let mut town = Town::with(settings.clone(), 1);
+        let peer = town.connect(client("lamp").v5().will("w", payload, ask));
+        assert_eq!(town.last_word(peer), Some(&Farewell::Refuse(reason)));
+    }
+}
+
+/// Permissions count when the will is said, not when it was made.
+#[test]
+fn a_will_to_a_forbidden_topic_is_not_said() {
+    let mut town = Town::new();
+    let ears = ears(&mut town);
+    let peer = town.enter(client("lamp").granted(&["other/#"], &[]).will("will/lamp", "gone", |_| {}));
+    town.lose(peer);
+    let peer = town.enter(testator(0).named("alice", None).clean());
+    let grants = std::sync::Arc::new(quoll_broker::Grants::none());
+    town.order(Order::Regrant { identity: "alice".into(), grants });
+    town.lose(peer);
+    assert!(town.messages(ears).is_empty());
+    assert_eq!(town.shard(0).stats().denied, 2);
+}
+
+#[test]
+fn an_expelled_client_is_mourned_at_once() {
+    let mut town = Town::of(2);
+    let ears = ears(&mut town);
+    let peer = town.enter(testator(50).named("alice", Some(1)));
+    town.order(Order::Expel { credential: [1; 32], reason: ReasonCode::NOT_AUTHORIZED });
+    assert_eq!(town.last_word(peer), Some(&Farewell::Disconnect(ReasonCode::NOT_AUTHORIZED)));
+    assert_eq!(town.messages(ears), ["will/lamp=gone"]);
+}
+
+#[test]
+fn a_will_that_waits_survives_a_crash_and_is_said_when_due() {
+    let mut town = Town::new();
+    let peer = town.enter(testator(50));
+    town.lose(peer);
+    town.seconds(30);
+    town.crash();
+    let ears = ears(&mut town);
+    town.seconds(19);
+    assert!(town.messages(ears).is_empty());
+    town.seconds(2);
+    assert_eq!(town.messages(ears), ["will/lamp=gone"]);
+    let other = town.enter(client("other"));
+    town.send(other, message("will/x", "y"));
+    assert_eq!(town.messages(ears), ["will/x=y"]);
+}
