@@ -3,8 +3,8 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`packet`] | one type for each packet of the standard, the same for all versions |
-//! | [`decode`] | incremental: bytes in, one packet out, never allocating beyond its limit |
-//! | [`encode`] | packets to bytes, appended to a buffer of the caller's |
+//! | [`mod@decode`] | incremental: bytes in, one packet out, never allocating beyond its limit |
+//! | [`mod@encode`] | packets to bytes, appended to a buffer of the caller's |
 //! | [`client`] | the client's side of the protocol, as a machine without I/O |
 //! | [`topic`] | topic names and filters: parsing and matching (§4.7, §4.8.2) |
 //! | [`reason`] | reason codes, and what of them a 3.x peer is told |

@@ -186,3 +186,39 @@ pub(crate) fn users<'a>(properties: &'a [(String, String)], visit: &mut impl FnM
         visit(Property::User((name, value)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Table 2-4 read the other way round: what each place may carry, user properties aside.
+    #[test]
+    fn each_place_has_the_properties_of_table_2_4() {
+        for (name, place, wanted) in [
+            ("CONNECT", CONNECT, &[0x11, 0x15, 0x16, 0x17, 0x19, 0x21, 0x22, 0x27][..]),
+            ("will", WILL, &[0x01, 0x02, 0x03, 0x08, 0x09, 0x18]),
+            (
+                "CONNACK",
+                CONNACK,
+                &[
+                    0x11, 0x12, 0x13, 0x15, 0x16, 0x1A, 0x1C, 0x1F, 0x21, 0x22, 0x24, 0x25, 0x27, 0x28, 0x29,
+                    0x2A,
+                ],
+            ),
+            ("PUBLISH", PUBLISH, &[0x01, 0x02, 0x03, 0x08, 0x09, 0x0B, 0x23]),
+            ("PUBACK and its like", ACK, &[0x1F]),
+            ("SUBSCRIBE", SUBSCRIBE, &[0x0B]),
+            ("SUBACK", SUBACK, &[0x1F]),
+            ("UNSUBSCRIBE", UNSUBSCRIBE, &[]),
+            ("UNSUBACK", UNSUBACK, &[0x1F]),
+            ("DISCONNECT", DISCONNECT, &[0x11, 0x1C, 0x1F]),
+            ("AUTH", AUTH, &[0x15, 0x16, 0x1F]),
+        ] {
+            let may_stand = |id: &u32| row(*id).is_some_and(|row| row.places & place != 0);
+            let found: Vec<_> = (0..=255).filter(may_stand).filter(|id| *id != 0x26).collect();
+            assert_eq!(found, wanted, "{name}");
+            assert!(may_stand(&0x26), "{name}");
+        }
+        assert_eq!((0..=255).filter(|id| row(*id).is_some()).count(), 27);
+    }
+}

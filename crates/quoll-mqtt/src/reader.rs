@@ -16,11 +16,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The body breaks its form: reason 0x81.
+    #[cold]
     pub(crate) const fn malformed(&self, what: &'static str) -> DecodeError {
         DecodeError::Malformed { packet: self.kind.name(), what }
     }
 
     /// The body says what the protocol forbids: reason 0x82.
+    #[cold]
     pub(crate) const fn protocol(&self, what: &'static str) -> DecodeError {
         DecodeError::Protocol { packet: self.kind.name(), what }
     }
@@ -45,7 +47,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn bytes(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
         match self.rest.split_at_checked(length) {
             Some((taken, rest)) => {
@@ -56,7 +58,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         match self.rest.split_first_chunk() {
             Some((taken, rest)) => {
@@ -72,7 +74,7 @@ impl<'a> Reader<'a> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn u16(&mut self) -> Result<u16, DecodeError> {
         self.array().map(u16::from_be_bytes)
     }
@@ -100,14 +102,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Binary data: two bytes of length, then as many bytes (§1.5.6).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn binary(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = self.u16()?;
         self.bytes(usize::from(length))
     }
 
     /// A UTF-8 string (§1.5.4).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn text(&mut self) -> Result<&'a str, DecodeError> {
         let bytes = self.binary()?;
         text::validate(bytes).map_err(|what| self.malformed(what))

@@ -4,6 +4,7 @@
 //! non-characters may be; we follow Mosquitto and refuse them: a topic with a line break in it only ever harms.
 
 /// The bytes as text, or what is wrong with them, with the clause.
+#[inline]
 pub(crate) fn validate(bytes: &[u8]) -> Result<&str, &'static str> {
     // Nearly every text is printable ASCII. The fold has no early exit, so that the compiler may use wide registers.
     let printable = bytes.iter().fold(true, |all, &byte| all & (byte.wrapping_sub(0x20) < 0x5F));
