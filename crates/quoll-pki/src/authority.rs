@@ -9,7 +9,7 @@ use crate::{
     certificate::Certificate,
     crl,
     error::PkiError,
-    key::PrivateKey,
+    key::{KeyKind, PrivateKey},
     key_file,
     limits::{MAX_FILE, SHORT_LIFE},
     name::CertName,
@@ -20,7 +20,8 @@ use crate::{
     store::{
         Pki,
         files::{self, Mode},
-        index::{EntryState, Index},
+        index::Index,
+        journal::Unfinished,
         make_way::Incoming,
     },
 };
@@ -64,6 +65,9 @@ impl Authority {
             KeyStorage::Plain => Some(key.pkcs8_pem()),
             KeyStorage::Discard => None,
         };
+        if request.profile == Profile::Server {
+            warnings.extend(key.kind().and_then(KeyKind::firmware_note).map(str::to_owned));
+        }
         let public_key_der = key.public_key_der();
         let alt_names = match rules.alt_names {
             true => Some(builder::alt_names(&request.alt_names, request.name.as_str())?),
@@ -74,6 +78,7 @@ impl Authority {
 
         let _lock = self.pki.lock()?;
         let mut index = self.pki.read_index()?;
+        self.pki.recover(&mut index, now)?;
         let plan = Plan {
             serial: &fresh_serial(&index)?,
             subject,
@@ -86,19 +91,22 @@ impl Authority {
         check_size(rules, &request.name, &certificate, &mut warnings)?;
         let incoming =
             Incoming { name: &request.name, public_key_der: &public_key_der, if_taken: request.if_taken };
-        let old_key_there = self.pki.make_way(&mut index, &incoming, now)?;
+        let old_key_there = self.pki.make_way(&index, &incoming, now)?;
         warn_of_others(&index, &request.name, now, &mut warnings);
 
+        self.pki.begin(&request.name, &certificate.serial(), Unfinished::Revoke)?;
         self.write_certificate(&request.name, &certificate)?;
+        let key_path = self.pki.layout.key(&request.name);
+        if old_key_there {
+            // Set aside by now. Gone before the new request is there, so that request and key never contradict.
+            files::remove(&key_path)?;
+        }
         let signing_request = pem::encode("CERTIFICATE REQUEST", &signing_request);
         files::write(&self.pki.layout.request(&request.name), signing_request.as_bytes(), Mode::Private)?;
-        let key_path = self.pki.layout.key(&request.name);
-        match key_text {
-            Some(text) => files::write(&key_path, text.as_bytes(), Mode::Private)?,
-            None if old_key_there => files::remove(&key_path)?,
-            None => {}
+        if let Some(text) = key_text {
+            files::write(&key_path, text.as_bytes(), Mode::Private)?;
         }
-        self.enter(&mut index, &certificate)?;
+        self.pki.complete(&mut index, &certificate)?;
         Ok(Issued { certificate, key, warnings })
     }
 
@@ -119,6 +127,7 @@ impl Authority {
         let mut warnings = Vec::new();
         let _lock = self.pki.lock()?;
         let mut index = self.pki.read_index()?;
+        self.pki.recover(&mut index, now)?;
         let old = self.pki.certificate(name)?.ok_or_else(|| PkiError::UnknownName { name: name.clone() })?;
         self.check_renewable(name, &old, &index)?;
         let names = match alt_names {
@@ -138,13 +147,10 @@ impl Authority {
             extensions: builder::leaf_extensions(rules, old.public_key_der(), self.pki.ca(), alt_names)?,
         };
         let certificate = builder::certificate(plan, self.pki.ca(), &self.key)?;
-        if index.get(&old.serial()).is_none() {
-            // A renewal killed before its line was written: this finishes it, then goes on.
-            index.push(Pki::entry_of(&old, EntryState::Valid)?);
-        }
         self.pki.set_aside(name, &old)?;
+        self.pki.begin(name, &certificate.serial(), Unfinished::Keep)?;
         self.write_certificate(name, &certificate)?;
-        self.enter(&mut index, &certificate)?;
+        self.pki.complete(&mut index, &certificate)?;
         Ok(Renewed { certificate, previous: old.serial(), warnings })
     }
 
@@ -217,8 +223,10 @@ impl Authority {
         let refuse =
             |problem: &str| Err(PkiError::BadRequest { name: name.to_string(), problem: problem.to_owned() });
         self.pki.refuse_foreign(name, old)?;
-        if index.get(&old.serial()).is_some_and(|entry| entry.is_revoked()) {
-            return refuse("it is revoked; issue a new one");
+        match index.get(&old.serial()) {
+            None => return refuse("index.txt does not know its certificate"),
+            Some(entry) if entry.is_revoked() => return refuse("it is revoked; issue a new one"),
+            Some(_) => {}
         }
         if !old.is_for_server() {
             return refuse("its certificate is not a server's (extendedKeyUsage lacks serverAuth)");
@@ -231,12 +239,6 @@ impl Authority {
         let text = certificate.pem();
         files::write(&self.pki.layout.issued(name), text.as_bytes(), Mode::Public)?;
         files::write(&self.pki.layout.by_serial(&certificate.serial()), text.as_bytes(), Mode::Public)
-    }
-
-    /// The last step: from here on the certificate exists for Quoll and for Easy-RSA.
-    fn enter(&self, index: &mut Index, certificate: &Certificate) -> Result<(), PkiError> {
-        index.push(Pki::entry_of(certificate, EntryState::Valid)?);
-        self.pki.write_index(index)
     }
 }
 

@@ -86,7 +86,7 @@ pub enum PkiError {
         /// The file.
         path: PathBuf,
         /// What it seems to be.
-        what: &'static str,
+        what: Obstacle,
     },
 
     // Keys and passphrases.
@@ -209,6 +209,27 @@ pub enum PkiError {
     },
 }
 
+/// What a file that is in the way seems to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// A signing request of `easyrsa gen-req` or `import-req`.
+    #[error("a request that waits to be signed")]
+    Request,
+    /// A private key on its own.
+    #[error("a key that no certificate or request belongs to")]
+    Key,
+    /// Issued by somebody else.
+    #[error("a certificate of another CA")]
+    Foreign,
+    /// Issued by this CA, but not in its list.
+    #[error("a certificate of this CA that index.txt does not know")]
+    Unlisted,
+    /// A file with other content than the one to be moved there.
+    #[error("another file under the same serial number")]
+    Other,
+}
+
 impl PkiError {
     /// What the user can do about it, as one sentence, if there is something.
     pub fn hint(&self) -> Option<String> {
@@ -224,9 +245,13 @@ impl PkiError {
                 "compare with {}.old and put the line right; a cut last line can be completed from certs_by_serial/",
                 path.display()
             )),
-            Self::InTheWay { path, .. } => {
-                Some(format!("sign it with easyrsa sign-req if it is wanted, or move {} away", path.display()))
-            }
+            Self::InTheWay { path, what } => Some(match what {
+                Obstacle::Request | Obstacle::Key => {
+                    format!("sign it with easyrsa sign-req if it is wanted, or move {} away", path.display())
+                }
+                Obstacle::Unlisted => "restore the index.txt that knows it, and revoke it there if it is not wanted".into(),
+                Obstacle::Foreign | Obstacle::Other => format!("look at {} and move it away", path.display()),
+            }),
             Self::Encrypted { path } => Some(format!(
                 "decrypt it once for the unattended start: openssl pkey -in {0} -out {0}.plain, then put that in its place",
                 path.display()

@@ -35,6 +35,18 @@ pub enum KeyKind {
     EcP256,
 }
 
+impl KeyKind {
+    /// What a firmware needs to check a CA or server key of this kind; `None` if every firmware can (facts §3.3, §5.3).
+    pub fn firmware_note(self) -> Option<&'static str> {
+        match self {
+            Self::Rsa2048 => None,
+            Self::EcP256 => Some(
+                "to trust an EC key of a CA or server, a device needs firmware 15.1 or later with ECDSA and SetOption165 1",
+            ),
+        }
+    }
+}
+
 impl fmt::Display for KeyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -145,7 +145,7 @@ mod tests {
             (3, 8, 1, "invalid cost"),
         ] {
             let scrypt = pbes2::ScryptParams {
-                salt: salt.clone(),
+                salt: *salt,
                 cost_parameter,
                 block_size,
                 parallelization,

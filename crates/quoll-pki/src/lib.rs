@@ -34,7 +34,7 @@ mod subject;
 pub use crate::{
     authority::Authority,
     certificate::{Certificate, CertificateError},
-    error::PkiError,
+    error::{Obstacle, PkiError},
     key::{KeyKind, PrivateKey},
     name::{CertName, CertNameError},
     passphrase::Passphrase,

@@ -1,6 +1,8 @@
 //! PEM blocks (RFC 7468): finding one in a file that may begin with a text dump, and writing one.
 //! What it is not: it does not look inside the DER, and does not decrypt.
 
+use std::str::Lines;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
@@ -31,7 +33,7 @@ pub(crate) fn find(text: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Block, 
             seen.get_or_insert_with(|| label.to_owned());
             continue;
         }
-        return body(label, &mut lines);
+        return body(label, &mut lines, text.len());
     }
     Err(match seen {
         Some(label) => format!("the file holds a {label:?} block instead"),
@@ -56,8 +58,9 @@ pub(crate) fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
     out
 }
 
-fn body(label: &str, lines: &mut std::str::Lines<'_>) -> Result<Block, String> {
-    let mut base64 = Zeroizing::new(String::new());
+fn body(label: &str, lines: &mut Lines<'_>, room: usize) -> Result<Block, String> {
+    // Room for all of it at once: growing would leave copies of a key behind.
+    let mut base64 = Zeroizing::new(String::with_capacity(room));
     let mut old_encryption = false;
     for line in lines {
         if let Some(end) = marker(line, "END") {

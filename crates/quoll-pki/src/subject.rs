@@ -108,47 +108,70 @@ impl Subject {
     }
 }
 
-/// The one-line form of OpenSSL (`X509_NAME_oneline`): `/C=UK/CN=name`, bytes outside printable ASCII as `\xHH`.
+/// The one-line form of OpenSSL 3 (`X509_NAME_oneline`): `/C=UK/CN=name`; `+` between the parts of one RDN, a backslash
+/// before `/` and `+` in a value, bytes outside printable ASCII as `\xHH`. A backslash itself stays as it is.
 ///
 /// # Errors
 /// The Name cannot be decoded.
 pub(crate) fn one_line(subject_der: &[u8]) -> Result<String, PkiError> {
     let name = Name::from_der(subject_der).map_err(|_| PkiError::Crypto { act: "reading a subject" })?;
     let mut out = String::new();
-    for attribute in name.iter() {
-        let known = ATTRIBUTES.iter().find(|(oid, _)| *oid == attribute.oid);
-        let short = known.map_or_else(|| attribute.oid.to_string(), |(_, short)| (*short).to_owned());
-        let _ = write!(out, "/{short}=");
-        for byte in text_octets(&attribute.value) {
-            match byte {
-                b' '..=b'~' => out.push(char::from(byte)),
-                _ => {
-                    let _ = write!(out, "\\x{byte:02X}");
-                }
-            }
+    for rdn in name.iter_rdn() {
+        for (at, attribute) in rdn.iter().enumerate() {
+            let known = ATTRIBUTES.iter().find(|(oid, _)| *oid == attribute.oid);
+            let short = known.map_or_else(|| attribute.oid.to_string(), |(_, short)| (*short).to_owned());
+            let _ = write!(out, "{}{short}=", if at == 0 { '/' } else { '+' });
+            text_octets(&attribute.value).into_iter().for_each(|octet| push_escaped(&mut out, octet));
         }
     }
     Ok(out)
 }
 
-/// The value of the last `CN` in a one-line subject, `\xHH` undone.
+fn push_escaped(out: &mut String, octet: u8) {
+    match octet {
+        b'/' | b'+' => out.extend(['\\', char::from(octet)]),
+        b' '..=b'~' => out.push(char::from(octet)),
+        _ => {
+            let _ = write!(out, "\\x{octet:02X}");
+        }
+    }
+}
+
+/// The value of the last `CN` in a one-line subject, escapes undone. Older OpenSSL did not escape `/`, so a separator is
+/// one only if a known attribute follows it.
 pub(crate) fn common_name_of(one_line: &str) -> Option<String> {
-    let start = one_line.rfind("/CN=")? + "/CN=".len();
-    let value = &one_line[start..];
-    let end = value.match_indices('/').map(|(at, _)| at).find(|at| begins_attribute(&value[at + 1..]));
+    let line = one_line.as_bytes();
+    let begins = |at: &usize| {
+        matches!(&line[*at..], [b'/' | b'+', b'C', b'N', b'=', ..]) && (*at == 0 || line[*at - 1] != b'\\')
+    };
+    let mut rest = &line[(0..line.len()).rev().find(begins)? + "/CN=".len()..];
     let mut octets = Vec::new();
-    let mut rest = &value.as_bytes()[..end.unwrap_or(value.len())];
     while let Some((first, tail)) = rest.split_first() {
-        let escaped = (*first == b'\\' && tail.first() == Some(&b'x')).then(|| tail.get(1..3)).flatten();
-        let escaped = escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        octets.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &tail[3..] } else { tail };
+        if matches!(first, b'/' | b'+') && begins_attribute(tail) {
+            break;
+        }
+        let (octet, length) = unescape(rest).unwrap_or((*first, 1));
+        octets.push(octet);
+        rest = &rest[length..];
     }
     String::from_utf8(octets).ok()
 }
 
-fn begins_attribute(rest: &str) -> bool {
-    ATTRIBUTES.iter().any(|(_, short)| rest.strip_prefix(short).is_some_and(|rest| rest.starts_with('=')))
+/// `\xHH`, `\/` or `\+` at the beginning: the octet meant and the length of the escape.
+fn unescape(text: &[u8]) -> Option<(u8, usize)> {
+    match text {
+        [b'\\', b'x', high, low, ..] => {
+            let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            Some((digit(*high)? << 4 | digit(*low)?, 4))
+        }
+        [b'\\', meant @ (b'/' | b'+'), ..] => Some((*meant, 2)),
+        _ => None,
+    }
+}
+
+fn begins_attribute(rest: &[u8]) -> bool {
+    let value = |short: &str| rest.strip_prefix(short.as_bytes()).is_some_and(|rest| rest.starts_with(b"="));
+    ATTRIBUTES.iter().any(|(_, short)| value(short))
 }
 
 fn rdn(oid: ObjectIdentifier, short: &str, value: &str) -> x509_cert::der::Result<RelativeDistinguishedName> {
@@ -207,6 +230,10 @@ mod tests {
             ("/C=UK/CN=mqtt.myorg.com/emailAddress=x@y", Some("mqtt.myorg.com")),
             ("/CN=k\\xC3\\xBCche", Some("küche")),
             ("/CN=a/b", Some("a/b")),
+            ("/CN=a\\/b\\+CN=c/OU=x", Some("a/b+CN=c")),
+            ("/CN=y+OU=x", Some("y")),
+            ("/OU=x+CN=y", Some("y")),
+            ("/CN=küche", Some("küche")),
             ("/CN=a\\xZZ", Some("a\\xZZ")),
             ("/CN=a\\x", Some("a\\x")),
             ("/O=x", None),

@@ -1,4 +1,5 @@
 //! Opening what Easy-RSA made: both fixture trees, their keys, and folders that are half there.
+#![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
 mod common;
 
@@ -19,7 +20,7 @@ fn the_tree_of_easy_rsa_3_1_is_read_as_its_readme_says() {
     assert_eq!(listing(&pki), expected.map(|(state, name)| (state, name.to_owned())));
 
     let lost = serial("A56CD53990E670AC25CE4D3584C40BD7");
-    assert_eq!(pki.revoked_serials().unwrap(), [lost.clone()]);
+    assert_eq!(pki.revoked_serials().unwrap(), std::slice::from_ref(&lost));
     let entries = pki.entries().unwrap();
     let (at, reason) = (datetime!(2026-11-22 12:32:45 UTC), RevocationReason::KeyCompromise);
     assert_eq!(entries[3].state, EntryState::Revoked { at, reason });
@@ -239,4 +240,33 @@ fn half_written_folders_are_told_exactly() {
     let (_dir, tree) = copy_of("easyrsa-pki");
     let hint = Pki::open(tree.parent().unwrap()).unwrap_err().hint().unwrap();
     assert_eq!(hint, format!("did you mean {}?", tree.display()));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(40))]
+    #[test]
+    fn a_damaged_folder_is_refused_or_used_but_never_panics(
+        file in 0usize..6, at in 0usize..4000, octets in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..4)
+    ) {
+        let (_dir, tree) = copy_of("easyrsa-pki");
+        let files = ["ca.crt", "index.txt", "crl.pem", "issued/tasmota_kitchen.crt", "reqs/tasmota_kitchen.req",
+            "private/tasmota_kitchen.key"];
+        let path = tree.join(files[file]);
+        let mut content = fs::read(&path).unwrap();
+        let at = at % content.len();
+        content.splice(at..(at + 1).min(content.len()), octets);
+        fs::write(&path, content).unwrap();
+        if let Ok(pki) = Pki::open(&tree) {
+            let kitchen = name("tasmota_kitchen");
+            let _ = (pki.crl_is_behind(NOW), pki.certificate(&kitchen), pki.private_key(&kitchen, &test_pass()));
+            for entry in pki.entries().unwrap() {
+                let _ = pki.certificate_by_serial(&entry.serial);
+                let _ = pki.revoke(&entry.serial, RevocationReason::Unspecified, NOW);
+            }
+            if let Ok(authority) = pki.unlock(&test_pass()) {
+                let _ = authority.issue(&device("tasmota_kitchen"), NOW);
+                let _ = authority.publish_crl(NOW);
+            }
+        }
+    }
 }

@@ -1,4 +1,5 @@
 //! Quoll and Debian's Easy-RSA 3.1 on one folder, in turns. After each turn both must see the same truth.
+#![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
 mod common;
 
@@ -10,8 +11,8 @@ use std::{
 
 use common::*;
 use quoll_pki::{
-    Authority, IssueRequest, KeyKind, KeyStorage, NewCa, Passphrase, Pki, PkiError, Profile,
-    RevocationReason, Serial,
+    Authority, IssueRequest, KeyKind, KeySource, KeyStorage, NewCa, Organisation, Passphrase, Pki, PkiError,
+    Profile, RevocationReason, Serial, Subject,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -221,6 +222,41 @@ fn renewals_of_either_can_be_revoked_by_the_other() {
 }
 
 #[test]
+fn a_subject_is_written_in_the_index_as_openssl_writes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, pki) = created(dir.path(), KeyKind::EcP256);
+    let authority = pki.unlock(&test_pass()).unwrap();
+    for (cn, organisation) in
+        [("a1", "K\u{f6}lner & S\u{f6}hne"), ("b1", "a+b/c=d, \\e \"f\""), ("c1", "\u{43f}\u{1f600}")]
+    {
+        let env = [("EASYRSA_DN", "org"), ("EASYRSA_REQ_ORG", organisation)];
+        easyrsa(&path, &[&EC[..], &env].concat(), &["build-server-full", cn, "nopass"]);
+        let renewed = authority.renew_server(&name(cn), None, now()).unwrap();
+        let entries = pki.entries().unwrap();
+        let subject =
+            |serial: &Serial| &entries.iter().find(|entry| entry.serial == *serial).unwrap().subject;
+        assert_eq!(subject(&renewed.certificate.serial()), subject(&renewed.previous));
+        assert!(entries.iter().all(|entry| entry.common_name().is_some()));
+        // The same fields from Quoll give the same subject.
+        let mut request = request(Profile::Server, &cn.replace('1', "2"));
+        request.key = KeySource::Generate(KeyKind::EcP256);
+        request.subject = Subject::Org(Organisation {
+            country: "US".into(),
+            province: "California".into(),
+            city: "San Francisco".into(),
+            organisation: organisation.into(),
+            unit: "My Organizational Unit".into(),
+            email: "me@example.net".into(),
+        });
+        let ours = authority.issue(&request, now()).unwrap().certificate;
+        let theirs = pki.certificate(&name(cn)).unwrap().unwrap();
+        let without_cn =
+            |der: &[u8]| der.iter().copied().filter(|octet| !b"12".contains(octet)).collect::<Vec<_>>();
+        assert_eq!(without_cn(ours.subject_der()), without_cn(theirs.subject_der()), "{organisation}");
+    }
+}
+
+#[test]
 fn passphrases_with_odd_characters_open_the_ca_in_easy_rsa_too() {
     for pass in ["two  words", "$HOME & `id`", "schlüßel-ключ", "it's \"quoted\" \\ 100%"] {
         let dir = tempfile::tempdir().unwrap();
@@ -268,7 +304,7 @@ fn random_turns(path: &Path, authority: &Authority, seed: u64, turns: usize) {
             (0 | 1, _) | (_, None) => {
                 let profile = [Profile::Tasmota, Profile::Client, Profile::Server][dice.below(3)];
                 let mut request = request(profile, &cn);
-                request.key = quoll_pki::KeySource::Generate(KeyKind::EcP256);
+                request.key = KeySource::Generate(KeyKind::EcP256);
                 let issued = authority.issue(&request, now()).unwrap();
                 truth.revoked.insert(issued.certificate.serial(), false);
                 truth.names.insert(cn, issued.certificate.serial());

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::error::PkiError;
+use crate::error::{Obstacle, PkiError};
 
 /// Who may read a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,9 @@ const LOCK_NAME: &str = ".quoll.lock";
 /// [`PkiError::Io`] or [`PkiError::FileTooLarge`].
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, PkiError> {
     let file = File::open(path).map_err(io("reading", path))?;
-    let mut content = Vec::new();
+    let expected = file.metadata().map_err(io("reading", path))?.len().min(limit);
+    // Room for all of it at once: growing would leave copies of a key behind.
+    let mut content = Vec::with_capacity(usize::try_from(expected).unwrap_or(0) + 1);
     file.take(limit + 1).read_to_end(&mut content).map_err(io("reading", path))?;
     if content.len() as u64 > limit {
         return Err(PkiError::FileTooLarge { path: path.to_owned(), limit });
@@ -79,10 +81,7 @@ pub(crate) fn relocate(from: &Path, to: &Path) -> Result<(), PkiError> {
     if to.exists() {
         let same = fs::read(from).map_err(io("reading", from))? == fs::read(to).map_err(io("reading", to))?;
         if !same {
-            return Err(PkiError::InTheWay {
-                path: to.to_owned(),
-                what: "another file under the same serial number",
-            });
+            return Err(PkiError::InTheWay { path: to.to_owned(), what: Obstacle::Other });
         }
     }
     replace(from, to)

@@ -58,6 +58,11 @@ impl Layout {
         self.dir.join("index.txt")
     }
 
+    /// Present while a certificate is being written down.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.dir.join(".quoll-issuing")
+    }
+
     /// What `index.txt` was before the last change, as OpenSSL keeps it.
     pub(crate) fn index_old(&self) -> PathBuf {
         self.dir.join("index.txt.old")

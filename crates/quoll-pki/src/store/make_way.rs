@@ -14,8 +14,12 @@ use super::{
     read_certificate,
 };
 use crate::{
-    certificate::Certificate, error::PkiError, key_file, limits::MAX_FILE, name::CertName, request::IfTaken,
-    revocation::RevocationReason,
+    certificate::Certificate,
+    error::{Obstacle, PkiError},
+    key_file,
+    limits::MAX_FILE,
+    name::CertName,
+    request::IfTaken,
 };
 
 /// What is to be put down.
@@ -33,7 +37,7 @@ impl Pki {
     /// [`PkiError::NameTaken`], [`PkiError::InTheWay`]; nothing was changed then.
     pub(crate) fn make_way(
         &self,
-        index: &mut Index,
+        index: &Index,
         incoming: &Incoming<'_>,
         now: OffsetDateTime,
     ) -> Result<bool, PkiError> {
@@ -51,16 +55,8 @@ impl Pki {
         self.refuse_foreign(name, &there)?;
         let serial = there.serial();
         match index.get(&serial).map(|entry| entry.state.clone()) {
-            // Killed between writing the certificate and its line: nobody was given it. So that it can never be used, it
-            // becomes a revoked certificate like any other.
-            None => {
-                self.check_key_and_request(incoming, Some(&there))?;
-                let state = EntryState::Revoked { at: now, reason: RevocationReason::Superseded };
-                index.push(Self::entry_of(&there, state)?);
-                self.write_index(index)?;
-                self.retire(&serial, there.subject_cn())?;
-                Ok(false)
-            }
+            // An interrupted issue was put in order before; this is something else, perhaps an old index.txt restored.
+            None => Err(PkiError::InTheWay { path: self.layout.issued(name), what: Obstacle::Unlisted }),
             // Killed between revoking it and moving its files.
             Some(EntryState::Revoked { .. }) => {
                 self.check_key_and_request(incoming, Some(&there))?;
@@ -81,8 +77,8 @@ impl Pki {
         }
     }
 
-    /// Copies the certificate of `name` to `renewed/`, where `easyrsa revoke-renewed` finds them. The original stays until the
-    /// new one is renamed over it: a broker that starts in between still finds its certificate.
+    /// Copies the certificate of `name` to `renewed/`, where `easyrsa revoke-renewed` finds it. The original stays until
+    /// the new one is renamed over it: a broker that starts in between still finds its certificate.
     pub(crate) fn set_aside(&self, name: &CertName, there: &Certificate) -> Result<(), PkiError> {
         let layout = &self.layout;
         let target = layout.certificate(Shelf::Renewed, name.as_str());
@@ -111,7 +107,7 @@ impl Pki {
         if there.issuer_der() == self.ca.subject_der() {
             return Ok(());
         }
-        Err(PkiError::InTheWay { path: self.layout.issued(name), what: "a certificate of another CA" })
+        Err(PkiError::InTheWay { path: self.layout.issued(name), what: Obstacle::Foreign })
     }
 
     /// A key or request without a certificate is one of Easy-RSA's `gen-req` or `import-req`, waiting to be signed;
@@ -135,13 +131,10 @@ impl Pki {
             if known(self.requested_key(&request)?) {
                 return Ok(());
             }
-            return Err(PkiError::InTheWay { path: request, what: "a request that waits to be signed" });
+            return Err(PkiError::InTheWay { path: request, what: Obstacle::Request });
         }
         if key.exists() && !known(key_file::read(&key, None).ok().map(|key| key.public_key_der())) {
-            return Err(PkiError::InTheWay {
-                path: key,
-                what: "a key that no certificate or request belongs to",
-            });
+            return Err(PkiError::InTheWay { path: key, what: Obstacle::Key });
         }
         Ok(())
     }

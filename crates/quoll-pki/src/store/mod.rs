@@ -2,11 +2,12 @@
 //! between two calls but the CA certificate.
 //!
 //! * [`layout`]: which file lies where. [`index`]: `index.txt`. [`files`]: atomic writes, modes, the lock.
-//! * [`create`]: a new folder. [`make_way`]: what stands where a new certificate goes. [`retire`]: revocation.
+//! * [`create`]: a new folder. [`journal`]: what an interruption left. [`make_way`]: what stands where a new certificate goes. [`retire`]: revocation.
 
 mod create;
 pub(crate) mod files;
 pub(crate) mod index;
+pub(crate) mod journal;
 pub(crate) mod layout;
 pub(crate) mod make_way;
 mod retire;
@@ -39,7 +40,8 @@ use crate::{
     subject,
 };
 
-/// An opened folder.
+/// An opened folder. Any number of processes may use one at once: whoever writes takes its lock and reads the books anew.
+/// Easy-RSA does not know the lock, so it should not sign or revoke in the same second.
 #[derive(Debug, Clone)]
 pub struct Pki {
     pub(crate) layout: Layout,
@@ -165,6 +167,7 @@ impl Pki {
     ) -> Result<Revoked, PkiError> {
         let _lock = self.lock()?;
         let mut index = self.read_index()?;
+        self.recover(&mut index, now)?;
         let unknown = || PkiError::UnknownSerial { serial: serial.clone() };
         let already = index.get(serial).ok_or_else(unknown)?.is_revoked();
         if !already {

@@ -1,5 +1,5 @@
 //! What the tests share: copies of the fixture trees, and the real counterparts `openssl` and `easyrsa`.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part; tests may unwrap")]
 
 use std::{
     fs,
@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output},
 };
 
-use quoll_pki::{CertName, Passphrase, Pki, Serial};
+use quoll_pki::{Authority, CertName, IssueRequest, KeyStorage, Passphrase, Pki, Profile, Serial};
 use tempfile::TempDir;
 use time::{OffsetDateTime, macros::datetime};
 
@@ -51,6 +51,18 @@ pub(crate) fn name(text: &str) -> CertName {
 
 pub(crate) fn serial(text: &str) -> Serial {
     text.parse().unwrap()
+}
+
+/// An unlocked copy of a fixture tree.
+pub(crate) fn unlocked(tree: &str) -> (TempDir, PathBuf, Authority) {
+    let (dir, path) = copy_of(tree);
+    let authority = Pki::open(&path).unwrap().unlock(&test_pass()).unwrap();
+    (dir, path, authority)
+}
+
+/// A small certificate without key file.
+pub(crate) fn device(text: &str) -> IssueRequest {
+    IssueRequest::new(Profile::Tasmota, name(text), KeyStorage::Discard)
 }
 
 /// State letter and common name of each line.

@@ -1,0 +1,86 @@
+//! One line that says which certificate is being written down, so that what an interruption leaves is told apart from
+//! what a person put there. What it is not: a log; it is gone when the work is done.
+
+use time::OffsetDateTime;
+
+use super::{
+    Pki,
+    files::{self, Mode},
+    index::{EntryState, Index},
+};
+use crate::{
+    certificate::Certificate, error::PkiError, limits::MAX_FILE, name::CertName,
+    revocation::RevocationReason, serial::Serial,
+};
+
+/// What becomes of a certificate whose work was interrupted after it was signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unfinished {
+    /// It is entered as revoked: nobody was given it, and its key may be missing.
+    Revoke,
+    /// It is entered as valid: a renewal has its key, and a broker may be using it.
+    Keep,
+}
+
+impl Unfinished {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Revoke => "revoke",
+            Self::Keep => "keep",
+        }
+    }
+}
+
+impl Pki {
+    /// Notes that `certificate` is about to be written under `name`. Before anything of it is.
+    ///
+    /// # Errors
+    /// [`PkiError::Io`].
+    pub(crate) fn begin(&self, name: &CertName, serial: &Serial, then: Unfinished) -> Result<(), PkiError> {
+        let line = format!("{} {serial} {name}\n", then.word());
+        files::write(&self.layout.journal(), line.as_bytes(), Mode::Private)
+    }
+
+    /// Enters `certificate` in `index.txt`: from here on it exists for Quoll and for Easy-RSA. Then forgets the note.
+    ///
+    /// # Errors
+    /// [`PkiError::Io`].
+    pub(crate) fn complete(&self, index: &mut Index, certificate: &Certificate) -> Result<(), PkiError> {
+        index.push(Self::entry_of(certificate, EntryState::Valid)?);
+        self.write_index(index)?;
+        files::remove(&self.layout.journal())
+    }
+
+    /// Puts in order what an interruption left. The first thing every writing act does, under the lock.
+    ///
+    /// # Errors
+    /// [`PkiError::Io`], [`PkiError::BadFile`].
+    pub(crate) fn recover(&self, index: &mut Index, now: OffsetDateTime) -> Result<(), PkiError> {
+        let path = self.layout.journal();
+        let Some(note) = files::read_if_there(&path, MAX_FILE)? else { return Ok(()) };
+        // A note that cannot be read was never whole, so nothing was written after it.
+        if let Some((then, serial, name)) = parse(&note)
+            && index.get(&serial).is_none()
+            && let Some(there) = self.certificate(&name)?
+            && there.serial() == serial
+        {
+            let state = match then {
+                Unfinished::Keep => EntryState::Valid,
+                Unfinished::Revoke => EntryState::Revoked { at: now, reason: RevocationReason::Superseded },
+            };
+            index.push(Self::entry_of(&there, state)?);
+            self.write_index(index)?;
+            if then == Unfinished::Revoke {
+                self.retire(&serial, there.subject_cn())?;
+            }
+        }
+        files::remove(&path)
+    }
+}
+
+fn parse(note: &[u8]) -> Option<(Unfinished, Serial, CertName)> {
+    let mut words = std::str::from_utf8(note).ok()?.strip_suffix('\n')?.split(' ');
+    let then = words.next()?;
+    let then = [Unfinished::Revoke, Unfinished::Keep].into_iter().find(|known| known.word() == then)?;
+    Some((then, words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+}
