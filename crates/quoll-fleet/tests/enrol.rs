@@ -1,4 +1,5 @@
 //! Enrolment of a healthy device: to the proof, back again, and once more after being killed anywhere.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a stage that does not stand is a failed test")]
 
 mod theatre;
 
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quoll_fleet::device::{DeviceState, Rung};
-use quoll_fleet::enrol::{Cause, EnrolError, Enrolment, Stands};
+use quoll_fleet::enrol::{Cause, EnrolError, Enrolment, Patience, Stands};
 use quoll_fleet::registry::Registry;
 use quoll_fleet::step::{Step, StepState};
 use quoll_fleet::witness::{Sighting, Witness, WitnessError};
@@ -126,8 +127,8 @@ async fn settings_are_given_back_by_wish_after_a_kill() {
     let run = tokio::spawn(async move { s.reported_to(&*w).run(&s.request, &s.console()).await });
     assert!(run.await.unwrap_err().is_panic());
     assert_eq!(stage.in_registry().unwrap().state, DeviceState::Switched);
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(stage.device.state().broker, broker_pair(&stage));
+    let ours = broker_pair(&stage);
+    stage.until("it was switched", |state| state.running && !state.restarting && state.broker == ours).await;
     let device = stage.enrolment().roll_back(&stage.request, &stage.console()).await.unwrap();
     assert_eq!(device.state, DeviceState::RolledBack);
     assert_eq!(stage.device.state().broker.0, OLD_HOST);
@@ -157,7 +158,8 @@ async fn a_connection_from_before_the_switch_proves_nothing() {
     stage.witness.blind.store(true, Ordering::SeqCst);
     let mut moved = stage.broker.clone();
     moved.host = "127.0.0.2".into();
-    let enrolment = Enrolment { broker: &moved, ..enrolment };
+    let patience = Patience { proof: Duration::from_millis(300), ..stage.patience };
+    let enrolment = Enrolment { broker: &moved, patience, ..enrolment };
     let error = enrolment.run(&stage.request, &stage.console()).await.unwrap_err();
     assert!(matches!(error, EnrolError::NotProven { stands: Stands::RolledBack, .. }), "{error:?}");
     assert_eq!(

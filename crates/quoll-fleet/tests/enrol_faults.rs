@@ -1,4 +1,5 @@
 //! Enrolment of everything that is not a healthy device: one error of its own for each, a hint, and nothing broken.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a stage that does not stand is a failed test")]
 
 mod theatre;
 
@@ -96,7 +97,7 @@ async fn an_address_where_nobody_is_is_unreachable() {
 async fn mqtt_turned_off_is_said_and_not_taken_for_missing_tls() {
     let stage = Stage::new(profile()).await;
     stage.told("SetOption3 0").await;
-    tokio::time::sleep(Duration::from_millis(60)).await;
+    stage.until("it restarted", |state| state.running && state.boot_count == 2).await;
     let error = stage.enrol().await.unwrap_err();
     assert!(matches!(error, EnrolError::MqttOff { .. }), "{error:?}");
 }
@@ -117,11 +118,9 @@ async fn a_power_cut_between_key_and_certificate_is_survived_or_continued() {
     let device = stage.in_registry().unwrap();
     assert_eq!((device.state, device.serial.as_deref()), (DeviceState::Known, Some("AA01")));
     assert!(device.problem.unwrap().contains("push-certificate"));
-    tokio::time::sleep(Duration::from_millis(800)).await;
-    stage.patience.back = Duration::from_secs(5);
+    stage.until("it is back", |state| state.running).await;
     assert_eq!(stage.enrol().await.unwrap().device.state, DeviceState::Proven);
     assert_eq!(stage.issuer.issued.load(Ordering::SeqCst), 1);
-    tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(stage.told("SerialLog").await, r#"{"SerialLog":2}"#);
 }
 
@@ -184,7 +183,8 @@ async fn a_damaged_certificate_is_sent_once_more_and_then_given_up() {
 
 #[tokio::test]
 async fn a_switch_that_does_not_arrive_is_no_success() {
-    let stage = Stage::new(profile()).await;
+    let mut stage = Stage::new(profile()).await;
+    stage.patience.back = Duration::from_millis(300);
     let console = Deaf(stage.console());
     let error = stage.enrolment().run(&stage.request, &console).await.unwrap_err();
     let EnrolError::NotProven { cause, .. } = &error else { panic!("{error:?}") };

@@ -1,4 +1,5 @@
 //! The registry from outside: its rules, its damage, its neighbours.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a stage that does not stand is a failed test")]
 
 use std::path::Path;
 use std::process::Command;
@@ -178,8 +179,9 @@ fn an_audit_trail_verifies_and_names_the_actor() {
 
 #[test]
 fn tampering_with_the_audit_trail_shows() {
-    let changed = |error: &AuditError| matches!(error, AuditError::Changed { seq: 2 });
-    let cases: [(&str, &str, fn(&AuditError) -> bool); 6] = [
+    type Expected = fn(&AuditError) -> bool;
+    let changed: Expected = |error| matches!(error, AuditError::Changed { seq: 2 });
+    let cases: [(&str, &str, Expected); 6] = [
         ("a changed detail", "UPDATE audit SET detail = '{}' WHERE seq = 2", changed),
         ("a changed actor", "UPDATE audit SET actor = 'nobody' WHERE seq = 2", changed),
         ("a moved time", "UPDATE audit SET at = at + 1 WHERE seq = 2", changed),

@@ -1,5 +1,6 @@
 //! The stage of the enrolment tests: a virtual device, consoles that fail on cue, a fake issuer and a fake witness.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part of the stage")]
+#![allow(clippy::unwrap_used, reason = "a stage that does not stand is a failed test")]
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -16,7 +17,9 @@ use quoll_fleet::registry::Registry;
 use quoll_fleet::step::{Reporter, Step, StepState};
 use quoll_fleet::witness::{Sighting, Witness, WitnessError};
 use quoll_pki::{Authority, IssueRequest, KeyKind, KeyStorage, NewCa, Passphrase, Pki, Profile};
-use quoll_tasmota::virtual_device::{Chip, Firmware, RunningDevice, VirtualDevice, VirtualProfile};
+use quoll_tasmota::virtual_device::{
+    Chip, DeviceState, Firmware, RunningDevice, VirtualDevice, VirtualProfile,
+};
 use quoll_tasmota::{Command, Console, ConsoleError, Reply};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
@@ -93,6 +96,11 @@ pub struct FakeWitness {
 #[async_trait]
 impl Witness for FakeWitness {
     async fn wait_for(&self, serial: &str, within: Duration) -> Result<Sighting, WitnessError> {
+        let not_seen = || WitnessError::NotSeen { serial: serial.into(), within, refused: None };
+        if self.blind.load(Ordering::SeqCst) {
+            tokio::time::sleep(within.min(Duration::from_millis(50))).await;
+            return Err(not_seen());
+        }
         let until = tokio::time::Instant::now() + within;
         loop {
             let state = self.device.state();
@@ -103,7 +111,7 @@ impl Witness for FakeWitness {
                 return Ok(Sighting { client_id, address, at: OffsetDateTime::now_utc() });
             }
             if tokio::time::Instant::now() >= until {
-                return Err(WitnessError::NotSeen { serial: serial.into(), within, refused: None });
+                return Err(not_seen());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -259,16 +267,16 @@ pub fn broker() -> BrokerTarget {
     BrokerTarget { host: "127.0.0.1".into(), port: 9, ca_kind: CaKind::Rsa, server_fingerprint: [0xAB; 20] }
 }
 
-/// In proportion to the devices' pace.
+/// Quick to ask again, and patient enough for a machine that is busy with other things.
 pub fn patience() -> Patience {
     Patience {
-        ask: Duration::from_secs(2),
+        ask: Duration::from_secs(5),
         attempts: 3,
         pause: Duration::from_millis(10),
-        back: Duration::from_millis(800),
+        back: Duration::from_secs(10),
         poll: Duration::from_millis(5),
         poll_max: Duration::from_millis(20),
-        proof: Duration::from_millis(250),
+        proof: Duration::from_secs(10),
         broker: None,
     }
 }
@@ -329,6 +337,19 @@ impl Stage {
 
     pub fn in_registry(&self) -> Option<quoll_fleet::device::Device> {
         self.registry.device(&self.request.name).unwrap()
+    }
+
+    /// Waits for something that the device does in its own time.
+    pub async fn until(&self, what: &str, is: impl Fn(&DeviceState) -> bool) {
+        let until = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !is(&self.device.state()) {
+            assert!(
+                tokio::time::Instant::now() < until,
+                "waited in vain until {what}: {:?}",
+                self.device.state()
+            );
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// A setting as the device itself tells it, once it is up.
