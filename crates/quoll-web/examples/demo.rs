@@ -114,7 +114,7 @@ impl House {
             DeviceView {
                 name: topic.replace('_', "-"),
                 rung: if i % 17 == 3 { Rung::Pinned } else { Rung::Mutual },
-                state: "provisioned".into(),
+                state: "proven".into(),
                 online: true,
                 address: Some(format!("192.0.2.{}", i + 10)),
                 certificate_serial: Some(format!("{:032X}", u128::from(i) * 0x9E37_79B9_7F4A_7C15)),

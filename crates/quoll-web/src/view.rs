@@ -110,7 +110,7 @@ pub struct DeviceView {
     pub name: String,
     /// How well it is secured.
     pub rung: Rung,
-    /// Where it is in its life, in the registry's word: `known`, `provisioned`, `revoked` …
+    /// Where it is in its life, in the registry's word: `known`, `proven`, `revoked` …
     pub state: String,
     /// Whether it is connected now.
     pub online: bool,

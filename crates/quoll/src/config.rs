@@ -111,7 +111,16 @@ impl Settings {
         let machine = machine::look();
         let mut names = file.server.names.unwrap_or(machine.names);
         let mut addresses = file.server.addresses.unwrap_or(machine.addresses);
-        let host = overrides.host.clone().or(file.server.host).unwrap_or(machine.host);
+        let mqtts = pick(&overrides.mqtts, file.listen.mqtts, || {
+            vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, MQTTS_PORT))]
+        });
+        // A listener on one address alone is reached at that address.
+        let only = mqtts.first().map(SocketAddr::ip).filter(|address| !address.is_unspecified());
+        let host = overrides
+            .host
+            .clone()
+            .or(file.server.host)
+            .unwrap_or_else(|| only.map_or(machine.host, |address| address.to_string()));
         check_host(&host)?;
         match host.parse::<IpAddr>() {
             Ok(address) if !addresses.contains(&address) => addresses.insert(0, address),
@@ -120,9 +129,6 @@ impl Settings {
             }
             _ => {}
         }
-        let mqtts = pick(&overrides.mqtts, file.listen.mqtts, || {
-            vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, MQTTS_PORT))]
-        });
         let settings = Self {
             pki: overrides
                 .pki

@@ -67,6 +67,9 @@ impl Said {
 
 /// Runs as the signing process.
 pub(crate) async fn run(common: &Common, sign: &Sign) -> Outcome {
+    // The CA's key must not outlive the process that needed it, even if that one is killed in mid-work.
+    let with_parent = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    with_parent.map_err(|error| Failure::new(Exit::System, "cannot be tied to the node").why(error))?;
     let home = common.home()?;
     let settings = common.settings(&home, &sign.server)?;
     let source = common.passphrase(&home).may_ask(sign.may_ask);

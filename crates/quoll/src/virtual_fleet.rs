@@ -69,14 +69,18 @@ impl VirtualFleet {
                 ..Wish::default()
             };
             let mut failed = Ok(());
-            signer
+            let enrolled = signer
                 .enrol(wish, |step| {
                     if failed.is_ok() {
                         failed = print(&format!("{name}  {step}\n"));
                     }
                 })
-                .await?;
+                .await;
             failed?;
+            // One that cannot come in, such as a revoked one, does not keep the others out.
+            if let Err(failure) = enrolled {
+                failure.report();
+            }
         }
         Ok(())
     }

@@ -62,6 +62,8 @@ impl Workshop {
         let now = OffsetDateTime::now_utc();
         let pki = Pki::create(&settings.pki, &new, &chosen.passphrase, now).map_err(trouble::pki)?;
         let authority = Arc::new(pki.unlock(&chosen.passphrase).map_err(trouble::pki)?);
+        // An empty list, for servers that will not start without one.
+        authority.publish_crl(now).map_err(trouble::pki)?;
         let unlocked = Some(Unlocked { authority, passphrase: chosen.passphrase });
         let made = Made { ca: true, passphrase_in: chosen.made_in };
         Ok((Self { settings: settings.clone(), source, pki, unlocked }, made))

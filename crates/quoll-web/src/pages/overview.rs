@@ -185,7 +185,7 @@ pub(super) fn status(device: &DeviceView) -> Markup {
 /// The registry's word, where it says more than the status does.
 pub(super) fn state(device: &DeviceView) -> Markup {
     html! {
-        @if !matches!(device.state.as_str(), "" | "provisioned" | "online") {
+        @if !matches!(device.state.as_str(), "" | "proven") {
             " " span .tag { (words::tamed(&device.state)) }
         }
     }

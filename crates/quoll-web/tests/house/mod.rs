@@ -73,7 +73,7 @@ pub(crate) fn device(name: &str, online: bool) -> DeviceView {
     DeviceView {
         name: name.into(),
         rung: Rung::Mutual,
-        state: "provisioned".into(),
+        state: "proven".into(),
         online,
         address: Some("192.0.2.17".into()),
         certificate_serial: Some("2A17".into()),

@@ -1,0 +1,119 @@
+//! A bundle from `quoll client add`, used by Debian's mosquitto clients.
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+use support::{Home, complaint, tool};
+
+/// The arguments that a mosquitto client needs to come in as `name`.
+fn as_client(home: &Home, name: &str) -> Vec<String> {
+    let folder = home.path("clients").join(name);
+    let file = |file: String| folder.join(file).display().to_string();
+    ["-h", "127.0.0.1", "-p", &home.port.to_string(), "--cafile", &file("ca.crt".into())]
+        .into_iter()
+        .map(str::to_owned)
+        .chain(["--cert".into(), file(format!("{name}.crt")), "--key".into(), file(format!("{name}.key"))])
+        .collect()
+}
+
+#[test]
+fn a_message_passes_between_two_bundles_in_each_version_and_level() {
+    let home = Home::new();
+    home.init();
+    let up = home.up_and_listening(&[]);
+    home.ok(&["client", "add", "alice"]);
+    home.ok(&["client", "add", "bob"]);
+    for version in ["mqttv311", "mqttv5"] {
+        for level in ["0", "1", "2"] {
+            let topic = format!("test/{version}/{level}");
+            let subscriber = Command::new("mosquitto_sub")
+                .args(as_client(&home, "alice"))
+                .args(["-V", version, "-q", level, "-t", &topic, "-C", "1", "-W", "30", "-F", "%q %p"])
+                .args(["-i", &format!("alice-{version}-{level}")])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("mosquitto_sub is needed: scripts/setup installs it");
+            // Retained, so that it does not matter who is first.
+            let mut words: Vec<String> = as_client(&home, "bob");
+            words.extend(["-V", version, "-q", level, "-t", &topic, "-m", "hello", "-r"].map(str::to_owned));
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let published = tool("mosquitto_pub", &words);
+            assert!(published.status.success(), "{topic}: {}", complaint(&published));
+            let received = subscriber.wait_with_output().unwrap();
+            assert_eq!(
+                String::from_utf8_lossy(&received.stdout).trim(),
+                format!("{level} hello"),
+                "{topic}: {}",
+                complaint(&received)
+            );
+        }
+    }
+    assert_eq!(up.stop(), 0);
+}
+
+#[test]
+fn a_bundle_is_its_owners_alone_and_openssl_agrees_with_it() {
+    let home = Home::new();
+    home.init();
+    let added = home.json(&["client", "add", "alice", "--role", "observer"]);
+    assert_eq!(added["role"], json!("observer"));
+    let folder = home.path("clients/alice");
+    let mode = |name: &str| std::fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("alice.key"), 0o600);
+    assert_eq!(mode("."), 0o700);
+    let text = |name: &str| folder.join(name).display().to_string();
+    let verified =
+        tool("openssl", &["verify", "-purpose", "sslclient", "-CAfile", &text("ca.crt"), &text("alice.crt")]);
+    assert!(verified.status.success(), "{}", complaint(&verified));
+    let refused = home.fails(3, &["client", "add", "alice"]);
+    assert!(refused.contains("already") && refused.contains("hint:"), "{refused}");
+}
+
+#[test]
+fn an_observer_hears_everything_and_moves_nothing() {
+    let home = Home::new();
+    home.init();
+    let up = home.up_and_listening(&[]);
+    home.ok(&["client", "add", "watcher", "--role", "observer"]);
+    home.ok(&["client", "add", "owner"]);
+    let publish = |name: &str, text: &str| {
+        let mut words = as_client(&home, name);
+        words.extend(
+            ["-V", "mqttv5", "-q", "1", "-t", "cmnd/lamp/POWER", "-m", text, "-r"].map(str::to_owned),
+        );
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        complaint(&tool("mosquitto_pub", &words))
+    };
+    let said = publish("watcher", "ON");
+    assert!(said.contains("Not authorized"), "{said}");
+    publish("owner", "OFF");
+    let mut words = as_client(&home, "watcher");
+    words.extend(["-t", "#", "-C", "1", "-W", "30"].map(str::to_owned));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let heard = tool("mosquitto_sub", &words);
+    assert_eq!(String::from_utf8_lossy(&heard.stdout).trim(), "OFF", "{}", complaint(&heard));
+    assert_eq!(up.stop(), 0);
+}
+
+#[test]
+fn a_revoked_client_is_refused() {
+    let home = Home::new();
+    home.init();
+    let up = home.up_and_listening(&[]);
+    home.ok(&["client", "add", "alice"]);
+    let mut words = as_client(&home, "alice");
+    words.extend(["-t", "x", "-m", "y"].map(str::to_owned));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    assert!(tool("mosquitto_pub", &words).status.success());
+    home.ok(&["client", "revoke", "alice", "--yes"]);
+    let refused = tool("mosquitto_pub", &words);
+    assert!(!refused.status.success(), "{}", complaint(&refused));
+    let again =
+        home.fails(3, &["client", "add", "alice", "--out", &home.path("other").display().to_string()]);
+    assert!(again.contains("revoked"), "{again}");
+    assert_eq!(up.stop(), 0);
+}
