@@ -1,0 +1,302 @@
+//! A server's life: what it promises and when, slow peers, orders, those who watch, and its end.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::io::{ErrorKind, Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use common::*;
+use quoll_broker::{Change, Grants};
+use quoll_mqtt::packet::{ConnectProperties, Packet};
+use quoll_mqtt::{Delivery, PacketId, ProtocolVersion, QoS, ReasonCode, TopicFilter};
+use quoll_server::journal::{Bell, Durable, Journal, JournalError, Sequence};
+use quoll_server::{ServerEvent, Settings};
+
+/// A journal whose disk is as slow as the test wants it.
+struct SlowJournal {
+    last: u64,
+    durable: Arc<AtomicU64>,
+    refused: Arc<Mutex<Option<String>>>,
+    bell: Arc<Mutex<Option<Bell>>>,
+    told: Vec<Change>,
+}
+
+impl Journal for SlowJournal {
+    fn ring(&mut self, bell: Bell) {
+        *self.bell.lock().unwrap() = Some(bell);
+    }
+    fn append(&mut self, changes: &[Change]) -> Result<Sequence, JournalError> {
+        self.last += changes.len() as u64;
+        Ok(Sequence(self.last))
+    }
+    fn durable(&self) -> Durable {
+        let upto = Sequence(self.durable.load(Ordering::SeqCst));
+        match &*self.refused.lock().unwrap() {
+            None => Durable::UpTo(upto),
+            Some(why) => Durable::Refused { upto, why: why.as_str().into() },
+        }
+    }
+    fn recall(&mut self, each: &mut dyn FnMut(Change)) -> Result<(), JournalError> {
+        self.told.drain(..).for_each(each);
+        Ok(())
+    }
+    fn compact(&mut self, _: &mut dyn Iterator<Item = Change>) -> Result<(), JournalError> {
+        Ok(())
+    }
+}
+
+/// A client whose session outlives its connection.
+fn lasting(client_id: &str) -> quoll_mqtt::packet::Connect {
+    let mut connect = connect_packet(client_id, ProtocolVersion::V5);
+    connect.clean_start = false;
+    connect.properties = ConnectProperties { session_expiry_interval: Some(3600), ..ConnectProperties::default() };
+    connect
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_promises_a_fact_waits_until_it_is_durable_and_nothing_else_does() {
+    let durable = Arc::new(AtomicU64::new(u64::MAX));
+    let (refused, bell) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
+    let journal = SlowJournal {
+        last: 0,
+        durable: Arc::clone(&durable),
+        refused: Arc::clone(&refused),
+        bell: Arc::clone(&bell),
+        told: Vec::new(),
+    };
+    let ring = || bell.lock().unwrap().as_ref().expect("a bell was given").ring();
+    let server = serve_with(Box::new(journal), |_| {}).await;
+    let mut keeper = Peer::connect_as(dial(server.plain), lasting("keeper"));
+    keeper.subscribe("kept", QoS::AtLeastOnce);
+    let socket = dial(server.plain);
+    let mut publisher = Peer::connect(socket.try_clone().unwrap(), "publisher", ProtocolVersion::V5);
+    let mut other = Peer::plain(&server, "other");
+
+    durable.store(0, Ordering::SeqCst);
+    let id = PacketId::new(1).unwrap();
+    publisher.send(&publish("kept", "1", Delivery::AtLeastOnce(id)));
+    // The disk has not said so yet: no acknowledgement, while others are served.
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let early = publisher.stream.read(&mut [0; 1]);
+    assert!(matches!(&early, Err(error) if error.kind() == ErrorKind::WouldBlock), "{early:?}");
+    other.ping();
+    socket.set_read_timeout(Some(LONG)).unwrap();
+    durable.store(u64::MAX, Ordering::SeqCst);
+    ring();
+    assert!(matches!(publisher.receive(), Some(Packet::PubAck(ack)) if ack.packet_id == id));
+    assert_eq!(&keeper.receive_publish().payload[..], b"1");
+
+    // And when the disk will never say so, the peer must not be told that it did.
+    durable.store(0, Ordering::SeqCst);
+    publisher.send(&publish("kept", "2", Delivery::AtLeastOnce(PacketId::new(2).unwrap())));
+    *refused.lock().unwrap() = Some("disk full".into());
+    ring();
+    assert!(publisher.receive().is_none());
+    *refused.lock().unwrap() = None;
+    other.ping();
+    server.handle.stop(Duration::from_millis(200)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_never_reads_is_closed_and_costs_bounded_memory() {
+    let server = serve(|settings| {
+        settings.limits.congested_from = 256 * 1024;
+        settings.limits.stall_patience = Duration::from_secs(2);
+    })
+    .await;
+    let mut lazy = Peer::plain(&server, "lazy");
+    lazy.subscribe("flood", QoS::AtMostOnce);
+    let mut events = server.handle.events();
+    let mut publisher = Peer::plain(&server, "publisher");
+    let message = bytes_of(&publish("flood", vec![b'x'; 60_000], Delivery::AtMostOnce), publisher.version);
+    // 120 MB, far more than socket buffers and our bound together.
+    for _ in 0..2000 {
+        publisher.stream.write_all(&message).unwrap();
+    }
+    publisher.ping();
+    let dropped = server.handle.snapshot().await.stats.rules.dropped;
+    assert!(dropped > 1000, "{dropped} dropped");
+    let lost = tokio::time::timeout(LONG, async {
+        loop {
+            if let ServerEvent::Disconnected { who, .. } = events.recv().await.unwrap() {
+                return who.client_id.to_string();
+            }
+        }
+    });
+    assert_eq!(lost.await.unwrap(), "lazy");
+    publisher.ping();
+    server.handle.stop(LONG).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_reads_slowly_gets_everything_of_qos_1_in_order() {
+    let server = serve(|settings| settings.limits.congested_from = 64 * 1024).await;
+    for secure in [false, true] {
+        let name = if secure { "lamp" } else { "slow" };
+        let mut slow = if secure { Peer::secure(&server, name) } else { Peer::plain(&server, name) };
+        slow.subscribe("queue", QoS::AtLeastOnce);
+        let mut publisher = Peer::plain(&server, "publisher");
+        let publishing = std::thread::spawn(move || {
+            for n in 0..300u16 {
+                let mut payload = n.to_be_bytes().to_vec();
+                payload.resize(50_000, b'x');
+                publisher.send(&publish("queue", payload, Delivery::AtLeastOnce(PacketId::new(n + 1).unwrap())));
+                assert!(matches!(publisher.receive(), Some(Packet::PubAck(_))));
+            }
+        });
+        for n in 0..300u16 {
+            if n % 100 == 0 {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            let publish = slow.receive_publish();
+            assert_eq!(publish.payload[..2], n.to_be_bytes(), "TLS {secure}");
+            let Delivery::AtLeastOnce(id) = publish.delivery else { panic!("{:?}", publish.delivery) };
+            slow.send(&Packet::PubAck(quoll_mqtt::packet::Ack::new(id, ReasonCode::SUCCESS)));
+        }
+        publishing.join().unwrap();
+    }
+    server.handle.stop(LONG).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_graceful_stop_tells_peers_why_and_writes_what_waits() {
+    for shards in [(|_| {}) as fn(&mut Settings), two_shards] {
+        let server = serve(shards).await;
+        let mut five = Peer::plain(&server, "five");
+        let mut secure = Peer::secure(&server, "lamp");
+        let mut three = Peer::connect(dial(server.plain), "three", ProtocolVersion::V311);
+        secure.subscribe("last", QoS::AtMostOnce);
+        five.send(&publish("last", vec![b'x'; 500_000], Delivery::AtMostOnce));
+        five.ping();
+        let (plain, begun) = (server.plain, Instant::now());
+        let stopping = tokio::spawn(server.handle.stop(LONG));
+        // Read in the background: the farewell must not depend on the order in which peers look.
+        let reading = tokio::task::spawn_blocking(move || {
+            assert_eq!(secure.receive_publish().payload.len(), 500_000);
+            for peer in [&mut five, &mut secure] {
+                let last = peer.receive();
+                let why = matches!(&last, Some(Packet::Disconnect(it)) if it.reason == ReasonCode::SERVER_SHUTTING_DOWN);
+                assert!(why && peer.receive().is_none(), "{last:?}");
+            }
+            assert!(three.receive().is_none());
+        });
+        reading.await.unwrap();
+        stopping.await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert!(std::net::TcpStream::connect(plain).is_err(), "nobody listens any more");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_waits_no_longer_than_its_grace_for_peers_that_do_not_read() {
+    let server = serve(|_| {}).await;
+    let mut lazy = Peer::plain(&server, "lazy");
+    lazy.subscribe("flood", QoS::AtMostOnce);
+    let mut publisher = Peer::plain(&server, "publisher");
+    for _ in 0..200 {
+        publisher.send(&publish("flood", vec![b'x'; 100_000], Delivery::AtMostOnce));
+    }
+    publisher.ping();
+    let begun = Instant::now();
+    server.handle.stop(Duration::from_millis(500)).await;
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_watches_sees_clients_come_and_go_and_a_snapshot_says_who_is_there() {
+    let server = serve(two_shards).await;
+    let mut events = server.handle.events();
+    let mut next = async || tokio::time::timeout(LONG, events.recv()).await.unwrap().unwrap();
+    let mut lamp = Peer::secure(&server, "lamp");
+    let ServerEvent::Connected(who) = next().await else { panic!() };
+    assert_eq!((&*who.client_id, &*who.identity, &*who.listener), ("lamp", "lamp", "tls"));
+    assert_eq!(who.credential, Some(pki().credential("lamp")));
+    let mut other = Peer::plain(&server, "other");
+    let ServerEvent::Connected(second) = next().await else { panic!() };
+    assert_ne!(who.shard, second.shard, "they were dealt to two shards");
+    let snapshot = server.handle.snapshot().await;
+    let mut names: Vec<&str> = snapshot.connections.iter().map(|it| &*it.client_id).collect();
+    names.sort_unstable();
+    assert_eq!((names, snapshot.busy.len()), (vec!["lamp", "other"], 2));
+    assert!(snapshot.connections.contains(&who));
+    assert_eq!(server.handle.disconnect("other", ReasonCode::ADMINISTRATIVE_ACTION).await, 1);
+    assert!(matches!(other.receive(), Some(Packet::Disconnect(it)) if it.reason == ReasonCode::ADMINISTRATIVE_ACTION));
+    loop {
+        if let ServerEvent::Disconnected { who, .. } = next().await {
+            assert_eq!(&*who.client_id, "other");
+            break;
+        }
+    }
+    lamp.ping();
+    server.handle.stop(LONG).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_of_this_process_hears_messages_and_drops_what_does_not_fit() {
+    let server = serve(two_shards).await;
+    let mut publishers = [Peer::plain(&server, "one"), Peer::plain(&server, "two")];
+    let mut heard = server.handle.attach(vec![TopicFilter::parse("tele/#").unwrap()], 4);
+    eventually("subscribed", async || server.handle.snapshot().await.stats.rules.subscriptions == 1).await;
+    assert_eq!(server.handle.snapshot().await.connections.len(), 2, "it is nobody's client");
+    for publisher in &mut publishers {
+        publisher.send(&publish("tele/x", "hello", Delivery::AtMostOnce));
+        let message = tokio::time::timeout(LONG, heard.recv()).await.unwrap().unwrap();
+        assert_eq!((message.topic.as_str(), &message.payload[..]), ("tele/x", &b"hello"[..]));
+    }
+    for n in 0..20u8 {
+        publishers[0].send(&publish("tele/x", [n], Delivery::AtMostOnce));
+    }
+    publishers[0].ping();
+    eventually("all were routed", async || server.handle.snapshot().await.stats.rules.publishes_received == 22).await;
+    // What was dealt to the other shard travels by letter; four wait, the rest was dropped.
+    eventually("the first four wait", async || heard.len() == 4).await;
+    assert_eq!(heard.recv().await.unwrap().payload[..], [0]);
+    drop(heard);
+    publishers[0].send(&publish("tele/x", "nobody", Delivery::AtMostOnce));
+    eventually("the subscription ends", async || server.handle.snapshot().await.stats.rules.subscriptions == 0).await;
+    server.handle.stop(LONG).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grants_change_for_those_who_are_connected() {
+    let server = serve(two_shards).await;
+    let mut lamp = Peer::secure(&server, "lamp");
+    let mut plug = Peer::secure(&server, "plug");
+    plug.subscribe("state/#", QoS::AtMostOnce);
+    server.handle.regrant("lamp", &Arc::new(Grants::new(&[TopicFilter::parse("state/lamp").unwrap()], &[])));
+    // An order and its answer pass every shard, so what follows is handled under the new grants.
+    server.handle.snapshot().await;
+    lamp.send(&publish("state/other", "forged", Delivery::AtMostOnce));
+    lamp.send(&publish("state/lamp", "own", Delivery::AtMostOnce));
+    assert_eq!(plug.receive_publish().topic.unwrap().as_str(), "state/lamp");
+    server.handle.stop(LONG).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_client_is_gone_after_one_and_a_half_keep_alives() {
+    let server = serve(|_| {}).await;
+    let mut connect = connect_packet("silent", ProtocolVersion::V5);
+    connect.keep_alive = 1;
+    let begun = Instant::now();
+    let mut silent = Peer::connect_as(dial(server.plain), connect);
+    let last = silent.receive();
+    assert!(matches!(&last, Some(Packet::Disconnect(it)) if it.reason == ReasonCode::KEEP_ALIVE_TIMEOUT), "{last:?}");
+    assert!(begun.elapsed() >= Duration::from_millis(1400), "{:?}", begun.elapsed());
+    server.handle.stop(LONG).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_malformed_packet_ends_one_connection_alone() {
+    let server = serve(|_| {}).await;
+    let mut good = Peer::plain(&server, "good");
+    let mut bad = Peer::plain(&server, "bad");
+    bad.stream.write_all(&[0x00, 0x00]).unwrap();
+    let last = bad.receive();
+    assert!(matches!(&last, Some(Packet::Disconnect(it)) if it.reason.is_failure()), "{last:?}");
+    assert!(bad.receive().is_none());
+    good.ping();
+    server.handle.stop(LONG).await;
+}
