@@ -3,7 +3,8 @@
 //! One request per connection, plain HTTP (devices have no other). Everything but unreserved characters is
 //! percent-encoded: a bare `+` would arrive as a blank and damage a certificate without an error (facts §0.5). Before
 //! the first secret command the device is asked a harmless question: nothing secret goes to something that does not
-//! call itself Tasmota. No URL, command or body is ever logged or put into an error.
+//! call itself Tasmota. No URL, command or body is ever logged or put into an error. (The HTTP library's own copy of a
+//! request target is the one piece of memory that is freed without being zeroised.)
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -112,10 +113,9 @@ impl HttpConsole {
     }
 
     async fn fetch(&self, target: &Zeroizing<String>) -> Result<Zeroizing<Vec<u8>>, ConsoleError> {
-        let limit = self.connect_patience + self.answer_patience;
         match timeout(self.answer_patience, self.fetch_patiently(target)).await {
             Ok(answer) => answer,
-            Err(_) => Err(self.timeout(limit.min(self.answer_patience))),
+            Err(_) => Err(self.timeout(self.answer_patience)),
         }
     }
 
@@ -205,7 +205,7 @@ impl HttpConsole {
 
     /// Connected, request sent, nothing came back: that is how a device says no to a Referer.
     fn without_answer(&self, error: &hyper::Error) -> ConsoleError {
-        if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        if error.is_incomplete_message() {
             return ConsoleError::RefererDenied { address: self.address() };
         }
         if error.is_parse() {

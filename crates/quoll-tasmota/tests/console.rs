@@ -1,4 +1,5 @@
 //! The real HTTP console against the virtual device, over a socket: enrolment's steps, encoding, and every fault.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
 
@@ -13,8 +14,8 @@ use quoll_tasmota::{
     Command, CommandError, Console, ConsoleError, Fingerprint, FingerprintSlot, HttpConsole, Mac, Refusal,
     ReplyError, Road, SetOption, Setting, Slot, StatusPage, Stored, TlsKey1, TlsKey2,
     virtual_device::{
-        Chip, ClockFault, DeviceState, Faults, Firmware, Flash, Machine, Now, RunningDevice, VirtualDevice,
-        VirtualProfile,
+        Chip, ClockFault, DeviceState, Faults, Firmware, Flash, Machine, MemoryConsole, Now, RunningDevice,
+        VirtualDevice, VirtualProfile,
     },
 };
 use tokio::{
@@ -403,6 +404,51 @@ proptest! {
         }
         device.tick(Now { up: Duration::from_secs(1), utc: 0 });
     }
+}
+
+#[tokio::test]
+async fn the_same_steps_work_in_memory_without_a_clock() {
+    let profile = VirtualProfile { pace: 1.0, ..profile(Firmware::ClientCert) };
+    let console = MemoryConsole::new(profile, 1_795_359_210);
+    let (key, certificate) = kitchen();
+    console.ask(&Command::tls_key1(&key)).await.unwrap();
+    let reply = console.ask(&Command::tls_key2(&certificate)).await.unwrap();
+    assert_eq!(reply.tls_key(), Ok(certificate.expected()));
+    let steps = [
+        Command::set_option(SetOption::MQTT_TLS, true),
+        Command::set(Setting::MqttHost, "broker.test").unwrap(),
+    ];
+    assert!(console.ask(&Command::backlog(&steps).unwrap()).await.unwrap().is_empty());
+    let host =
+        async || console.ask(&Command::ask(Setting::MqttHost)).await.unwrap().setting(Setting::MqttHost);
+    assert_eq!(host().await.unwrap(), "", "the Backlog runs later");
+    console.wait(Duration::from_secs(1));
+    assert_eq!(host().await.unwrap(), "broker.test");
+    assert_eq!(console.with(Machine::boots), 1, "the restart comes two seconds after the Backlog");
+    console.wait(Duration::from_secs(5));
+    assert_eq!(console.with(Machine::boots), 2);
+    let mqtt = console.ask(&Command::status(StatusPage::Mqtt)).await.unwrap().mqtt().unwrap();
+    assert_eq!((mqtt.host.as_str(), mqtt.tls), ("broker.test", Some(true)));
+    let clock = console.ask(&Command::status(StatusPage::Time)).await.unwrap().clock();
+    assert_eq!(clock, Ok(1_795_359_216));
+}
+
+/// Settings are saved a second after a change; the key area is written at once.
+#[tokio::test]
+async fn a_power_cut_takes_what_was_not_saved() {
+    let profile = VirtualProfile { pace: 1.0, ..profile(Firmware::ClientCert) };
+    let console = MemoryConsole::new(profile, 1_795_359_210);
+    let name =
+        async || console.ask(&Command::ask(Setting::DeviceName)).await.unwrap().setting(Setting::DeviceName);
+    console.ask(&Command::tls_key1(&kitchen().0)).await.unwrap();
+    console.ask(&Command::set(Setting::DeviceName, "Kitchen").unwrap()).await.unwrap();
+    console.power_cut();
+    assert_eq!(name().await.unwrap(), "Tasmota");
+    assert_eq!(console.ask(&Command::tls_key()).await.unwrap().tls_key().unwrap().key, Some(32));
+    console.ask(&Command::set(Setting::DeviceName, "Kitchen").unwrap()).await.unwrap();
+    console.wait(Duration::from_secs(2));
+    console.power_cut();
+    assert_eq!(name().await.unwrap(), "Kitchen");
 }
 
 /// Facts §0.4: why the feature is probed before a key is sent.

@@ -1,6 +1,7 @@
 //! The virtual device's TLS client against real servers: rows of facts/vectors/handshake-matrix.json, where the
 //! firmware's own BearSSL was run against the same servers. Each row names the row of the matrix it stands for; the
 //! matrix is asked for the expected number, so that the two cannot drift apart.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
 

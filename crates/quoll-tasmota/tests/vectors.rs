@@ -1,4 +1,5 @@
 //! The shared vectors: TLSKey texts, the ESP32's file, fingerprints, ClientHello records.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
 

@@ -165,7 +165,7 @@ impl Machine {
         let value = (!data.is_empty()).then_some(data);
         match self.keys.command(index.unwrap_or(1), value) {
             Ok(stored) => {
-                let length = |bytes: Option<usize>| bytes.map_or(json!(-1), |bytes| json!(bytes));
+                let length = |bytes: Option<usize>| bytes.map_or_else(|| json!(-1), |bytes| json!(bytes));
                 Outcome::Reply(json!({"TLSKey1": length(stored.key), "TLSKey2": length(stored.certificate)}))
             }
             Err(line) => {

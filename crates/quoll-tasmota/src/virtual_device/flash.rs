@@ -25,7 +25,7 @@ impl Flash {
 }
 
 /// The settings that the model knows.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct Settings {
     /// On/off options by number.
     options: [u64; 3],

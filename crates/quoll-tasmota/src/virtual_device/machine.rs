@@ -139,10 +139,16 @@ impl Machine {
     /// When [`Self::tick`] has something to do next.
     #[must_use]
     pub fn due(&self) -> Option<Duration> {
+        [self.chores_due(), self.session_due()].into_iter().flatten().min()
+    }
+
+    /// The same without MQTT: Backlog, saving, restart.
+    #[must_use]
+    pub fn chores_due(&self) -> Option<Duration> {
         let backlog = (!self.backlog.is_empty()).then_some(self.backlog_due);
         let restart = self.restart.filter(|_| self.backlog.is_empty()).map(|restart| restart.due);
         let save = self.changed.map(|since| since + self.scaled(1.0));
-        [backlog, restart, save, self.session_due()].into_iter().flatten().min()
+        [backlog, restart, save].into_iter().flatten().min()
     }
 
     /// Does what is due. True: the device goes down now; take its [`Self::parts`] and boot again.

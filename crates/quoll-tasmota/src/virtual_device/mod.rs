@@ -10,11 +10,13 @@
 //! | [`session`], `commands`, `report` | its side of MQTT, its commands, its JSON pages |
 //! | [`flash`], [`key_store`] | what survives a restart; the quirks of TLSKey's storage |
 //! | [`tls`] | its TLS client |
+//! | `memory_console` | its console without a socket, for tests of enrolment |
 //! | [`run`], `web`, `link` | the coat on tokio: its life, its HTTP server, its connection to the broker |
 
 pub mod flash;
 pub mod key_store;
 pub mod machine;
+mod memory_console;
 pub mod run;
 pub mod session;
 pub mod tls;
@@ -27,7 +29,10 @@ mod web;
 
 pub use flash::Flash;
 pub use machine::{Answer, Machine, Now};
+pub use memory_console::MemoryConsole;
 pub use run::{DeviceState, RunningDevice, VirtualDevice};
+
+use std::fmt;
 
 use crate::mac::Mac;
 
@@ -52,7 +57,7 @@ pub enum Firmware {
 }
 
 /// One virtual device, as it leaves the factory.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct VirtualProfile {
     /// The chip.
     pub chip: Chip,
@@ -111,6 +116,14 @@ impl VirtualProfile {
     #[must_use]
     pub fn has_tls_key(&self) -> bool {
         self.firmware == Firmware::ClientCert
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for VirtualProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { chip, firmware, version, mac, topic, .. } = self;
+        write!(f, "VirtualProfile({chip:?}, {firmware:?}, {version}, {mac}, {topic:?})")
     }
 }
 

@@ -61,7 +61,7 @@ impl VirtualDevice {
         let shared = Arc::new(Shared {
             address,
             epoch: Instant::now(),
-            device: Mutex::new(Device::Down { profile, flash, last: DeviceState::default() }),
+            device: Mutex::new(Device::Down(Box::new(Off { profile, flash, last: DeviceState::default() }))),
             wake: Notify::new(),
             mail: Notify::new(),
         });
@@ -114,7 +114,7 @@ impl RunningDevice {
     pub fn state(&self) -> DeviceState {
         match &*self.shared.lock() {
             Device::Up(machine) => snapshot(machine),
-            Device::Down { last, .. } => last.clone(),
+            Device::Down(off) => off.last.clone(),
         }
     }
 
@@ -163,7 +163,14 @@ pub(super) struct Shared {
 
 enum Device {
     Up(Box<Machine>),
-    Down { profile: VirtualProfile, flash: Flash, last: DeviceState },
+    Down(Box<Off>),
+}
+
+/// A device without power: what it is, what it remembers, how it was last seen.
+struct Off {
+    profile: VirtualProfile,
+    flash: Flash,
+    last: DeviceState,
 }
 
 impl Shared {
@@ -171,7 +178,7 @@ impl Shared {
     pub(super) fn with<R>(&self, look: impl FnOnce(&mut Machine, Now) -> R) -> Option<R> {
         match &mut *self.lock() {
             Device::Up(machine) => Some(look(machine, self.now())),
-            Device::Down { .. } => None,
+            Device::Down(_) => None,
         }
     }
 
@@ -185,8 +192,8 @@ impl Shared {
 
     fn boot(&self) {
         let mut device = self.lock();
-        if let Device::Down { profile, flash, .. } = &*device {
-            let machine = Machine::boot(profile.clone(), flash.clone(), self.address, self.now());
+        if let Device::Down(off) = &*device {
+            let machine = Machine::boot(off.profile.clone(), off.flash.clone(), self.address, self.now());
             *device = Device::Up(Box::new(machine));
         }
     }
@@ -199,14 +206,14 @@ impl Shared {
             let last =
                 DeviceState { running: false, connected: false, restarting: false, mqtt_count: 0, ..state };
             let (profile, flash) = machine.parts();
-            *device = Device::Down { profile, flash, last };
+            *device = Device::Down(Box::new(Off { profile, flash, last }));
         }
     }
 
     fn pace(&self) -> f64 {
         match &*self.lock() {
             Device::Up(machine) => machine.pace(),
-            Device::Down { profile, .. } => profile.pace.max(0.0),
+            Device::Down(off) => off.profile.pace.max(0.0),
         }
     }
 

@@ -1,5 +1,9 @@
 //! What several test files need: the shared vectors, certificates made by openssl, and servers to talk to.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test file uses its own part; a test that cannot go on panics"
+)]
 
 pub(crate) mod certificates;
 pub(crate) mod servers;

@@ -71,7 +71,7 @@ enum Stage {
     Hello,
     Certificate(ServerHello),
     KeyExchange(ServerHello, Server),
-    Done { secrets: Point, server_random: [u8; 32], asked: Option<bool> },
+    Done { point: Point, server_random: [u8; 32], asked: Option<bool> },
     ChangeCipher { secrets: Secrets, incoming: DirectionKey },
     Finished(Secrets),
     Open,
@@ -80,6 +80,9 @@ enum Stage {
 
 /// The server's ephemeral point.
 type Point = Vec<u8>;
+
+/// A certificate and the key that signs for it.
+type Identity = (Vec<u8>, Zeroizing<[u8; 32]>);
 
 impl TlsClient {
     /// Begins a handshake; the ClientHello is waiting in [`Self::output`]. The first four bytes of the random are
@@ -253,17 +256,17 @@ impl TlsClient {
             }
             (SERVER_KEY_EXCHANGE, Stage::KeyExchange(hello, server)) => {
                 let point = self.key_exchange(body, &hello, &server.key)?;
-                Stage::Done { secrets: point, server_random: hello.random, asked: None }
+                Stage::Done { point, server_random: hello.random, asked: None }
             }
-            (CERTIFICATE_REQUEST, Stage::Done { secrets, server_random, asked: None }) => {
+            (CERTIFICATE_REQUEST, Stage::Done { point, server_random, asked: None }) => {
                 self.summary.certificate_asked = true;
-                Stage::Done { secrets, server_random, asked: Some(accepts_ecdsa(body)?) }
+                Stage::Done { point, server_random, asked: Some(accepts_ecdsa(body)?) }
             }
-            (SERVER_HELLO_DONE, Stage::Done { secrets, server_random, asked }) => {
+            (SERVER_HELLO_DONE, Stage::Done { point, server_random, asked }) => {
                 if !body.is_empty() {
                     return Err(number::BAD_HELLO_DONE);
                 }
-                self.flight(&secrets, server_random, asked)?
+                self.flight(&point, server_random, asked)?
             }
             (FINISHED, Stage::Finished(secrets)) => {
                 let hash = digest(&SHA256, &self.transcript[..before]);
@@ -351,7 +354,7 @@ impl TlsClient {
     }
 
     /// Certificate and key to answer with; none for an empty certificate message. Facts §3.4.
-    fn identity(&self, acceptable: bool) -> Result<Option<(Vec<u8>, Zeroizing<[u8; 32]>)>, TlsFailure> {
+    fn identity(&self, acceptable: bool) -> Result<Option<Identity>, TlsFailure> {
         match &self.settings.client_auth {
             ClientAuth::Missing { crashes: true } if acceptable => Err(TlsFailure::Crash),
             ClientAuth::Stored { key, certificate } if acceptable => {
