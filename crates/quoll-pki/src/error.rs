@@ -72,6 +72,12 @@ pub enum PkiError {
         /// What is wrong there.
         problem: String,
     },
+    /// Another program wrote the file between our reading and our writing.
+    #[error("{} was changed by another program at the same moment", path.display())]
+    ChangedMeanwhile {
+        /// The file.
+        path: PathBuf,
+    },
     /// A certificate, CRL or request file cannot be understood.
     #[error("{} cannot be used: {problem}", path.display())]
     BadFile {
@@ -245,6 +251,7 @@ impl PkiError {
                 "compare with {}.old and put the line right; a cut last line can be completed from certs_by_serial/",
                 path.display()
             )),
+            Self::ChangedMeanwhile { .. } => Some("do the same again; nothing of either was lost".into()),
             Self::InTheWay { path, what } => Some(match what {
                 Obstacle::Request | Obstacle::Key => {
                     format!("sign it with easyrsa sign-req if it is wanted, or move {} away", path.display())

@@ -173,7 +173,7 @@ impl Pki {
         if !already {
             index.revoke(serial, now.replace_nanosecond(0).unwrap_or(now), reason);
             // First the book, then the files: from here on the certificate is revoked, whatever happens.
-            self.write_index(&index)?;
+            self.write_index(&mut index)?;
         }
         let entry = index.get(serial).ok_or_else(unknown)?;
         let EntryState::Revoked { at, reason } = entry.state else { return Err(unknown()) };
@@ -219,13 +219,19 @@ impl Pki {
         })
     }
 
-    /// Writes `index.txt`, keeping the old one as `index.txt.old` as OpenSSL does.
-    pub(crate) fn write_index(&self, index: &Index) -> Result<(), PkiError> {
+    /// Writes `index.txt`, keeping the old one as `index.txt.old` as OpenSSL does. Easy-RSA does not know our lock: if it
+    /// wrote in the meantime, its line is not overwritten.
+    pub(crate) fn write_index(&self, index: &mut Index) -> Result<(), PkiError> {
         self.allow_repeated_subjects()?;
-        if let Some(old) = files::read_if_there(&self.layout.index(), MAX_INDEX)? {
-            files::write(&self.layout.index_old(), &old, Mode::Keep)?;
+        let (path, content) = (self.layout.index(), index.to_bytes());
+        let old = files::read(&path, MAX_INDEX)?;
+        if !index.is_still(&old) {
+            return Err(PkiError::ChangedMeanwhile { path });
         }
-        files::write(&self.layout.index(), &index.to_bytes(), Mode::Keep)
+        files::write(&self.layout.index_old(), &old, Mode::Keep)?;
+        files::write(&path, &content, Mode::Keep)?;
+        index.note_written(content);
+        Ok(())
     }
 
     /// `crl.pem` if there is one that can be read as a CRL.
@@ -331,4 +337,31 @@ fn stems(folder: &Path) -> Result<Vec<String>, PkiError> {
     }
     out.sort_unstable();
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{KeyKind, Passphrase};
+
+    #[test]
+    fn a_line_that_easy_rsa_wrote_meanwhile_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = NewCa { key: KeyKind::EcP256, ..NewCa::new("CA") };
+        let now = OffsetDateTime::UNIX_EPOCH + time::Duration::days(20_000);
+        let pki = Pki::create(dir.path(), &new, &Passphrase::new("test"), now).unwrap();
+        let mut index = pki.read_index().unwrap();
+        let theirs = b"V\t311027123244Z\t\tE674\tunknown\t/CN=theirs\n";
+        std::fs::write(pki.layout.index(), theirs).unwrap();
+        index.push(Pki::entry_of(pki.ca(), EntryState::Valid).unwrap());
+        let error = pki.write_index(&mut index).unwrap_err();
+        assert!(matches!(error, PkiError::ChangedMeanwhile { .. }), "{error}");
+        assert_eq!(std::fs::read(pki.layout.index()).unwrap(), theirs);
+
+        let mut index = pki.read_index().unwrap();
+        index.push(Pki::entry_of(pki.ca(), EntryState::Valid).unwrap());
+        pki.write_index(&mut index).unwrap();
+        pki.write_index(&mut index).unwrap();
+        assert_eq!(pki.entries().unwrap().len(), 2);
+    }
 }
