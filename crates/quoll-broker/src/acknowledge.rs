@@ -88,5 +88,8 @@ impl Shard {
             settle(session, slot.place, out);
         }
         pump(session, &mut self.stats, self.now, out);
+        if session.replay.is_some() {
+            self.go_on_replaying(key, out);
+        }
     }
 }

@@ -28,7 +28,7 @@ impl Shard {
     pub(crate) fn deliver(&mut self, message: &Arc<Message>, out: &mut Outbox) {
         let mut matched = std::mem::take(&mut self.matched);
         matched.clear();
-        matched.extend_from_slice(self.tree.matching(message.topic.as_str()));
+        self.tree.matching(message.topic.as_str(), &mut matched);
         if matched.len() > 1 && self.settings.overlapping == Overlapping::OneCopy {
             self.deliver_one_copy(&matched, message, out);
         } else {

@@ -44,6 +44,8 @@ impl Shard {
         session.is_congested = false;
         session.extraordinary = None;
         session.inflight.owe_all();
+        self.end_replay(key, out);
+        let session = &mut self.sessions[key as usize];
         if session.dropped > 0 {
             let (client_id, count) = (session.client_id.clone(), u64::from(session.dropped));
             session.dropped = 0;
@@ -95,6 +97,9 @@ impl Shard {
         session.watched = NEVER;
         if session.next_due() > self.now {
             return self.deadlines.watch(key, session);
+        }
+        if session.conn.is_some() && session.silent_too_long_at() > self.now {
+            return self.go_on_replaying(key, out);
         }
         if session.conn.is_some() {
             let farewell = Farewell::Disconnect(ReasonCode::KEEP_ALIVE_TIMEOUT);

@@ -28,6 +28,9 @@ impl Slot {
     }
 }
 
+/// Room that a session may keep for its next message.
+const FEW: usize = 4;
+
 /// The slots of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Inflight {
@@ -92,6 +95,10 @@ impl Inflight {
         let slot = self.slots.remove(at)?;
         if !slot.owed {
             self.under_way -= 1;
+        }
+        if self.slots.is_empty() && self.slots.capacity() > FEW {
+            // A burst leaves no buffer behind in an idle session.
+            self.slots = VecDeque::new();
         }
         Some(slot)
     }

@@ -40,6 +40,7 @@ mod publish;
 mod queue;
 mod recall;
 mod record;
+mod replay;
 mod session;
 mod share_group;
 mod subscribe;

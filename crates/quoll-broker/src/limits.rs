@@ -24,6 +24,9 @@ pub const RETAINED: usize = 10_000_000;
 /// size is one, and 1,000 pairs are more than any application was seen to use.
 pub const USER_PROPERTIES: usize = 1000;
 
+/// Retained messages sent to a new subscriber in one go. The rest follows when there is room, others being served in between.
+pub const REPLAY_STRETCH: usize = 500;
+
 /// Topics whose matching filters are remembered. At about 100 bytes each, 0.4 MB a shard; a site with more live
 /// topics pays for a tree walk, no more.
 pub const REMEMBERED_TOPICS: usize = 4096;

@@ -38,6 +38,7 @@ pub struct Message {
 impl Message {
     /// A message of these parts. Of `properties` what belongs to one delivery (alias, subscription identifiers,
     /// expiry) is left out; `expires` says the expiry.
+    #[inline]
     #[must_use]
     pub fn new(parts: MessageParts) -> Self {
         let MessageParts { number, publisher, topic, payload, qos, retain, mut properties, expires } = parts;

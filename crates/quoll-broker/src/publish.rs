@@ -172,7 +172,9 @@ impl Shard {
 
     fn somebody_wants(&mut self, message: &Message) -> bool {
         let topic = message.topic.as_str();
-        !self.tree.matching(topic).is_empty() || self.shared.interest.is_wanted_elsewhere(topic, self.id)
+        self.matched.clear();
+        self.tree.matching(topic, &mut self.matched);
+        !self.matched.is_empty() || self.shared.interest.is_wanted_elsewhere(topic, self.id)
     }
 
     /// Retains and routes a message; whether it could be retained if that was asked.

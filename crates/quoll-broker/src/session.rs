@@ -16,6 +16,7 @@ use crate::deadline::NEVER;
 use crate::inflight::Inflight;
 use crate::moment::Moment;
 use crate::queue::Queue;
+use crate::replay::Replay;
 use crate::vocabulary::{ConnId, Identity};
 use crate::will::LastWord;
 
@@ -54,6 +55,7 @@ pub(crate) struct Session {
     pub(crate) incoming: Vec<PacketId>,
     pub(crate) last_word: Option<Box<LastWord>>,
     pub(crate) extraordinary: Option<Box<Extraordinary>>,
+    pub(crate) replay: Option<Box<Replay>>,
     /// Deliveries dropped since that was last told, and when it was.
     pub(crate) dropped: u32,
     pub(crate) dropped_told: Moment,
@@ -81,6 +83,7 @@ impl Session {
             incoming: Vec::new(),
             last_word: None,
             extraordinary: None,
+            replay: None,
             dropped: 0,
             dropped_told: Moment(0),
         }
@@ -108,16 +111,21 @@ impl Session {
         Change::Session { client_id: self.client_id.clone(), record }
     }
 
-    /// When something of it is due: 1.5 keep alives of silence [MQTT-3.1.2-22], the will, the end.
+    /// When something of it is due: 1.5 keep alives of silence [MQTT-3.1.2-22], more of a replay; the will, the end.
     pub(crate) fn next_due(&self) -> Moment {
         if self.conn.is_some() {
-            return match self.keep_alive {
-                0 => NEVER,
-                seconds => self.heard.after_millis(u64::from(seconds) * 1500),
-            };
+            return self.silent_too_long_at().min(self.replay_goes_on_at());
         }
         let will = self.last_word.as_ref().and_then(|word| word.due).unwrap_or(NEVER);
         will.min(self.ends_at())
+    }
+
+    /// When its client has been silent for 1.5 times its keep alive.
+    pub(crate) const fn silent_too_long_at(&self) -> Moment {
+        match self.keep_alive {
+            0 => NEVER,
+            seconds => self.heard.after_millis(seconds as u64 * 1500),
+        }
     }
 
     /// When it expires, if no connection comes.

@@ -105,7 +105,9 @@ impl Shard {
             }
             Input::Congested(conn, is_congested) => {
                 if let Some(key) = self.session_of(conn) {
-                    self.sessions[key as usize].is_congested = is_congested;
+                    let session = &mut self.sessions[key as usize];
+                    session.is_congested = is_congested;
+                    self.deadlines.watch(key, session);
                 }
             }
             Input::Recall(change) => self.recall(change, out),
@@ -229,5 +231,19 @@ impl Shard {
 
     pub(crate) fn speaks_5(&self, key: u32) -> bool {
         self.sessions[key as usize].version == ProtocolVersion::V5
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle device costs its session, its identifier, a few subscriptions and its due date: below 600 bytes.
+    #[test]
+    fn what_there_are_many_of_is_small() {
+        assert!(size_of::<Session>() <= 320, "session: {}", size_of::<Session>());
+        assert!(size_of::<Effect>() <= 120, "effect: {}", size_of::<Effect>());
+        assert!(size_of::<crate::inflight::Slot>() <= 64, "slot: {}", size_of::<crate::inflight::Slot>());
+        assert!(size_of::<Message>() <= 192, "message: {}", size_of::<Message>());
     }
 }

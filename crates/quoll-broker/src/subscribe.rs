@@ -10,7 +10,6 @@ use quoll_mqtt::packet::{
 use quoll_mqtt::{QoS, ReasonCode, TopicFilter};
 
 use crate::change::Change;
-use crate::deliver::Round;
 use crate::limits;
 use crate::session::Own;
 use crate::shard::Shard;
@@ -97,7 +96,7 @@ impl Shard {
         let ack = SubAck { packet_id, reasons, properties: AckProperties::default() };
         out.push(Effect::Send(conn, Packet::SubAck(Box::new(ack))));
         for own in replays {
-            self.replay(key, &own, out);
+            self.replay(key, own, out);
         }
     }
 
@@ -145,20 +144,6 @@ impl Shard {
                 RetainHandling::DoNotSend => false,
             };
         Ok((own, replay))
-    }
-
-    /// Sends what is retained for a filter, with RETAIN set [MQTT-3.3.1-8].
-    fn replay(&mut self, key: u32, own: &Own, out: &mut Outbox) {
-        for message in self.shared.retained.matching(&own.filter) {
-            let session = &self.sessions[key as usize];
-            let is_own = own.options.no_local && session.client_id == message.publisher;
-            if is_own || message.is_expired(self.now) || !session.grants.may_receive(&message.topic) {
-                continue;
-            }
-            let identifiers =
-                if own.identifier == 0 { &[][..] } else { std::slice::from_ref(&own.identifier) };
-            Round::new(self, &message, out).leave(key, own.options.qos, true, identifiers, None);
-        }
     }
 
     /// Takes an UNSUBSCRIBE; each filter is answered for itself [MQTT-3.10.4-6].

@@ -142,22 +142,25 @@ impl<T: Default> TopicTree<T> {
         self.filters.is_empty()
     }
 
-    /// The filters that match a topic, remembered for the next time.
-    pub fn matching(&mut self, topic: &str) -> &[FilterId] {
+    /// The filters that match a topic, appended to `found` and remembered for the next time.
+    pub fn matching(&mut self, topic: &str, found: &mut Vec<FilterId>) {
         if self.wild == 0 {
-            return self.exact.get(topic).map_or(&[], std::slice::from_ref);
+            found.extend(self.exact.get(topic));
+            return;
         }
-        let epoch = self.epoch;
-        // Asked twice, since a borrow that may be returned early would last to the end.
-        if self.remembered.get(topic).is_none_or(|known| known.epoch != epoch) {
-            let mut filters = Vec::new();
-            self.find_matching(topic, &mut filters);
-            if self.remembered.len() >= limits::REMEMBERED_TOPICS {
-                self.remembered.clear();
-            }
-            self.remembered.insert(topic.into(), Remembered { epoch, filters: filters.into() });
+        if let Some(known) = self.remembered.get(topic)
+            && known.epoch == self.epoch
+        {
+            found.extend_from_slice(&known.filters);
+            return;
         }
-        self.remembered.get(topic).map_or(&[], |known| &known.filters)
+        let before = found.len();
+        self.find_matching(topic, found);
+        if self.remembered.len() >= limits::REMEMBERED_TOPICS {
+            self.remembered.clear();
+        }
+        let known = Remembered { epoch: self.epoch, filters: found[before..].into() };
+        self.remembered.insert(topic.into(), known);
     }
 
     /// The filters that match a topic, appended to `found`, by walking.
@@ -316,7 +319,8 @@ mod tests {
     use super::*;
 
     fn found(tree: &mut TopicTree<()>, topic: &str) -> Vec<String> {
-        let ids = tree.matching(topic).to_vec();
+        let mut ids = Vec::new();
+        tree.matching(topic, &mut ids);
         let mut names: Vec<_> = ids.iter().map(|id| tree.filters[id.0 as usize].filter.to_string()).collect();
         names.sort();
         names

@@ -289,15 +289,56 @@ fn an_identifier_in_use_is_not_given_again() {
     }
 }
 
-#[test]
-fn retained_messages_of_a_wide_filter_obey_the_window() {
-    let mut town = Town::with(ShardSettings { max_queued_messages: 100, ..ShardSettings::default() }, 1);
+fn town_with_2000_retained(ears: crate::town::Caller) -> (Town, Peer) {
+    let mut town = Town::with(ShardSettings { max_queued_messages: 10, ..ShardSettings::default() }, 1);
     let lamp = town.enter(client("lamp"));
-    for number in 1..=200 {
-        town.send(lamp, message(&format!("a/{number}"), "x").retained().qos1(number));
+    for number in 1..=2000 {
+        town.send(lamp, message(&format!("a/{number}"), "old").retained().qos1(number));
     }
-    let ears = town.enter(client("ears").v5());
+    let peer = town.enter(ears);
+    (town, peer)
+}
+
+#[test]
+fn retained_messages_of_a_wide_filter_come_as_the_window_allows_and_none_is_dropped() {
+    let (mut town, ears) = town_with_2000_retained(client("ears").v5());
     town.send(ears, subscribe(1, &["#"], 1));
-    assert_eq!(town.publishes(ears).len(), 20);
-    assert_eq!((town.shard(0).stats().queued, town.shard(0).stats().dropped), (100, 80));
+    let mut came = town.publishes(ears);
+    assert_eq!(came.len(), 20);
+    let mut acknowledged = 0;
+    while acknowledged < came.len() {
+        let number = came[acknowledged].delivery.packet_id().unwrap().get();
+        town.send(ears, puback(number));
+        acknowledged += 1;
+        came.extend(town.publishes(ears));
+    }
+    assert_eq!((came.len(), town.shard(0).stats().dropped), (2000, 0));
+}
+
+#[test]
+fn retained_messages_at_qos_0_come_in_stretches_and_wait_for_a_slow_peer() {
+    let (mut town, ears) = town_with_2000_retained(client("ears").keep_alive(60));
+    town.send(ears, subscribe(1, &["#"], 0));
+    assert_eq!(town.publishes(ears).len(), 500);
+    town.input(ears, |conn| Input::Congested(conn, true));
+    town.seconds(30);
+    assert!(town.publishes(ears).is_empty());
+    let other = town.enter(client("other"));
+    town.send(other, message("a/999", "new").retained());
+    town.send(other, message("a/998", "").retained());
+    town.input(ears, |conn| Input::Congested(conn, false));
+    town.seconds(1);
+    let came = town.messages(ears);
+    assert_eq!(came.len(), 1499, "one was cleared");
+    assert!(came.contains(&"a/999=new".to_owned()) && !came.contains(&"a/999=old".to_owned()));
+    town.seconds(100);
+    assert!(!town.is_open(ears), "the keep alive is watched all the while");
+}
+
+#[test]
+fn a_kept_session_that_goes_in_the_middle_of_a_replay_finds_what_its_queue_holds() {
+    let (mut town, ears) = town_with_2000_retained(client("ears").kept(0));
+    town.send(ears, subscribe(1, &["#"], 1));
+    town.lose(ears);
+    assert_eq!((town.shard(0).stats().inflight, town.shard(0).stats().queued), (20, 10));
 }
