@@ -95,7 +95,9 @@ impl PassphraseSource {
 fn read(file: &Path) -> Outcome<Passphrase> {
     Passphrase::from_file(file).map_err(|error| {
         Failure::new(Exit::Passphrase, format!("cannot take the passphrase from {}", file.display()))
-            .maybe_hint(error.hint())
+            .maybe_hint(
+                error.hint().or_else(|| Some("the passphrase stands on its first line; mode 0600".into())),
+            )
             .why(error)
     })
 }

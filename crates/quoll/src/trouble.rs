@@ -9,10 +9,32 @@ use crate::failure::{Exit, Failure};
 pub(crate) fn pki(error: PkiError) -> Failure {
     let exit = match &error {
         PkiError::WrongPassphrase { .. } => Exit::Passphrase,
+        PkiError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Exit::Unusable,
         PkiError::Io { .. } => Exit::System,
         _ => Exit::Unusable,
     };
-    Failure::new(exit, &error).maybe_hint(error.hint())
+    let hint = error.hint().or_else(|| {
+        Some(match &error {
+            PkiError::WrongPassphrase { .. } => {
+                "nothing was changed; look which file it came from (docs/configuration.md lists the places)"
+                    .into()
+            }
+            PkiError::Io { source, path, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                format!("put {} back from a backup", path.display())
+            }
+            PkiError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                "make room on that disk and run the command again; nothing is half done".into()
+            }
+            PkiError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                "run quoll as the owner of that folder".into()
+            }
+            PkiError::BadFile { path, .. } => {
+                format!("nothing was changed; put {} back from a backup", path.display())
+            }
+            _ => return None,
+        })
+    });
+    Failure::new(exit, &error).maybe_hint(hint)
 }
 
 pub(crate) fn registry(error: RegistryError) -> Failure {
