@@ -2,14 +2,11 @@
 //!
 //! One request per connection, plain HTTP (devices have no other). Everything but unreserved characters is
 //! percent-encoded: a bare `+` would arrive as a blank and damage a certificate without an error (facts §0.5). Before
-//! the first secret command the device is asked a harmless question: nothing secret goes to something that does not
-//! call itself Tasmota. No URL, command or body is ever logged or put into an error. (The HTTP library's own copy of a
+//! each secret command the device is asked a harmless question: nothing secret goes to something that does not call
+//! itself Tasmota, even if an address changed hands in between. No URL, command or body is ever logged or put into an error. (The HTTP library's own copy of a
 //! request target is the one piece of memory that is freed without being zeroised.)
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -37,7 +34,6 @@ pub struct HttpConsole {
     password: Option<Zeroizing<String>>,
     connect_patience: Duration,
     answer_patience: Duration,
-    proven: AtomicBool,
 }
 
 /// A piece of a device's web log.
@@ -59,7 +55,6 @@ impl HttpConsole {
             password: None,
             connect_patience: CONNECT_PATIENCE,
             answer_patience: ANSWER_PATIENCE,
-            proven: AtomicBool::new(false),
         }
     }
 
@@ -85,14 +80,15 @@ impl HttpConsole {
     pub async fn log(&self, from: u32) -> Result<LogPage, ConsoleError> {
         let body = self.fetch(&Zeroizing::new(format!("/cs?c2={from}"))).await?;
         let text = String::from_utf8_lossy(&body);
-        let mut parts = text.split("}1");
+        // <next>}1<flag>}1<lines>}1, and JSON in the lines may hold a }1 of its own.
+        let mut parts = text.splitn(3, "}1");
         let next = parts.next().and_then(|index| index.trim().parse().ok());
         let Some(next) = next else {
             return Err(self.malformed(ReplyError::Shape { field: "log", expected: "an index and lines" }));
         };
-        let lines =
-            parts.nth(1).unwrap_or_default().lines().map(str::trim_end).filter(|line| !line.is_empty());
-        Ok(LogPage { next, lines: lines.map(str::to_owned).collect() })
+        let lines = parts.nth(1).unwrap_or_default();
+        let lines = lines.strip_suffix("}1").unwrap_or(lines).lines().map(str::trim_end);
+        Ok(LogPage { next, lines: lines.filter(|line| !line.is_empty()).map(str::to_owned).collect() })
     }
 
     async fn ask_checked(&self, command: &Command) -> Result<Reply, ConsoleError> {
@@ -196,7 +192,6 @@ impl HttpConsole {
             let seen = format!("HTTP status {}", status.as_u16());
             return Err(ConsoleError::NotTasmota { address: self.address(), seen });
         }
-        self.proven.store(true, Ordering::Relaxed);
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<') {
             return Err(ConsoleError::UserMode { address: self.address() });
         }
@@ -242,7 +237,7 @@ impl HttpConsole {
 #[async_trait]
 impl Console for HttpConsole {
     async fn ask(&self, command: &Command) -> Result<Reply, ConsoleError> {
-        if command.is_secret() && !self.proven.load(Ordering::Relaxed) {
+        if command.is_secret() {
             self.ask_checked(&Command::status(StatusPage::Firmware)).await?;
         }
         self.ask_checked(command).await

@@ -75,6 +75,12 @@ impl Topics {
                 return Err(TopicsError::Character { what });
             }
         }
+        let known = ["%prefix%", "%topic%", "%id%"]
+            .iter()
+            .fold(full_topic.to_owned(), |text, word| text.replace(word, ""));
+        if known.contains('%') {
+            return Err(TopicsError::Placeholder);
+        }
         let topics = Self {
             full_topic: full_topic.trim_matches('/').into(),
             topic: topic.into(),
@@ -204,8 +210,7 @@ impl Topics {
         let text = text
             .replace("%prefix%", prefix.word())
             .replace("%topic%", topic)
-            .replace("%id%", &self.mac.compact())
-            .replace("%hostname%", topic);
+            .replace("%id%", &self.mac.compact());
         format!("{text}/{last}")
     }
 
@@ -231,6 +236,9 @@ pub enum TopicsError {
         /// Which part.
         what: &'static str,
     },
+    /// `%hostname%` or another one: only the device knows what it stands for.
+    #[error("the FullTopic has a placeholder other than %prefix%, %topic% and %id%")]
+    Placeholder,
     /// Longer than a device builds.
     #[error("topics of {chars} characters, devices build {limit} at most")]
     TooLong {
@@ -277,6 +285,8 @@ mod tests {
     fn illegal_parts_are_refused() {
         let mac = plug().mac();
         assert_eq!(Topics::new("a+b", mac), Err(TopicsError::Character { what: "Topic" }));
+        let hostname = Topics::with("%hostname%/%prefix%", "plug", "DVES_1", "all", mac);
+        assert_eq!(hostname, Err(TopicsError::Placeholder));
         assert_eq!(Topics::new("", mac), Err(TopicsError::Empty { what: "Topic" }));
         assert!(matches!(Topics::new(&"x".repeat(140), mac), Err(TopicsError::TooLong { .. })));
     }

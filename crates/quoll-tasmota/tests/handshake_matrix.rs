@@ -83,13 +83,14 @@ impl Device {
                 Err(failure) => return Outcome { summary: None, failure: Some(failure), received: 0 },
             };
             let mut outcome = Outcome { summary: Some(connection.summary()), failure: None, received: 0 };
-            while reads {
+            let mut more = reads;
+            while more {
                 match connection.read().await {
-                    Ok(data) if data.is_empty() => break,
+                    Ok(data) if data.is_empty() => more = false,
                     Ok(data) => outcome.received += data.len(),
                     Err(failure) => {
                         outcome.failure = Some(failure);
-                        break;
+                        more = false;
                     }
                 }
             }

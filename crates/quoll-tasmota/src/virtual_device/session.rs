@@ -134,7 +134,7 @@ impl Machine {
 
     /// The handshake is through.
     pub fn tls_opened(&mut self, summary: Summary, took: Duration, now: Now) {
-        self.note(2, now, &format!("MQT: TLS connected in {} ms, stack low mark 1234", took.as_millis()));
+        self.note(2, now, &format!("MQT: TLS connected in {} ms", took.as_millis()));
         if !summary.fragment_agreed {
             self.note(2, now, "MQT: MFLN not supported by TLS server");
         }
