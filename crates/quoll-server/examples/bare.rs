@@ -44,7 +44,8 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn run(options: &HashMap<String, String>) -> Result<(), Failure> {
-    let address = |port: &str| -> Result<SocketAddr, Failure> { Ok((Ipv4Addr::LOCALHOST, port.parse()?).into()) };
+    let address =
+        |port: &str| -> Result<SocketAddr, Failure> { Ok((Ipv4Addr::LOCALHOST, port.parse()?).into()) };
     let listener = |name: &str, address, transport| Listener {
         name: name.into(),
         address,
@@ -98,7 +99,11 @@ fn options() -> Result<HashMap<String, String>, Failure> {
     while let Some(word) = words.next() {
         let name = word.strip_prefix("--").ok_or_else(|| format!("{word} is no option"))?.to_owned();
         let alone = matches!(name.as_str(), "log" | "round-robin");
-        let value = if alone { String::new() } else { words.next().ok_or_else(|| format!("{word} wants a value"))? };
+        let value = if alone {
+            String::new()
+        } else {
+            words.next().ok_or_else(|| format!("{word} wants a value"))?
+        };
         found.insert(name, value);
     }
     Ok(found)

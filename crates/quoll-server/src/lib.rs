@@ -13,9 +13,11 @@
 //! | [`post`] | letters between shards, and mail from other threads |
 //! | [`tls`] | the live identity, ClientHello, peer facts, records |
 //! | [`journal`] | what must survive a restart |
+//! | [`client`] | an async client, for the command line, bridges and tests |
 //!
 //! Knows no certificate authority and no devices. The rules are in `quoll-broker`, the packets in `quoll-mqtt`.
 
+pub mod client;
 pub mod config;
 pub mod doorkeeper;
 pub mod events;

@@ -1,5 +1,5 @@
 //! From accept to a shard: patience, refusals, bytes that come early, and the hand-over.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
@@ -22,7 +22,9 @@ async fn a_peer_that_drips_its_connect_is_cut_when_patience_is_over() {
         ProtocolVersion::V311,
     );
     // A TLS listener is dripped a hello, byte by byte.
-    for (address, bytes) in [(server.plain, connect), (server.tls, b"\x16\x03\x01\x01\x00\x01\x00\x00\xfc".to_vec())] {
+    for (address, bytes) in
+        [(server.plain, connect), (server.tls, b"\x16\x03\x01\x01\x00\x01\x00\x00\xfc".to_vec())]
+    {
         let mut socket = dial(address);
         let begun = Instant::now();
         let cut = bytes.iter().cycle().any(|byte| {
@@ -39,10 +41,8 @@ async fn a_peer_that_drips_its_connect_is_cut_when_patience_is_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_connect_is_closed_and_what_is_refused_is_told() {
     let server = serve(|_| {}).await;
-    let mut unknown = bytes_of(
-        &Packet::Connect(Box::new(connect_packet("new", ProtocolVersion::V5))),
-        ProtocolVersion::V5,
-    );
+    let mut unknown =
+        bytes_of(&Packet::Connect(Box::new(connect_packet("new", ProtocolVersion::V5))), ProtocolVersion::V5);
     unknown[8] = 9;
     let mut evil = connect_packet("evil", ProtocolVersion::V311);
     evil.username = Some("evil".into());
@@ -178,7 +178,8 @@ async fn a_refusal_is_told_to_those_who_watch() {
     let mut events = server.handle.events();
     let mut connect = connect_packet("intruder", ProtocolVersion::V5);
     connect.username = Some("evil".into());
-    let mut peer = Peer::over(dial_tls(server.tls, Some("lamp"), &rustls::version::TLS12), ProtocolVersion::V5);
+    let mut peer =
+        Peer::over(dial_tls(server.tls, Some("lamp"), &rustls::version::TLS12), ProtocolVersion::V5);
     peer.send(&Packet::Connect(Box::new(connect)));
     assert!(matches!(peer.receive(), Some(Packet::ConnAck(it)) if it.reason == ReasonCode::NOT_AUTHORIZED));
     assert!(peer.receive().is_none());

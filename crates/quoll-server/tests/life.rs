@@ -1,5 +1,5 @@
 //! A server's life: what it promises and when, slow peers, orders, those who watch, and its end.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
@@ -52,7 +52,8 @@ impl Journal for SlowJournal {
 fn lasting(client_id: &str) -> quoll_mqtt::packet::Connect {
     let mut connect = connect_packet(client_id, ProtocolVersion::V5);
     connect.clean_start = false;
-    connect.properties = ConnectProperties { session_expiry_interval: Some(3600), ..ConnectProperties::default() };
+    connect.properties =
+        ConnectProperties { session_expiry_interval: Some(3600), ..ConnectProperties::default() };
     connect
 }
 
@@ -143,7 +144,11 @@ async fn a_peer_that_reads_slowly_gets_everything_of_qos_1_in_order() {
             for n in 0..300u16 {
                 let mut payload = n.to_be_bytes().to_vec();
                 payload.resize(50_000, b'x');
-                publisher.send(&publish("queue", payload, Delivery::AtLeastOnce(PacketId::new(n + 1).unwrap())));
+                publisher.send(&publish(
+                    "queue",
+                    payload,
+                    Delivery::AtLeastOnce(PacketId::new(n + 1).unwrap()),
+                ));
                 assert!(matches!(publisher.receive(), Some(Packet::PubAck(_))));
             }
         });
@@ -223,7 +228,9 @@ async fn who_watches_sees_clients_come_and_go_and_a_snapshot_says_who_is_there()
     assert_eq!((names, snapshot.busy.len()), (vec!["lamp", "other"], 2));
     assert!(snapshot.connections.contains(&who));
     assert_eq!(server.handle.disconnect("other", ReasonCode::ADMINISTRATIVE_ACTION).await, 1);
-    assert!(matches!(other.receive(), Some(Packet::Disconnect(it)) if it.reason == ReasonCode::ADMINISTRATIVE_ACTION));
+    assert!(
+        matches!(other.receive(), Some(Packet::Disconnect(it)) if it.reason == ReasonCode::ADMINISTRATIVE_ACTION)
+    );
     loop {
         if let ServerEvent::Disconnected { who, .. } = next().await {
             assert_eq!(&*who.client_id, "other");
@@ -250,13 +257,19 @@ async fn somebody_of_this_process_hears_messages_and_drops_what_does_not_fit() {
         publishers[0].send(&publish("tele/x", [n], Delivery::AtMostOnce));
     }
     publishers[0].ping();
-    eventually("all were routed", async || server.handle.snapshot().await.stats.rules.publishes_received == 22).await;
+    eventually("all were routed", async || {
+        server.handle.snapshot().await.stats.rules.publishes_received == 22
+    })
+    .await;
     // What was dealt to the other shard travels by letter; four wait, the rest was dropped.
     eventually("the first four wait", async || heard.len() == 4).await;
     assert_eq!(heard.recv().await.unwrap().payload[..], [0]);
     drop(heard);
     publishers[0].send(&publish("tele/x", "nobody", Delivery::AtMostOnce));
-    eventually("the subscription ends", async || server.handle.snapshot().await.stats.rules.subscriptions == 0).await;
+    eventually("the subscription ends", async || {
+        server.handle.snapshot().await.stats.rules.subscriptions == 0
+    })
+    .await;
     server.handle.stop(LONG).await;
 }
 
@@ -283,7 +296,10 @@ async fn a_silent_client_is_gone_after_one_and_a_half_keep_alives() {
     let begun = Instant::now();
     let mut silent = Peer::connect_as(dial(server.plain), connect);
     let last = silent.receive();
-    assert!(matches!(&last, Some(Packet::Disconnect(it)) if it.reason == ReasonCode::KEEP_ALIVE_TIMEOUT), "{last:?}");
+    assert!(
+        matches!(&last, Some(Packet::Disconnect(it)) if it.reason == ReasonCode::KEEP_ALIVE_TIMEOUT),
+        "{last:?}"
+    );
     assert!(begun.elapsed() >= Duration::from_millis(1400), "{:?}", begun.elapsed());
     server.handle.stop(LONG).await;
 }

@@ -1,5 +1,5 @@
 //! Mosquitto's clients against this server: both versions, all levels, with and without TLS, on one and two shards.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
@@ -36,17 +36,24 @@ async fn all_levels_pass(shards: fn(&mut quoll_server::Settings)) {
                     .spawn()
                     .expect("mosquitto_sub is needed for this test");
                 let rules = |it: &quoll_server::Snapshot| it.stats.rules.subscriptions;
-                eventually("the subscription is there", async || rules(&server.handle.snapshot().await) == 1).await;
+                eventually("the subscription is there", async || rules(&server.handle.snapshot().await) == 1)
+                    .await;
                 let large = "x".repeat(10_000);
                 for text in ["small", large.as_str(), "last"] {
                     let mut all = words.clone();
                     all.extend(["-V", version, "-q", qos, "-t", &topic, "-m", text]);
                     run_well("mosquitto_pub", &all);
                 }
-                let output = tokio::task::spawn_blocking(|| subscriber.wait_with_output()).await.unwrap().unwrap();
+                let output =
+                    tokio::task::spawn_blocking(|| subscriber.wait_with_output()).await.unwrap().unwrap();
                 let told = String::from_utf8(output.stdout).unwrap();
-                assert_eq!(told, format!("{qos} small\n{qos} {large}\n{qos} last\n"), "{version}, TLS {secure}");
-                eventually("the subscriber is gone", async || rules(&server.handle.snapshot().await) == 0).await;
+                assert_eq!(
+                    told,
+                    format!("{qos} small\n{qos} {large}\n{qos} last\n"),
+                    "{version}, TLS {secure}"
+                );
+                eventually("the subscriber is gone", async || rules(&server.handle.snapshot().await) == 0)
+                    .await;
             }
         }
     }

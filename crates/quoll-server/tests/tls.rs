@@ -1,5 +1,5 @@
 //! TLS with devices: record sizes on the wire, refusals with the right alert, revocation to a dropped connection.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
@@ -89,13 +89,18 @@ async fn no_record_is_larger_than_the_device_can_take() {
     let mut publisher = Peer::plain(&server, "publisher");
     for (profile, limit) in [("esp8266", 1024), ("esp32", 2048)] {
         let (port, records) = tap(server.tls);
-        let mut command = device(port.port(), "lamp", &["--profile", profile, "--topic", "cmnd/#", "--count", "20"]);
+        let mut command =
+            device(port.port(), "lamp", &["--profile", profile, "--topic", "cmnd/#", "--count", "20"]);
         let waiting = tokio::task::spawn_blocking(move || command.output().unwrap());
-        eventually("subscribed", async || server.handle.snapshot().await.stats.rules.subscriptions == 1).await;
+        eventually("subscribed", async || server.handle.snapshot().await.stats.rules.subscriptions == 1)
+            .await;
         // In one write: the server must cut what it batches, too.
         let mut bytes = Vec::new();
         for size in [1000, 700, 700, 5000, 20_000].into_iter().cycle().take(20) {
-            bytes.extend(bytes_of(&publish("cmnd/lamp", vec![b'x'; size], Delivery::AtMostOnce), publisher.version));
+            bytes.extend(bytes_of(
+                &publish("cmnd/lamp", vec![b'x'; size], Delivery::AtMostOnce),
+                publisher.version,
+            ));
         }
         publisher.stream.write_all(&bytes).unwrap();
         let output = waiting.await.unwrap();
@@ -177,7 +182,10 @@ async fn a_revoked_device_is_gone_within_a_second_and_others_do_not_notice() {
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(1), "{took:?}");
         let event = tokio::time::timeout(LONG, events.recv()).await.unwrap().unwrap();
-        assert!(matches!(&event, ServerEvent::Disconnected { who, .. } if &*who.identity == "lamp"), "{event:?}");
+        assert!(
+            matches!(&event, ServerEvent::Disconnected { who, .. } if &*who.identity == "lamp"),
+            "{event:?}"
+        );
         assert_refused_as_revoked("lamp", server.tls);
         plug.ping();
         let mut stray = Peer::secure(&server, "stray");

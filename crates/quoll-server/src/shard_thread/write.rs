@@ -14,8 +14,8 @@ use crate::limits::{FAREWELL_PATIENCE, LINGER};
 impl ShardThread {
     /// Appends this turn's facts and lets go what waited for older ones, or for these where they are durable at once.
     pub(super) fn journal_gate(&mut self) {
-        if self.common.immediate || (self.facts.is_empty() && !(self.journal_moved && !self.gated.is_empty()))
-        {
+        let news = self.journal_moved && !self.gated.is_empty();
+        if self.common.immediate || (self.facts.is_empty() && !news) {
             return;
         }
         self.journal_moved = false;

@@ -2,7 +2,7 @@
 //! real sockets of 127.0.0.1, and the programs of others.
 
 // Each test file uses its own part of this.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
@@ -17,8 +17,8 @@ use quoll_broker::vocabulary::{Admission, Identity};
 use quoll_mqtt::decode::Role;
 use quoll_mqtt::packet::*;
 use quoll_mqtt::{
-    DecodeContext, Decoded, Delivery, PacketId, ProtocolVersion, QoS, ReasonCode, TopicFilter, TopicName, decode,
-    encode,
+    DecodeContext, Decoded, Delivery, PacketId, ProtocolVersion, QoS, ReasonCode, TopicFilter, TopicName,
+    decode, encode,
 };
 use quoll_server::tls::{ClientAuth, IdentityParts, LiveIdentity, TlsIdentity};
 use quoll_server::*;
@@ -67,13 +67,15 @@ pub async fn serve(change: impl FnOnce(&mut Settings)) -> Server {
 pub async fn serve_with(journal: Box<dyn journal::Journal>, change: impl FnOnce(&mut Settings)) -> Server {
     let live = LiveIdentity::new(pki().identity(ClientAuth::Required, &[]));
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener = |name: &str, transport| Listener { name: name.into(), address, transport, max_connections: None };
+    let listener =
+        |name: &str, transport| Listener { name: name.into(), address, transport, max_connections: None };
     let mut settings =
         Settings::new(vec![listener("plain", Transport::Tcp), listener("tls", Transport::Tls(live.clone()))]);
     settings.shards = 1;
     change(&mut settings);
     let bolt = Arc::new(tokio::sync::Semaphore::new(0));
-    let handle = start(settings, Arc::new(Door { bolt: Arc::clone(&bolt) }), journal).await.expect("it starts");
+    let handle =
+        start(settings, Arc::new(Door { bolt: Arc::clone(&bolt) }), journal).await.expect("it starts");
     let addresses = handle.addresses();
     Server { plain: addresses[0].1, tls: addresses[1].1, handle, live, bolt }
 }
@@ -112,7 +114,8 @@ pub fn bearssl_device() -> &'static Path {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/tools/bearssl-device");
         let folder = scratch("bearssl-device");
         for file in ["Makefile", "bearssl-device.c"] {
-            std::fs::copy(format!("{source}/{file}"), folder.join(file)).expect("the device's source is there");
+            std::fs::copy(format!("{source}/{file}"), folder.join(file))
+                .expect("the device's source is there");
         }
         run_well("make", &["-C", folder.to_str().unwrap()]);
         folder.join("bearssl-device")
@@ -141,13 +144,29 @@ pub fn pki() -> &'static Pki {
         run_well(
             "openssl",
             &[
-                "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-sha256", "-days", "30", "-subj", "/CN=Test CA",
-                "-keyout", &key, "-out", &certificate,
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-sha256",
+                "-days",
+                "30",
+                "-subj",
+                "/CN=Test CA",
+                "-keyout",
+                &key,
+                "-out",
+                &certificate,
             ],
         );
         pki.issue("server", &["rsa:2048"], "subjectAltName=DNS:localhost,DNS:127.0.0.1,IP:127.0.0.1\n");
         for device in ["lamp", "plug", "stray"] {
-            pki.issue(device, &["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"], "keyUsage=critical,digitalSignature\n");
+            pki.issue(
+                device,
+                &["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"],
+                "keyUsage=critical,digitalSignature\n",
+            );
         }
         pki
     })
@@ -159,8 +178,11 @@ impl Pki {
     }
 
     fn issue(&self, name: &str, algorithm: &[&str], extensions: &str) {
-        let (key, request, certificate) =
-            (self.path(&format!("{name}.key")), self.path(&format!("{name}.csr")), self.path(&format!("{name}.crt")));
+        let (key, request, certificate) = (
+            self.path(&format!("{name}.key")),
+            self.path(&format!("{name}.csr")),
+            self.path(&format!("{name}.crt")),
+        );
         let subject = format!("/CN={name}");
         let mut arguments = vec!["req", "-newkey"];
         arguments.extend(algorithm);
@@ -172,8 +194,22 @@ impl Pki {
         run_well(
             "openssl",
             &[
-                "x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-sha256", "-days",
-                "30", "-extfile", &file, "-out", &certificate,
+                "x509",
+                "-req",
+                "-in",
+                &request,
+                "-CA",
+                &ca,
+                "-CAkey",
+                &ca_key,
+                "-CAcreateserial",
+                "-sha256",
+                "-days",
+                "30",
+                "-extfile",
+                &file,
+                "-out",
+                &certificate,
             ],
         );
     }
@@ -197,7 +233,11 @@ impl Pki {
         .unwrap()
     }
 
-    pub fn client_config(&self, name: Option<&str>, version: &'static rustls::SupportedProtocolVersion) -> ClientConfig {
+    pub fn client_config(
+        &self,
+        name: Option<&str>,
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate("ca")).unwrap();
         let builder = ClientConfig::builder_with_protocol_versions(&[version]).with_root_certificates(roots);
@@ -306,7 +346,11 @@ impl Peer {
     }
 
     pub fn secure(server: &Server, device: &str) -> Self {
-        Self::connect(dial_tls(server.tls, Some(device), &rustls::version::TLS12), device, ProtocolVersion::V5)
+        Self::connect(
+            dial_tls(server.tls, Some(device), &rustls::version::TLS12),
+            device,
+            ProtocolVersion::V5,
+        )
     }
 
     pub fn send(&mut self, packet: &Packet) {
