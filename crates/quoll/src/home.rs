@@ -81,7 +81,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32, replace: bool) -
         return Err(Failure::new(Exit::Unusable, format!("{} is there already", path.display()))
             .hint("move it away, or choose another place"));
     }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or("file");
     let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
     let written = (|| {

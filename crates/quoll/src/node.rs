@@ -118,7 +118,7 @@ impl Node {
             .await
             .map_err(trouble::start)?;
         let events = handle.events();
-        node.server.set(handle).ok().expect("a node starts once");
+        assert!(node.server.set(handle).is_ok(), "a node starts once");
         tokio::spawn(Arc::clone(&node).watch_events(events));
         tokio::spawn(Arc::clone(&node).watch_files());
         tokio::spawn(Arc::clone(&node).listen_to_telemetry());
@@ -183,11 +183,14 @@ impl Node {
             self.identity.replace(identity);
         }
         let mut ended = 0;
-        for credential in revoked {
-            ended += self.server().expel(credential).await;
-        }
-        for (identity, grants) in regranted {
-            self.server().regrant(&identity, &grants);
+        // The first client may be at the door before the node itself has the broker's handle; then nobody is in yet.
+        if let Some(server) = self.server.get() {
+            for credential in revoked {
+                ended += server.expel(credential).await;
+            }
+            for (identity, grants) in regranted {
+                server.regrant(&identity, &grants);
+            }
         }
         *self.read.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), stamps);
         Ok(ended)

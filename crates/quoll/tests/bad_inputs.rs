@@ -1,6 +1,8 @@
 //! What goes wrong: one clear message with the next step, the stated exit code, and nothing half done that a second
 //! run does not finish.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::fs;

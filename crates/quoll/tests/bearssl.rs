@@ -1,5 +1,7 @@
 //! A client on the BearSSL library, set up as Tasmota sets it up, with the key and certificate that Quoll issued.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! A bundle from `quoll client add`, used by Debian's mosquitto clients.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::os::unix::fs::PermissionsExt as _;

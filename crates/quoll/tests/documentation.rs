@@ -1,5 +1,7 @@
 //! The documentation says what the program does.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::process::Command;
 
 fn docs(name: &str) -> String {

@@ -1,5 +1,7 @@
 //! The main job: a CA, a broker, devices that are each themselves, and one of them thrown out.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
 //! A home folder of its own, the program run in it, and real counterparts beside it. Loopback only.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
