@@ -433,3 +433,19 @@ fn fingerprint_mode_looks_at_the_key_alone() {
     let device = Device::new(&[]).ecdsa().with(|settings| settings.trust = Trust::Fingerprints([[0; 20]; 2]));
     assert_eq!(openssl(&ec, device).failure, Some(TlsFailure::Number(296)), "an EC server key");
 }
+
+/// Facts §3.5, §7.4.
+#[tokio::test]
+async fn a_server_that_is_silent_or_leaves_has_a_number_too() {
+    let settings = || Device::new(&[]).settings;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let socket = TcpStream::connect(address).await.unwrap();
+    let silent = TlsConnection::open(socket, settings(), Duration::from_millis(200)).await;
+    assert_eq!(silent.err(), Some(TlsFailure::Number(-1005)));
+    drop(listener.accept().await.unwrap());
+    let socket = TcpStream::connect(address).await.unwrap();
+    drop(listener.accept().await.unwrap());
+    let gone = TlsConnection::open(socket, settings(), Duration::from_secs(10)).await;
+    assert_eq!(gone.err(), Some(TlsFailure::Number(0)));
+}

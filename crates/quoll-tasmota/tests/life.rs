@@ -18,7 +18,10 @@ use common::certificates::{Identity, Key, Leaf, Office, text};
 use quoll_tasmota::{
     Command, Console, Fingerprint, FingerprintSlot, HttpConsole, Mac, Road, SetOption, Setting, Slot,
     StatusPage, TlsKey1, TlsKey2, tls_error,
-    virtual_device::{Chip, DeviceState, Faults, Firmware, RunningDevice, VirtualDevice, VirtualProfile},
+    virtual_device::{
+        Chip, DeviceState, Faults, Firmware, Machine, MemoryConsole, RunningDevice, VirtualDevice,
+        VirtualProfile,
+    },
 };
 use tokio::{net::TcpListener, time::sleep};
 
@@ -34,7 +37,10 @@ struct Mosquitto {
 impl Mosquitto {
     /// `tls` is the configuration of the device's listener; empty for a plain one.
     fn start(office: &Office, tls: &str) -> Self {
-        let (plain, device) = (free_port(), free_port());
+        Self::start_on(office, tls, free_port(), free_port())
+    }
+
+    fn start_on(office: &Office, tls: &str, plain: u16, device: u16) -> Self {
         let path = office.path().join(format!("mosquitto-{plain}.conf"));
         let text = format!(
             "user root\nper_listener_settings false\nallow_anonymous true\nlistener {plain} 127.0.0.1\n\
@@ -332,4 +338,54 @@ async fn a_custom_build_without_keys_crashes_at_a_broker_that_demands_them() {
     console.ask(&switch.unwrap()).await.unwrap();
     until(&device, "a boot loop", |state| state.boot_count >= 4).await;
     device.stop().await;
+}
+
+/// How a load of devices is made: provisioned in memory, then switched on from that flash.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_provisioned_devices_come_back_after_the_broker_was_away() {
+    let office = Office::new();
+    let (ca, device_ca) = (office.root("Root", Key::Rsa2048), office.root("Devices", Key::P256));
+    let tls = tls(&server(&office, &ca), &device_ca, true);
+    let broker = Mosquitto::start(&office, &tls);
+    let identity = office.device("load", &device_ca);
+    let key = TlsKey1::new(&identity.scalar()).unwrap();
+    let certificate = TlsKey2::new(&identity.der(), Road::Http).unwrap();
+    let mut devices = Vec::new();
+    for number in 0..30 {
+        let profile = VirtualProfile {
+            anchors: vec![ca.der()],
+            mac: Mac([2, 0, 0, 0, 0, number]),
+            topic: format!("load-{number}"),
+            ..profile(Chip::Esp8266, Firmware::ClientCert)
+        };
+        let console = MemoryConsole::new(profile.clone(), 1_795_359_210);
+        for command in [
+            Command::tls_key1(&key),
+            Command::tls_key2(&certificate),
+            Command::set_option(SetOption::MQTT_TLS, true),
+            Command::set(Setting::MqttHost, "127.0.0.1").unwrap(),
+            Command::set(Setting::MqttPort, &broker.device.to_string()).unwrap(),
+        ] {
+            assert_eq!(console.ask(&command).await.unwrap().refusal(), None, "{command}");
+        }
+        console.wait(Duration::from_secs(10));
+        let (_, flash) = console.with(Machine::parts);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        devices.push(VirtualDevice::start_from(profile, flash, listener).unwrap());
+    }
+    for device in &devices {
+        until(device, "connected", |state| state.connected).await;
+    }
+    let (plain, port) = (broker.plain, broker.device);
+    drop(broker);
+    for device in &devices {
+        until(device, "lost", |state| !state.connected && state.last_error == Some(-1002)).await;
+    }
+    let _broker = Mosquitto::start_on(&office, &tls, plain, port);
+    for device in &devices {
+        until(device, "connected again", |state| state.connected && state.mqtt_count == 2).await;
+    }
+    for device in devices {
+        device.stop().await;
+    }
 }

@@ -45,7 +45,8 @@ impl VirtualDevice {
         Self::start_from(profile, flash, listener)
     }
 
-    /// Switches a device on that has a past.
+    /// Switches a device on that has a past: its flash may come from [`Machine::parts`] of a device that was
+    /// provisioned in memory ([`super::MemoryConsole`]), which is how a load of thousands is made.
     ///
     /// # Errors
     /// The listener has no local address.
