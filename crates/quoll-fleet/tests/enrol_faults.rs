@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use quoll_fleet::client::Role;
 use quoll_fleet::device::DeviceState;
-use quoll_fleet::enrol::{CaKind, EnrolError, EnrolRequest, Patience};
+use quoll_fleet::enrol::{CaKind, EnrolError, EnrolRequest, Patience, Stands};
 use quoll_fleet::issuer::IssueError;
 use quoll_fleet::registry::Owner;
 use quoll_fleet::step::Step;
@@ -185,7 +185,7 @@ async fn a_damaged_certificate_is_sent_once_more_and_then_given_up() {
 async fn a_switch_that_does_not_arrive_is_no_success() {
     let mut stage = Stage::new(profile()).await;
     stage.patience.back = Duration::from_millis(300);
-    let console = Deaf(stage.console());
+    let console = Deaf { console: stage.console(), hears: AtomicUsize::new(0) };
     let error = stage.enrolment().run(&stage.request, &console).await.unwrap_err();
     let EnrolError::NotProven { cause, .. } = &error else { panic!("{error:?}") };
     assert_eq!(cause, &quoll_fleet::enrol::Cause::NotSwitched);
@@ -193,20 +193,41 @@ async fn a_switch_that_does_not_arrive_is_no_success() {
     assert_eq!(stage.device.state().broker.0, OLD_HOST);
 }
 
-/// Says yes to every Backlog and does nothing.
-struct Deaf(theatre::MemoryConsole);
+#[tokio::test]
+async fn a_device_that_keeps_the_new_settings_is_not_called_rolled_back() {
+    let mut stage = Stage::new(profile()).await;
+    stage.witness.blind.store(true, Ordering::SeqCst);
+    stage.patience.back = Duration::from_secs(1);
+    let console = Deaf { console: stage.console(), hears: AtomicUsize::new(1) };
+    let error = stage.enrolment().run(&stage.request, &console).await.unwrap_err();
+    assert!(matches!(error, EnrolError::NotProven { stands: Stands::Switched { .. }, .. }), "{error:?}");
+    let device = stage.in_registry().unwrap();
+    assert_eq!((device.state, device.problem.is_some()), (DeviceState::Switched, true));
+    let back = stage.enrolment().roll_back(&stage.request, &console).await;
+    assert!(matches!(back, Err(EnrolError::NotRolledBack { .. })), "{back:?}");
+    let back = stage.enrolment().roll_back(&stage.request, &stage.console()).await.unwrap();
+    assert_eq!((back.state, stage.device.state().broker.0.as_str()), (DeviceState::RolledBack, OLD_HOST));
+}
+
+/// Says yes to every Backlog, and after the first few does nothing.
+struct Deaf {
+    console: theatre::MemoryConsole,
+    hears: AtomicUsize,
+}
 
 #[async_trait::async_trait]
 impl quoll_tasmota::Console for Deaf {
     async fn ask(&self, command: &Command) -> Result<Reply, ConsoleError> {
+        let spent = |left: usize| left.checked_sub(1);
+        let deaf = || self.hears.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spent).is_err();
         match command.keyword() {
-            "Backlog" => Ok(Reply::parse(b"{}").unwrap()),
-            _ => self.0.ask(command).await,
+            "Backlog" if deaf() => Ok(Reply::parse(b"{}").unwrap()),
+            _ => self.console.ask(command).await,
         }
     }
 
     fn address(&self) -> String {
-        self.0.address()
+        self.console.address()
     }
 }
 
@@ -341,6 +362,20 @@ async fn a_key_that_is_only_on_the_device_is_enough_to_go_on() {
     request.replace_key = true;
     let error = stage.enrolment().run(&request, &stage.console()).await.unwrap_err();
     assert!(matches!(error, EnrolError::Issue(IssueError::KeyMissing { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_voided_is_not_used_again() {
+    let mut stage = Stage::new(profile()).await;
+    stage.enrol().await.unwrap();
+    stage.registry.remove_device(&stage.request.name).unwrap();
+    stage.request.replace_key = true;
+    let error = stage.enrol().await.unwrap_err();
+    assert!(
+        matches!(&error, EnrolError::Issue(IssueError::Void { serial, .. }) if serial == "AA01"),
+        "{error:?}"
+    );
+    assert!(error.hint().unwrap().contains("AA01"));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use quoll_fleet::access_list::{Refusal, Verdict, admit};
 use quoll_fleet::client::{ClientName, Role};
 use quoll_fleet::device::{Device, DeviceName, DeviceState, Rung, Topics};
 use quoll_fleet::registry::audit::AuditError;
@@ -107,6 +108,12 @@ fn a_removed_name_is_used_anew_and_its_certificates_stay_void() {
         registry.register(&NewDevice { mac: new_device("x", 8).mac, ..new_device("plug", 7) }).unwrap();
     assert_eq!((again.state, again.serial), (DeviceState::Known, None));
     assert!(registry.certificate("0a1b").unwrap().unwrap().revoked);
+    // The name is admitted again, the old certificate is not.
+    let verdict = admit(&registry, "0a1b").unwrap();
+    assert!(matches!(verdict, Verdict::Refuse(Refusal::Revoked(_))), "{verdict:?}");
+    registry.assign_certificate(&device.name, "0C", expires()).unwrap();
+    assert!(matches!(admit(&registry, "0C").unwrap(), Verdict::Admit { .. }));
+    assert!(matches!(admit(&registry, "0D").unwrap(), Verdict::Refuse(Refusal::Unknown(_))));
 }
 
 #[test]

@@ -209,9 +209,7 @@ impl<'a> Run<'a> {
         };
         let serial = &credential.serial;
         if self.with.registry.certificate(serial)?.is_some_and(|certificate| certificate.revoked) {
-            let why =
-                format!("certificate {serial} is void in the registry, but not revoked in the pki folder");
-            return Err(IssueError::NameInUse { name: name.clone(), why }.into());
+            return Err(IssueError::Void { name: name.clone(), serial: serial.clone() }.into());
         }
         self.with.registry.assign_certificate(name, serial, credential.not_after)?;
         let bytes = credential.certificate_der.len();
