@@ -11,6 +11,7 @@
 //! | [`message`] | an accepted PUBLISH, shared by everybody it goes to |
 //! | [`topic_tree`], [`retained`], `share_group`, [`route`] | who wants a topic, here and on other shards |
 //! | [`change`], [`letter`], `record` | facts for the journal and mail for other shards, and their bytes |
+//! | [`view`] | what can be seen of sessions from outside |
 //! | [`access`], [`settings`], [`limits`], [`stats`], [`moment`] | permissions, settings, bounds, counters, time |
 
 pub mod access;
@@ -25,6 +26,7 @@ pub mod settings;
 pub mod shard;
 pub mod stats;
 pub mod topic_tree;
+pub mod view;
 pub mod vocabulary;
 
 mod acknowledge;
@@ -55,3 +57,4 @@ pub use route::{Interest, ShardSet, Shared};
 pub use settings::{Overlapping, ShardSettings};
 pub use shard::Shard;
 pub use stats::Stats;
+pub use view::SessionView;

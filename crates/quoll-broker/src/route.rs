@@ -3,12 +3,16 @@
 //! Knows filters and shards. Does not know sessions (see `deliver`). What all shards of a node share stands here: plain data
 //! behind reader/writer locks, never held while anything else is done.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ahash::RandomState;
 
 use crate::limits;
 use crate::moment::Anchor;
 use crate::retained::Retained;
+use crate::shard::Shard;
 use crate::topic_tree::{TopicTree, stable_hash};
 use crate::vocabulary::ShardId;
 
@@ -29,7 +33,9 @@ impl Shared {
     #[must_use]
     pub fn new(anchor: Anchor, shards: u16) -> Self {
         let shards = shards.clamp(1, limits::SHARDS);
-        Self { retained: Retained::default(), interest: Interest::default(), anchor, shards }
+        // The time of the start is no secret, but no peer can prepare filters that collide under it.
+        let interest = Interest::new(anchor.moment.0);
+        Self { retained: Retained::default(), interest, anchor, shards }
     }
 
     /// How many shards there are.
@@ -91,6 +97,8 @@ impl ShardSet {
 pub struct Interest {
     /// Shards that want anything at all. While that is one shard or none, nobody looks further.
     active: AtomicU64,
+    /// Grows when a filter of a shard comes or goes: what a shard remembered is then too old.
+    epoch: AtomicU64,
     inner: RwLock<Inner>,
 }
 
@@ -101,25 +109,23 @@ struct Inner {
     filters: [u32; limits::SHARDS as usize],
 }
 
-impl Default for Interest {
-    fn default() -> Self {
-        // No peer chooses which shard's filters collide, so a fixed seed will do; what clients can reach by topic
-        // is hashed with the shard's own.
-        let inner =
-            Inner { tree: TopicTree::new(0x7175_6f6c_6c00_0001), filters: [0; limits::SHARDS as usize] };
-        Self { active: AtomicU64::new(0), inner: RwLock::new(inner) }
-    }
-}
-
 impl Interest {
+    fn new(seed: u64) -> Self {
+        let inner = Inner { tree: TopicTree::new(seed), filters: [0; limits::SHARDS as usize] };
+        Self { active: AtomicU64::new(0), epoch: AtomicU64::new(0), inner: RwLock::new(inner) }
+    }
+
     /// The shards whose sessions may want this topic; perhaps too many, never too few.
     #[must_use]
     pub fn shards_for(&self, topic: &str) -> ShardSet {
-        let active = ShardSet(self.active.load(Ordering::Acquire));
-        if active.0.count_ones() <= 1 {
-            return active;
+        if self.is_one_active() {
+            return ShardSet(self.active.load(Ordering::Acquire));
         }
         self.look_up(topic)
+    }
+
+    fn is_one_active(&self) -> bool {
+        self.active.load(Ordering::Acquire).count_ones() <= 1
     }
 
     /// Whether another shard than this one has a filter that matches the topic.
@@ -142,6 +148,7 @@ impl Interest {
         inner.tree.value_mut(id).0 |= 1 << shard.0;
         inner.filters[usize::from(shard.0)] += 1;
         self.active.fetch_or(1 << shard.0, Ordering::Release);
+        self.epoch.fetch_add(1, Ordering::Release);
     }
 
     /// It does not any more.
@@ -158,6 +165,44 @@ impl Interest {
         if *count == 0 {
             self.active.fetch_and(!(1 << shard.0), Ordering::Release);
         }
+        self.epoch.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// What a shard remembers of the interest of all, by topic. Too old as soon as a filter came or went anywhere.
+#[derive(Debug)]
+pub(crate) struct KnownInterest {
+    epoch: u64,
+    by_topic: HashMap<Arc<str>, ShardSet, RandomState>,
+}
+
+impl KnownInterest {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { epoch: 0, by_topic: HashMap::with_hasher(RandomState::with_seeds(seed, 31, !seed, 32)) }
+    }
+}
+
+impl Shard {
+    /// The same as [`Shared::shards_for`], with what this shard asked before remembered: no lock and no tree for a
+    /// topic that comes again.
+    pub fn shards_for(&mut self, topic: &str) -> ShardSet {
+        let interest = &self.shared.interest;
+        if interest.is_one_active() {
+            return interest.shards_for(topic);
+        }
+        let known = &mut self.known_interest;
+        // Read before looking: a change in between makes the entry too old, not too new.
+        let epoch = interest.epoch.load(Ordering::Acquire);
+        if known.epoch != epoch || known.by_topic.len() >= limits::REMEMBERED_TOPICS {
+            known.by_topic.clear();
+            known.epoch = epoch;
+        }
+        if let Some(shards) = known.by_topic.get(topic) {
+            return *shards;
+        }
+        let shards = interest.look_up(topic);
+        known.by_topic.insert(topic.into(), shards);
+        shards
     }
 }
 
@@ -167,7 +212,7 @@ mod tests {
 
     #[test]
     fn only_shards_that_want_a_topic_are_named() {
-        let interest = Interest::default();
+        let interest = Interest::new(7);
         let (one, two) = (ShardId(0), ShardId(63));
         interest.add("a/#", one);
         assert!(

@@ -18,7 +18,7 @@ use crate::dice::Dice;
 use crate::limits;
 use crate::message::Message;
 use crate::moment::Moment;
-use crate::route::Shared;
+use crate::route::{KnownInterest, Shared};
 use crate::session::Session;
 use crate::settings::ShardSettings;
 use crate::share_group::Groups;
@@ -49,6 +49,7 @@ pub struct Shard {
     instant: Option<Instant>,
     /// Filters that match the message in hand; kept for its memory.
     pub(crate) matched: Vec<FilterId>,
+    pub(crate) known_interest: KnownInterest,
     /// Messages that facts of a recall named, so that one that waits for many is in memory once.
     pub(crate) recalled: HashMap<u64, Weak<Message>, RandomState>,
 }
@@ -86,6 +87,7 @@ impl Shard {
             stats: Stats::default(),
             instant: None,
             matched: Vec::new(),
+            known_interest: KnownInterest::new(seed),
             recalled: HashMap::with_hasher(state(12)),
         }
     }

@@ -349,6 +349,25 @@ fn packets_of_a_closed_connection_are_ignored() {
     assert!(town.messages(listener).is_empty());
 }
 
+#[test]
+fn a_session_can_be_seen_from_outside() {
+    let mut town = Town::new();
+    let peer = town.enter(client("lamp").v5().kept(60).keep_alive(10).named("alice", Some(1)));
+    town.subscribe(peer, "a/+", 1);
+    town.send(peer, message("a/b", "x").qos1(1));
+    let seen = town.shard(0).session("lamp").unwrap();
+    assert_eq!((seen.keep_alive, seen.expiry, seen.subscriptions), (10, 60, 1));
+    assert_eq!(
+        (seen.inflight, seen.queued, seen.conn.is_some(), &*seen.identity.name),
+        (1, 0, true, "alice")
+    );
+    town.lose(peer);
+    assert!(town.shard(0).sessions().all(|seen| seen.conn.is_none()));
+    let subscriptions = town.shard(0).subscriptions("lamp");
+    assert_eq!(subscriptions[0].0.as_str(), "a/+");
+    assert!(town.shard(0).subscriptions("nobody").is_empty() && town.shard(0).session("nobody").is_none());
+}
+
 /// A server's packets from a client: [MQTT-4.13.1-1]
 #[test]
 fn a_client_that_sends_what_only_a_server_sends_is_dropped() {

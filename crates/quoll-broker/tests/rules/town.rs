@@ -260,7 +260,9 @@ impl Town {
                     self.handle_nested(shard, Input::Gone(conn));
                 }
                 Effect::Route(message) => {
-                    for to in self.shared.shards_for(message.topic.as_str()).iter() {
+                    let wanted = self.shared.shards_for(message.topic.as_str());
+                    assert_eq!(self.shards[shard].shards_for(message.topic.as_str()), wanted);
+                    for to in wanted.iter() {
                         if usize::from(to.0) == shard {
                             self.handle_nested(shard, Input::Letter(Letter::Message(message.clone())));
                         } else {
