@@ -114,11 +114,12 @@ impl Command {
         Ok(Self { secret, restarts: setting.restarts(), ..Self::shown_as(text, &shown) })
     }
 
-    /// Empties a text setting (`MqttUser 0`), or puts a number back to its default (`MqttPort 1`).
+    /// Empties a host, user, password or name (`MqttUser 0`); puts a topic, client id or number back to the factory's
+    /// value (`Topic 1`, `MqttPort 1`, `WebLog 2`).
     #[must_use]
     pub fn clear(setting: Setting) -> Self {
-        let value = if matches!(setting.kind(), Kind::Number { .. }) { 1 } else { 0 };
-        Self { restarts: setting.restarts(), ..Self::plain(format!("{} {value}", setting.name())) }
+        let text = format!("{} {}", setting.name(), setting.clearing());
+        Self { restarts: setting.restarts(), ..Self::plain(text) }
     }
 
     /// `SetOptionN`: asks.

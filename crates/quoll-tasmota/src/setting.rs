@@ -76,8 +76,8 @@ settings! {
     GroupTopic, "GroupTopic1", Kind::Topic, true;
     /// First NTP server.
     NtpServer1, "NtpServer1", Kind::Host, false;
-    /// Seconds between tele messages; 0 for none.
-    TelePeriod, "TelePeriod", Kind::Number { least: 0, most: 3600 }, false;
+    /// Seconds between tele messages; 0 for none. The device raises 2 to 9 to 10, and 1 means its default.
+    TelePeriod, "TelePeriod", Kind::Number { least: 10, most: 3600 }, false;
     /// Seconds of MQTT keep alive.
     MqttKeepAlive, "MqttKeepAlive", Kind::Number { least: 1, most: 100 }, false;
     /// Seconds before the first retry of a lost MQTT connection.
@@ -109,6 +109,9 @@ impl Setting {
             return Err(CommandError::Empty { name });
         }
         if let Kind::Number { least, most } = self.kind() {
+            if self == Self::TelePeriod && value == "0" {
+                return Ok(());
+            }
             let plain = value.bytes().all(|digit| digit.is_ascii_digit());
             let number = value.parse().ok().filter(|number| plain && (least..=most).contains(number));
             return number.map(drop).ok_or(CommandError::OutOfRange { name, least, most });
@@ -125,6 +128,19 @@ impl Setting {
         match value.chars().enumerate().find_map(|(at, c)| Some((at, self.objection(c)?))) {
             Some((at, why)) => Err(CommandError::Character { name, at: at + 1, why }),
             None => Ok(()),
+        }
+    }
+
+    /// The value that empties it or means the factory's own.
+    pub(crate) fn clearing(self) -> &'static str {
+        match (self, self.kind()) {
+            (_, Kind::Text | Kind::Host | Kind::Secret) => "0",
+            (_, Kind::Topic) | (Self::MqttPort, _) => "1",
+            (Self::TelePeriod, _) => "300",
+            (Self::MqttKeepAlive, _) => "30",
+            (Self::MqttRetry, _) => "10",
+            (Self::SerialLog | Self::WebLog, _) => "2",
+            (_, Kind::Number { .. }) => "0",
         }
     }
 

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use quoll_tasmota::{
     Command, CommandError, Console, ConsoleError, Fingerprint, FingerprintSlot, HttpConsole, Mac, Refusal,
     ReplyError, Road, SetOption, Setting, Slot, StatusPage, Stored, TlsKey1, TlsKey2,
+    setting::Kind,
     virtual_device::{
         Chip, ClockFault, DeviceState, Faults, Firmware, Flash, Machine, MemoryConsole, Now, RunningDevice,
         VirtualDevice, VirtualProfile,
@@ -346,11 +347,13 @@ fn values_that_would_not_arrive_as_written_are_refused_without_showing_them() {
         (Setting::MqttPort, "1", "2 to 65535"),
         (Setting::MqttPort, "+80", "2 to 65535"),
         (Setting::WebLog, "9", "0 to 4"),
+        (Setting::TelePeriod, "5", "10 to 3600"),
     ];
     for (setting, value, word) in cases {
         let error = Command::set(setting, value).unwrap_err();
         assert!(error.to_string().contains(word), "{setting:?} {value:?}: {error}");
     }
+    assert_eq!(Command::set(Setting::TelePeriod, "0").unwrap().text(), "TelePeriod 0");
     let error = Command::set(Setting::MqttPassword, "hunter2;").unwrap_err();
     assert!(!format!("{error} {error:?}").contains("hunter2"));
     let brace = Command::set(Setting::MqttPassword, "a{b").unwrap();
@@ -431,6 +434,29 @@ async fn the_same_steps_work_in_memory_without_a_clock() {
     assert_eq!((mqtt.host.as_str(), mqtt.tls), ("broker.test", Some(true)));
     let clock = console.ask(&Command::status(StatusPage::Time)).await.unwrap().clock();
     assert_eq!(clock, Ok(1_795_359_216));
+}
+
+#[tokio::test]
+async fn clearing_gives_back_what_the_factory_had() {
+    let factory = MemoryConsole::new(profile(Firmware::ClientCert), 1_795_359_210);
+    let emptied = [Setting::MqttUser, Setting::NtpServer1, Setting::DeviceName];
+    for &setting in Setting::ALL {
+        let changed = MemoryConsole::new(profile(Firmware::ClientCert), 1_795_359_210);
+        let value = if matches!(setting.kind(), Kind::Number { .. }) { "3" } else { "other" };
+        let value = if matches!(setting, Setting::MqttRetry | Setting::TelePeriod) { "99" } else { value };
+        let of = async |console: &MemoryConsole| {
+            console.ask(&Command::ask(setting)).await.unwrap().setting(setting).unwrap()
+        };
+        changed.ask(&Command::set(setting, value).unwrap()).await.unwrap();
+        changed.ask(&Command::clear(setting)).await.unwrap();
+        let expected = match setting {
+            // A custom build's own default, not the port this profile was given.
+            Setting::MqttPort => "8883".into(),
+            setting if emptied.contains(&setting) => String::new(),
+            _ => of(&factory).await,
+        };
+        assert_eq!(of(&changed).await, expected, "{setting:?}");
+    }
 }
 
 /// Settings are saved a second after a change; the key area is written at once.
