@@ -1,5 +1,5 @@
 //! Where a device's key and certificate come from.
-//! What it is not: a CA. [`PkiIssuer`] asks one; a signing helper in another process can be asked the same way.
+//! What it is not: a CA. [`PkiIssuer`] asks one; a process of its own that signs can be asked the same way.
 
 use std::fmt;
 use std::sync::Arc;
