@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run -p quoll-server --release --example bare -- --port 1883 \
-//!     [--tls-port 8883 --cert server.crt --key server.key [--client-ca ca.crt]] [--shards N] [--round-robin] [--log]
+//!     [--tls-port 8883 --cert server.crt --key server.key [--client-ca ca.crt]] [--shards N] [--inflight N] [--round-robin] [--log]
 //! ```
 
 use std::collections::{HashMap, HashSet};
@@ -63,6 +63,9 @@ async fn run(options: &HashMap<String, String>) -> Result<(), Failure> {
     let mut settings = Settings::new(listeners);
     settings.shards = options.get("shards").map_or(Ok(1), |text| text.parse())?;
     settings.rules.max_queued_messages = 0;
+    if let Some(inflight) = options.get("inflight") {
+        settings.rules.max_inflight_messages = inflight.parse()?;
+    }
     if options.contains_key("round-robin") {
         settings.placement = Placement::RoundRobin;
     }

@@ -20,7 +20,7 @@ use crate::doorkeeper::{ConnectFacts, Doorkeeper, Verdict};
 use crate::events::ServerEvent;
 use crate::handshake::{HandshakeError, Secured, handshake, read_more};
 use crate::limits::{MAX_ARRIVAL_BYTES, REFUSAL_DRAIN};
-use crate::listener::{ListenerState, Seat, tune};
+use crate::listener::{ListenerState, Seat, tune_accepted};
 use crate::placement::Placement;
 use crate::post::{Inbox, Mail, Newcomer};
 use crate::tls::record::{Scratch, Tls};
@@ -102,7 +102,7 @@ enum Turned {
 
 impl Arriving {
     async fn run(mut self, mut socket: TcpStream) {
-        if let Err(error) = tune(&socket) {
+        if let Err(error) = tune_accepted(&socket) {
             tracing::debug!(peer = %self.peer, %error, "socket options");
         }
         let patience = self.hall.patience;

@@ -14,6 +14,7 @@
 //! | [`tls`] | the live identity, ClientHello, peer facts, records |
 //! | [`journal`] | what must survive a restart |
 //! | [`client`] | an async client, for the command line, bridges and tests |
+//! | [`mosquitto`] | configuration, permission and password files of Mosquitto, read and understood |
 //!
 //! Knows no certificate authority and no devices. The rules are in `quoll-broker`, the packets in `quoll-mqtt`.
 
@@ -23,6 +24,7 @@ pub mod doorkeeper;
 pub mod events;
 pub mod journal;
 pub mod limits;
+pub mod mosquitto;
 pub mod post;
 pub mod server;
 pub mod shard_thread;

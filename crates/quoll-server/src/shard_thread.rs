@@ -87,8 +87,8 @@ pub(crate) struct ShardThread {
     /// Connections that wait for the journal.
     gated: Vec<ConnId>,
     journal_moved: bool,
-    /// Connections that were not read to the end.
-    unread: Vec<ConnId>,
+    /// Connections that were not read to the end, and whether their end was flagged: see [`ShardThread::read`].
+    unread: Vec<(ConnId, bool)>,
     /// Connections whose peers take nothing.
     stalled: Vec<ConnId>,
     /// Connections whose last words wait, and until when they may.
@@ -180,8 +180,8 @@ impl ShardThread {
             for event in &events {
                 self.ready(event);
             }
-            for conn in unread {
-                self.read(conn, false);
+            for (conn, read_on) in unread {
+                self.read(conn, read_on);
             }
             self.take_mail();
             if self.shard.next_deadline().is_some_and(|due| due <= self.now) {
@@ -235,8 +235,8 @@ impl ShardThread {
     /// Reads a connection, up to [`limits::READS_PER_TURN`] full buffers, and handles its frames. `read_on`: the end was
     /// flagged beside data, so a short read does not mean that nothing is left.
     fn read(&mut self, conn: ConnId, read_on: bool) {
-        if self.throttled && !read_on {
-            self.unread.push(conn);
+        if self.throttled {
+            self.unread.push((conn, read_on));
             return;
         }
         self.guarded(Some(conn), |thread| thread.read_now(conn, read_on));
@@ -273,7 +273,7 @@ impl ShardThread {
                 return;
             }
             if reads >= limits::READS_PER_TURN {
-                self.unread.push(conn);
+                self.unread.push((conn, read_on));
                 return;
             }
         }
@@ -417,3 +417,71 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Closing connections may make others dirty, which closes more; what is left after this many rounds has the next turn.
 const SETTLING_ROUNDS: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use quoll_broker::{Anchor, Grants, Moment, ShardSettings};
+    use quoll_mqtt::TopicFilter;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::journal::memory::MemoryJournal;
+    use crate::post::Attachment;
+
+    fn shard_thread(poll: &Poll) -> ShardThread {
+        let anchor = Anchor { instant: Instant::now(), moment: Moment(1_800_000_000_000) };
+        let shared = Arc::new(Shared::new(anchor, 1));
+        let waker = mio::Waker::new(poll.registry(), WAKE).unwrap();
+        let common = Common {
+            shared: Arc::clone(&shared),
+            placement: Arc::new(Placement::new(crate::config::Placement::default(), 1)),
+            journal: Arc::new(Mutex::new(Box::new(MemoryJournal::default()))),
+            immediate: true,
+            events: broadcast::channel(16).0,
+            boxes: Arc::new([Inbox::new(waker)]),
+            limits: crate::config::Limits::default(),
+            max_packet_size: 1000,
+        };
+        let shard = Shard::new(ShardSettings::default(), ShardId(0), shared, 7);
+        ShardThread::new(ShardId(0), shard, Arc::new(common), poll.registry().try_clone().unwrap())
+    }
+
+    /// A client without a socket; its receiver stays open.
+    fn attach(thread: &mut ShardThread, name: &str) -> (ConnId, mpsc::Receiver<Arc<quoll_broker::Message>>) {
+        let (messages, receiver) = mpsc::channel(8);
+        let conn = thread.table.next();
+        let mail = Mail::Attach(Box::new(Attachment {
+            client_id: name.into(),
+            grants: Arc::new(Grants::all()),
+            filters: vec![TopicFilter::parse("#").unwrap()],
+            messages,
+        }));
+        thread.common.boxes[0].put(mail);
+        thread.take_mail();
+        assert!(thread.table.get_mut(conn).is_some());
+        (conn, receiver)
+    }
+
+    #[test]
+    fn a_panic_closes_the_connection_it_hit_and_too_many_end_the_shard_aloud() {
+        let poll = Poll::new().unwrap();
+        let mut thread = shard_thread(&poll);
+        let mut events = thread.common.events.subscribe();
+        let (good, _heard) = attach(&mut thread, "good");
+        for round in 1..limits::PANICS_PER_SHARD {
+            let (bad, _) = attach(&mut thread, "bad");
+            thread.guarded(Some(bad), |_| panic!("a bug, on purpose"));
+            thread.end_of_turn();
+            assert!(thread.table.get_mut(bad).is_none(), "round {round}");
+            assert!(thread.table.get_mut(good).is_some(), "round {round}: others go on");
+            assert_eq!((thread.shard.stats().connections, thread.failed), (1, false));
+        }
+        thread.guarded(None, |_| panic!("one too many, on purpose"));
+        assert!(thread.failed && thread.table.is_empty());
+        assert!(thread.common.placement.has_failed(ShardId(0)));
+        let told = std::iter::from_fn(|| events.try_recv().ok());
+        assert!(told.into_iter().any(|event| matches!(event, ServerEvent::ShardFailed { shard: 0 })));
+    }
+}

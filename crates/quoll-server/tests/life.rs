@@ -18,6 +18,7 @@ use quoll_server::{ServerEvent, Settings};
 /// A journal whose disk is as slow as the test wants it.
 struct SlowJournal {
     last: u64,
+    appended: Arc<Mutex<Vec<Change>>>,
     durable: Arc<AtomicU64>,
     refused: Arc<Mutex<Option<String>>>,
     bell: Arc<Mutex<Option<Bell>>>,
@@ -30,6 +31,7 @@ impl Journal for SlowJournal {
     }
     fn append(&mut self, changes: &[Change]) -> Result<Sequence, JournalError> {
         self.last += changes.len() as u64;
+        self.appended.lock().unwrap().extend_from_slice(changes);
         Ok(Sequence(self.last))
     }
     fn durable(&self) -> Durable {
@@ -63,6 +65,7 @@ async fn what_promises_a_fact_waits_until_it_is_durable_and_nothing_else_does() 
     let (refused, bell) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
     let journal = SlowJournal {
         last: 0,
+        appended: Arc::default(),
         durable: Arc::clone(&durable),
         refused: Arc::clone(&refused),
         bell: Arc::clone(&bell),
@@ -99,6 +102,75 @@ async fn what_promises_a_fact_waits_until_it_is_durable_and_nothing_else_does() 
     *refused.lock().unwrap() = None;
     other.ping();
     server.handle.stop(Duration::from_millis(200)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_journal_kept_is_there_after_a_restart_on_any_number_of_shards() {
+    let appended = Arc::new(Mutex::new(Vec::new()));
+    let journal = |told| SlowJournal {
+        last: 0,
+        appended: Arc::clone(&appended),
+        durable: Arc::new(AtomicU64::new(u64::MAX)),
+        refused: Arc::default(),
+        bell: Arc::default(),
+        told,
+    };
+    let names = ["one", "two", "three"];
+    let server = serve_with(Box::new(journal(Vec::new())), |_| {}).await;
+    for name in names {
+        Peer::connect_as(dial(server.plain), lasting(name)).subscribe("news", QoS::AtLeastOnce);
+    }
+    let mut publisher = Peer::plain(&server, "publisher");
+    let Packet::Publish(mut kept) = publish("state", "on", Delivery::AtMostOnce) else { panic!() };
+    kept.retain = true;
+    publisher.send(&Packet::Publish(kept));
+    eventually("all are away", async || server.handle.snapshot().await.connections.len() == 1).await;
+    publisher.send(&publish("news", "while away", Delivery::AtLeastOnce(PacketId::new(1).unwrap())));
+    assert!(matches!(publisher.receive(), Some(Packet::PubAck(_))));
+    server.handle.stop(LONG).await;
+
+    for shards in [(|_| {}) as fn(&mut Settings), two_shards] {
+        let told = appended.lock().unwrap().clone();
+        let server = serve_with(Box::new(journal(told)), shards).await;
+        for name in names {
+            let mut peer = Peer::over(dial(server.plain), ProtocolVersion::V5);
+            peer.send(&Packet::Connect(Box::new(lasting(name))));
+            assert!(matches!(peer.receive(), Some(Packet::ConnAck(it)) if it.session_present), "{name}");
+            assert_eq!(&peer.receive_publish().payload[..], b"while away");
+            peer.send(&subscribe("state", QoS::AtMostOnce));
+            let (first, second) = (peer.receive(), peer.receive());
+            assert!(matches!(first, Some(Packet::SubAck(_))));
+            assert!(matches!(second, Some(Packet::Publish(it)) if it.retain && &it.payload[..] == b"on"));
+        }
+        server.handle.stop(LONG).await;
+    }
+}
+
+/// Data and the end of it in one go, more than one turn reads: the flagged end must not be forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_sends_much_and_closes_at_once_is_heard_to_the_end_and_forgotten() {
+    let server = serve(|_| {}).await;
+    let mut watcher = Peer::plain(&server, "watcher");
+    watcher.subscribe("burst", QoS::AtMostOnce);
+    for round in 0..5 {
+        let mut burst = Peer::plain(&server, "burst");
+        let mut bytes = Vec::new();
+        for n in 0..40u8 {
+            let mut payload = vec![n];
+            payload.resize(50_000, b'x');
+            bytes.extend(bytes_of(&publish("burst", payload, Delivery::AtMostOnce), ProtocolVersion::V5));
+        }
+        let writing = std::thread::spawn(move || {
+            burst.stream.write_all(&bytes).unwrap();
+            drop(burst);
+        });
+        for n in 0..40u8 {
+            assert_eq!(watcher.receive_publish().payload[0], n, "round {round}");
+        }
+        writing.join().unwrap();
+        eventually("it is gone", async || server.handle.snapshot().await.connections.len() == 1).await;
+    }
+    server.handle.stop(LONG).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

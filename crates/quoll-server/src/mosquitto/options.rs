@@ -164,6 +164,8 @@ const ALIASES: &[(&str, &str)] = &[
     ("addresses", "address"),
     ("auth_plugin", "plugin"),
     ("clientid", "remote_clientid"),
+    ("listener_allow_anonymous", "allow_anonymous"),
+    ("listener_auto_id_prefix", "auto_id_prefix"),
     ("maximum_qos", "max_qos"),
     ("password", "remote_password"),
     ("retained_persistence", "persistence"),

@@ -58,7 +58,10 @@ impl ShardThread {
                 credential,
                 reason: ReasonCode::NOT_AUTHORIZED,
             });
-            tracing::info!("Client {named} from {peer} refused: its certificate was revoked a moment ago.");
+            tracing::info!(
+                "Client {} from {peer} refused: its certificate was revoked a moment ago.",
+                named.escape_debug()
+            );
         }
         if revoked || self.failed || self.stopping.is_some() {
             return self.common.placement.arrived(&named);

@@ -31,7 +31,7 @@ impl ShardThread {
             }
             Event::Refused { conn, client_id, reason } => {
                 let Some(who) = self.who(conn) else { return };
-                tracing::info!("Client {client_id} from {} refused: {reason}.", who.peer);
+                tracing::info!("Client {} from {} refused: {reason}.", shown(&client_id), who.peer);
                 self.announce(ServerEvent::Refused {
                     peer: who.peer,
                     listener: Arc::clone(&who.listener),
@@ -54,15 +54,18 @@ impl ShardThread {
                 self.announce(ServerEvent::SessionEnded { client_id });
             }
             Event::Subscribed { client_id, filter, reason } => {
-                tracing::debug!("{client_id} subscribed to {filter}: {reason}");
+                tracing::debug!("{} subscribed to {}: {reason}", shown(&client_id), shown(&filter));
                 self.announce(ServerEvent::Subscribed { client_id, filter, reason });
             }
             Event::Denied { client_id, topic } => {
-                tracing::debug!("Denied PUBLISH from {client_id} to {topic}.");
+                tracing::debug!("Denied PUBLISH from {} to {}.", shown(&client_id), shown(&topic));
                 self.announce(ServerEvent::Denied { client_id, topic });
             }
             Event::Dropped { client_id, count } => {
-                tracing::warn!("Outgoing messages are being dropped for client {client_id}: {count}.");
+                tracing::warn!(
+                    "Outgoing messages are being dropped for client {}: {count}.",
+                    shown(&client_id)
+                );
                 self.announce(ServerEvent::Dropped { client_id, count });
             }
         }
@@ -93,10 +96,11 @@ impl ShardThread {
                 ProtocolVersion::V311 => 2,
                 ProtocolVersion::V5 => 5,
             };
-            let user = username.as_ref().map(|name| format!(", u'{name}'")).unwrap_or_default();
+            let user = username.as_ref().map(|name| format!(", u'{}'", shown(name))).unwrap_or_default();
             tracing::info!(
-                "New client connected from {} as {client_id} (p{protocol}, c{}, k{keep_alive}{user}).",
+                "New client connected from {} as {} (p{protocol}, c{}, k{keep_alive}{user}).",
                 who.peer,
+                shown(client_id),
                 u8::from(*clean_start),
             );
         }
@@ -114,17 +118,21 @@ impl ShardThread {
     }
 }
 
+/// What a peer chose, with control characters made visible: a line of the log stays one.
+fn shown(text: &str) -> std::str::EscapeDebug<'_> {
+    text.escape_debug()
+}
+
 fn log_departure(client_id: &str, how: &Departure) {
+    let client = shown(client_id);
     match how {
-        Departure::Disconnect(_) => tracing::info!("Client {client_id} disconnected."),
-        Departure::Lost => tracing::info!("Client {client_id} closed its connection."),
-        Departure::KeepAlive => tracing::info!("Client {client_id} has exceeded timeout, disconnecting."),
-        Departure::TakenOver => {
-            tracing::info!("Client {client_id} already connected, closing old connection.")
-        }
+        Departure::Disconnect(_) => tracing::info!("Client {client} disconnected."),
+        Departure::Lost => tracing::info!("Client {client} closed its connection."),
+        Departure::KeepAlive => tracing::info!("Client {client} has exceeded timeout, disconnecting."),
+        Departure::TakenOver => tracing::info!("Client {client} already connected, closing old connection."),
         Departure::Error(error) => {
-            tracing::info!("Client {client_id} disconnected due to protocol error: {error}.")
+            tracing::info!("Client {client} disconnected due to protocol error: {error}.")
         }
-        Departure::Closed(reason) => tracing::info!("Client {client_id} disconnected: {reason}."),
+        Departure::Closed(reason) => tracing::info!("Client {client} disconnected: {reason}."),
     }
 }
