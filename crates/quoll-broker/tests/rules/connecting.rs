@@ -349,6 +349,17 @@ fn packets_of_a_closed_connection_are_ignored() {
     assert!(town.messages(listener).is_empty());
 }
 
+/// [MQTT-3.1.2-23]: also where the coat was too busy to let it expire.
+#[test]
+fn a_session_that_should_be_gone_is_not_resumed() {
+    let mut town = Town::new();
+    let peer = town.enter(client("lamp").v5().kept(100));
+    town.lose(peer);
+    town.now += std::time::Duration::from_secs(101);
+    let peer = town.connect(client("lamp").v5().kept(100));
+    assert!(!town.connack(peer).session_present);
+}
+
 #[test]
 fn a_session_can_be_seen_from_outside() {
     let mut town = Town::new();
