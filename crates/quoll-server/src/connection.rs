@@ -4,11 +4,13 @@
 //! a buffer.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use mio::net::TcpStream;
 use quoll_broker::Message;
+use quoll_broker::vocabulary::ShardId;
 use quoll_mqtt::ProtocolVersion;
 use tokio::sync::mpsc;
 
@@ -24,7 +26,7 @@ pub(crate) struct Connection {
     /// The beginning of a frame whose end has not come yet; exact.
     pub(crate) partial: Vec<u8>,
     pub(crate) out: Option<Box<Out>>,
-    pub(crate) who: Arc<ConnectionInfo>,
+    pub(crate) who: Box<Who>,
     pub(crate) version: ProtocolVersion,
     pub(crate) phase: Phase,
     /// Whether it stands in the turn's list of those to write to.
@@ -35,15 +37,42 @@ pub(crate) struct Connection {
     pub(crate) leaving: bool,
 }
 
+/// Whose connection it is. Kept small: there may be a hundred thousand of them.
+pub(crate) struct Who {
+    pub(crate) client_id: Arc<str>,
+    pub(crate) identity: Arc<str>,
+    pub(crate) credential: Option<Box<[u8; 32]>>,
+    pub(crate) peer: SocketAddr,
+    /// Its place among those that its listener allows; a local one has none.
+    pub(crate) seat: Option<Seat>,
+    /// Seconds since the Unix epoch.
+    pub(crate) since: u64,
+}
+
+impl Who {
+    pub(crate) fn listener(&self) -> Arc<str> {
+        self.seat.as_ref().map_or_else(|| "".into(), |seat| Arc::clone(seat.listener().name()))
+    }
+
+    /// The same for those who watch.
+    pub(crate) fn info(&self, version: ProtocolVersion, shard: ShardId) -> ConnectionInfo {
+        ConnectionInfo {
+            client_id: Arc::clone(&self.client_id),
+            identity: Arc::clone(&self.identity),
+            credential: self.credential.as_deref().copied(),
+            peer: self.peer,
+            listener: self.listener(),
+            since: UNIX_EPOCH + Duration::from_secs(self.since),
+            version,
+            shard: shard.0,
+        }
+    }
+}
+
 /// What a connection leads to.
 pub(crate) enum Line {
     /// A peer.
-    Socket {
-        socket: TcpStream,
-        tls: Option<Box<Tls>>,
-        /// Its place among those that the listener allows.
-        _seat: Seat,
-    },
+    Socket { socket: TcpStream, tls: Option<Box<Tls>> },
     /// Somebody in this process.
     Local(mpsc::Sender<Arc<Message>>),
 }

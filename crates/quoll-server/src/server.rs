@@ -39,6 +39,7 @@ pub async fn start(
     journal: Box<dyn Journal>,
 ) -> Result<Handle, StartError> {
     check(&settings)?;
+    raise_file_limit();
     let mut listeners = Vec::new();
     for listener in &settings.listeners {
         let bound = bind(listener);
@@ -63,6 +64,21 @@ fn check(settings: &Settings) -> Result<(), StartError> {
     match settings.listeners.iter().find(|listener| !names.insert(listener.name.as_str())) {
         Some(twin) => Err(StartError::ListenerTwice { name: twin.name.clone() }),
         None => Ok(()),
+    }
+}
+
+/// A connection is an open file; systems give 1,024 at first and allow many more to those who ask.
+fn raise_file_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        if limit.current != limit.maximum
+            && let Err(error) =
+                setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+        {
+            tracing::warn!(%error, current = limit.current, "the number of open files cannot be raised");
+        }
     }
 }
 
@@ -124,7 +140,6 @@ fn launch(
     let max_packet_size =
         if settings.rules.max_packet_size == 0 { u32::MAX } else { settings.rules.max_packet_size };
     let common = Arc::new(Common {
-        shared: Arc::clone(&shared),
         placement: Arc::clone(&placement),
         journal,
         immediate,

@@ -31,9 +31,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
+use quoll_broker::Shard;
 use quoll_broker::change::Change;
 use quoll_broker::vocabulary::{ConnId, Input, Outbox, ShardId};
-use quoll_broker::{Shard, Shared};
 use quoll_mqtt::decode::Role;
 use quoll_mqtt::{DecodeContext, Decoded, decode};
 use tokio::sync::{broadcast, oneshot};
@@ -52,7 +52,6 @@ pub(crate) const WAKE: Token = Token(usize::MAX);
 
 /// What the threads of one server share.
 pub(crate) struct Common {
-    pub(crate) shared: Arc<Shared>,
     pub(crate) placement: Arc<Placement>,
     pub(crate) journal: Arc<Mutex<Box<dyn Journal>>>,
     /// Whether the journal's answer is always "durable", so that there is nothing to wait for.
@@ -180,9 +179,7 @@ impl ShardThread {
             for event in &events {
                 self.ready(event);
             }
-            for (conn, read_on) in unread {
-                self.read(conn, read_on);
-            }
+            self.read_on(unread);
             self.take_mail();
             if self.shard.next_deadline().is_some_and(|due| due <= self.now) {
                 self.guarded(None, Self::expire);
@@ -229,6 +226,13 @@ impl ShardThread {
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.read(conn, event.is_read_closed() || event.is_error());
+        }
+    }
+
+    /// Goes on with those that were not read to the end; no edge will come for what already lies there.
+    fn read_on(&mut self, unread: Vec<(ConnId, bool)>) {
+        for (conn, read_on) in unread {
+            self.read(conn, read_on);
         }
     }
 
@@ -420,13 +424,15 @@ const SETTLING_ROUNDS: u32 = 8;
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::sync::Mutex;
 
-    use quoll_broker::{Anchor, Grants, Moment, ShardSettings};
+    use quoll_broker::{Anchor, Grants, Moment, ShardSettings, Shared};
     use quoll_mqtt::TopicFilter;
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::connection::Line;
     use crate::journal::memory::MemoryJournal;
     use crate::post::Attachment;
 
@@ -435,7 +441,6 @@ mod tests {
         let shared = Arc::new(Shared::new(anchor, 1));
         let waker = mio::Waker::new(poll.registry(), WAKE).unwrap();
         let common = Common {
-            shared: Arc::clone(&shared),
             placement: Arc::new(Placement::new(crate::config::Placement::default(), 1)),
             journal: Arc::new(Mutex::new(Box::new(MemoryJournal::default()))),
             immediate: true,
@@ -483,5 +488,32 @@ mod tests {
         assert!(thread.common.placement.has_failed(ShardId(0)));
         let told = std::iter::from_fn(|| events.try_recv().ok());
         assert!(told.into_iter().any(|event| matches!(event, ServerEvent::ShardFailed { shard: 0 })));
+    }
+    /// A peer that sends much and closes: one edge tells both, and the end must be found turns later.
+    #[test]
+    fn an_end_that_was_flagged_beside_more_than_a_turn_reads_is_not_forgotten() {
+        let poll = Poll::new().unwrap();
+        let mut thread = shard_thread(&poll);
+        thread.buffers.read = vec![0; 1024];
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, address) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let (conn, _) = attach(&mut thread, "bursting");
+        let connection = thread.table.get_mut(conn).unwrap();
+        connection.line = Line::Socket { socket: mio::net::TcpStream::from_std(socket), tls: None };
+        connection.who.peer = address;
+        // PINGREQs: more than four buffers of 1024, and the last buffer is not full.
+        peer.write_all(&[0xC0, 0].repeat(4000)).unwrap();
+        peer.shutdown(std::net::Shutdown::Both).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        thread.read(conn, true);
+        assert!(thread.table.get_mut(conn).is_some(), "others have their turn first");
+        for _ in 0..3 {
+            let unread = std::mem::take(&mut thread.unread);
+            thread.read_on(unread);
+        }
+        assert!(thread.table.get_mut(conn).is_none());
+        assert_eq!(thread.shard.stats().packets_received, 4001, "one SUBSCRIBE and all of the burst");
     }
 }

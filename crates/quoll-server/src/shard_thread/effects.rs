@@ -47,7 +47,7 @@ impl ShardThread {
     /// Brings a message to all shards that may want it: the others by mail, this one in place, so that facts about its
     /// sessions stand before the acknowledgement that promises them.
     fn route(&mut self, message: Arc<Message>) {
-        let wanted = self.common.shared.shards_for(message.topic.as_str());
+        let wanted = self.shard.shards_for(message.topic.as_str());
         for shard in wanted.without(self.id).iter() {
             self.post.send(To::Shard(shard), Letter::Message(Arc::clone(&message)));
         }

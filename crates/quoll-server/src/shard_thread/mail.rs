@@ -1,7 +1,7 @@
 //! What lies in the letter box: letters, newcomers, orders, questions, the end.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use mio::Interest;
 use mio::net::TcpStream;
@@ -13,7 +13,7 @@ use quoll_mqtt::{PacketId, ProtocolVersion, ReasonCode};
 use tokio::sync::oneshot;
 
 use super::{ShardThread, table, tell::Greeting};
-use crate::connection::{Connection, Line, Phase};
+use crate::connection::{Connection, Line, Phase, Who};
 use crate::events::{ConnectionInfo, ServerEvent, Stats};
 use crate::post::{Attachment, Mail, Newcomer};
 
@@ -73,18 +73,16 @@ impl ShardThread {
             return self.common.placement.arrived(&named);
         }
         self.arriving = self.log.then(|| Greeting::of(&connect));
-        let who = Arc::new(ConnectionInfo {
+        let who = Box::new(Who {
             client_id: Arc::clone(&named),
             identity: Arc::clone(&admission.identity.name),
-            credential: admission.identity.credential,
+            credential: admission.identity.credential.map(Box::new),
             peer,
-            listener: Arc::clone(seat.listener().name()),
-            since: SystemTime::now(),
-            version: connect.version,
-            shard: self.id.0,
+            seat: Some(seat),
+            since: unix_seconds(),
         });
         let version = connect.version;
-        self.table.insert(connection(Line::Socket { socket, tls, _seat: seat }, who, version));
+        self.table.insert(connection(Line::Socket { socket, tls }, who, version));
         self.guarded(Some(conn), |thread| {
             thread.input(Input::Connect(Box::new(Arrival { conn, connect, admission })));
             let used = thread.frames(conn, &plain);
@@ -109,7 +107,8 @@ impl ShardThread {
     }
 
     fn connected(&self) -> Vec<ConnectionInfo> {
-        self.table.connections().filter(|it| it.announced).map(|it| ConnectionInfo::clone(&it.who)).collect()
+        let announced = self.table.connections().filter(|it| it.announced);
+        announced.map(|it| it.who.info(it.version, self.id)).collect()
     }
 
     fn stats(&self) -> Stats {
@@ -124,15 +123,13 @@ impl ShardThread {
     /// Lets somebody of this process subscribe: a client without a socket.
     fn attach(&mut self, attachment: Attachment) {
         let Attachment { client_id, grants, filters, messages } = attachment;
-        let who = Arc::new(ConnectionInfo {
+        let who = Box::new(Who {
             client_id: Arc::clone(&client_id),
             identity: "".into(),
             credential: None,
             peer: NOWHERE,
-            listener: "".into(),
-            since: SystemTime::now(),
-            version: ProtocolVersion::V5,
-            shard: self.id.0,
+            seat: None,
+            since: unix_seconds(),
         });
         let conn = self.table.insert(connection(Line::Local(messages), who, ProtocolVersion::V5));
         let connect = Connect {
@@ -168,7 +165,11 @@ impl ShardThread {
     }
 }
 
-const fn connection(line: Line, who: Arc<ConnectionInfo>, version: ProtocolVersion) -> Connection {
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+const fn connection(line: Line, who: Box<Who>, version: ProtocolVersion) -> Connection {
     Connection {
         line,
         partial: Vec::new(),

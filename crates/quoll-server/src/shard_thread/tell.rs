@@ -9,7 +9,7 @@ use quoll_mqtt::packet::Connect;
 
 use super::ShardThread;
 use crate::connection::Line;
-use crate::events::{ConnectionInfo, ServerEvent};
+use crate::events::ServerEvent;
 
 /// What the log says about a newcomer and the rules do not.
 pub(super) struct Greeting {
@@ -30,23 +30,27 @@ impl ShardThread {
                 self.connected_as(conn, &client_id, keep_alive)
             }
             Event::Refused { conn, client_id, reason } => {
-                let Some(who) = self.who(conn) else { return };
+                let Some(connection) = self.table.get_mut(conn) else { return };
+                let who = &connection.who;
                 tracing::info!("Client {} from {} refused: {reason}.", shown(&client_id), who.peer);
-                self.announce(ServerEvent::Refused {
+                let event = ServerEvent::Refused {
                     peer: who.peer,
-                    listener: Arc::clone(&who.listener),
+                    listener: who.listener(),
                     client_id,
                     username: self.arriving.as_ref().and_then(|it| it.username.clone()),
-                    credential: who.credential,
+                    credential: who.credential.as_deref().copied(),
                     reason,
-                });
+                };
+                self.announce(event);
             }
             Event::Disconnected { conn, client_id, how, .. } => {
                 let Some(connection) = self.table.get_mut(conn) else { return };
                 if std::mem::take(&mut connection.announced) {
-                    let who = Arc::clone(&connection.who);
                     log_departure(&client_id, &how);
-                    self.announce(ServerEvent::Disconnected { who, how });
+                    if self.common.events.receiver_count() > 0 {
+                        let who = Arc::new(connection.who.info(connection.version, self.id));
+                        self.announce(ServerEvent::Disconnected { who, how });
+                    }
                 }
             }
             Event::SessionEnded { client_id } => {
@@ -78,20 +82,15 @@ impl ShardThread {
         }
         connection.announced = true;
         // The rules' own copy of the name, which may be one that they gave.
-        match Arc::get_mut(&mut connection.who) {
-            Some(who) => who.client_id = Arc::clone(client_id),
-            None => {
-                let renamed = ConnectionInfo {
-                    client_id: Arc::clone(client_id),
-                    ..ConnectionInfo::clone(&connection.who)
-                };
-                connection.who = Arc::new(renamed);
-            }
+        connection.who.client_id = Arc::clone(client_id);
+        let (peer, version) = (connection.who.peer, connection.version);
+        if self.common.events.receiver_count() > 0 {
+            let who = Arc::new(connection.who.info(version, self.id));
+            self.announce(ServerEvent::Connected(who));
         }
-        let who = Arc::clone(&connection.who);
         self.common.placement.settled(client_id, self.id);
         if let Some(Greeting { clean_start, username }) = &self.arriving {
-            let protocol = match who.version {
+            let protocol = match version {
                 ProtocolVersion::V31 => 1,
                 ProtocolVersion::V311 => 2,
                 ProtocolVersion::V5 => 5,
@@ -99,16 +98,11 @@ impl ShardThread {
             let user = username.as_ref().map(|name| format!(", u'{}'", shown(name))).unwrap_or_default();
             tracing::info!(
                 "New client connected from {} as {} (p{protocol}, c{}, k{keep_alive}{user}).",
-                who.peer,
+                peer,
                 shown(client_id),
                 u8::from(*clean_start),
             );
         }
-        self.announce(ServerEvent::Connected(who));
-    }
-
-    fn who(&mut self, conn: ConnId) -> Option<Arc<ConnectionInfo>> {
-        self.table.get_mut(conn).map(|connection| Arc::clone(&connection.who))
     }
 
     fn announce(&self, event: ServerEvent) {

@@ -47,7 +47,9 @@ impl Doorkeeper for Door {
         let certified = facts.certificate.and_then(|it| it.common_name.as_deref());
         let name = certified.unwrap_or(username).into();
         let identity = Identity { name, credential: facts.certificate.map(|it| it.credential) };
-        Verdict::Admit(Admission { identity, grants: Arc::new(Grants::all()), client_id: None })
+        static ALL: OnceLock<Arc<Grants>> = OnceLock::new();
+        let grants = Arc::clone(ALL.get_or_init(|| Arc::new(Grants::all())));
+        Verdict::Admit(Admission { identity, grants, client_id: None })
     }
 }
 
