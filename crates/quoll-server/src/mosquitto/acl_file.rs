@@ -119,7 +119,9 @@ pub enum AclFault {
     #[error("%u and %c are filled in only where they are a whole level; here they stand for themselves")]
     NotALevel,
     /// A remark: no message has such a topic.
-    #[error("a topic that begins with $share/ belongs to subscriptions, no message has it: the line changes nothing")]
+    #[error(
+        "a topic that begins with $share/ belongs to subscriptions, no message has it: the line changes nothing"
+    )]
     Shared,
 }
 
@@ -144,7 +146,8 @@ impl AclFile {
             let mut remark = |column, fault| {
                 acl.warnings.push(AclComplaint { place: place(number, column), fault });
             };
-            let line = line.map_err(|_| (1, AclFault::NotUtf8)).and_then(|line| Line::parse(line, &mut remark));
+            let line =
+                line.map_err(|_| (1, AclFault::NotUtf8)).and_then(|line| Line::parse(line, &mut remark));
             match line {
                 Ok(Line::Nothing) => {}
                 Ok(Line::User(name)) => user = Some(name),
@@ -185,14 +188,15 @@ impl AclFile {
         let nobody = Layer::default();
         let own = self.section(username).unwrap_or(&nobody);
         let patterns = self.filled(username, client_id);
-        let [(publish, no_publish), (subscribe, no_subscribe)] = [Action::Write, Action::Read].map(|action| {
-            let allowed = [own.allowed(action), patterns.allowed(action)].concat();
-            // A pattern that denies only what the section allows denies nothing.
-            let section = Grants::new(&[], own.allowed(action));
-            let from_patterns = patterns.denied.iter().filter(|denied| !section.covers(denied));
-            let denied: Vec<TopicFilter> = own.denied.iter().chain(from_patterns).cloned().collect();
-            (allowed, denied)
-        });
+        let [(publish, no_publish), (subscribe, no_subscribe)] =
+            [Action::Write, Action::Read].map(|action| {
+                let allowed = [own.allowed(action), patterns.allowed(action)].concat();
+                // A pattern that denies only what the section allows denies nothing.
+                let section = Grants::new(&[], own.allowed(action));
+                let from_patterns = patterns.denied.iter().filter(|denied| !section.covers(denied));
+                let denied: Vec<TopicFilter> = own.denied.iter().chain(from_patterns).cloned().collect();
+                (allowed, denied)
+            });
         Grants::new(&publish, &subscribe).denying(&no_publish, &no_subscribe).with_wide_subscriptions()
     }
 

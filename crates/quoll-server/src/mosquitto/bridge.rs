@@ -244,10 +244,9 @@ impl Draft {
                 clean_session: said.flag("local_cleansession").unwrap_or(clean),
             },
             notifications: said.flag("notifications").unwrap_or(true).then(|| Notifications {
-                topic: said.text("notification_topic").map_or_else(
-                    || format!("$SYS/broker/connection/{remote_id}/state"),
-                    str::to_owned,
-                ),
+                topic: said
+                    .text("notification_topic")
+                    .map_or_else(|| format!("$SYS/broker/connection/{remote_id}/state"), str::to_owned),
                 local_only: said.flag("notifications_local_only").unwrap_or(false),
             }),
             remote: BridgeEnd {
@@ -314,9 +313,7 @@ impl Draft {
 
     fn tls(&self, complaints: &mut Vec<Complaint>) -> Option<Option<BridgeTls>> {
         let said = &self.said;
-        for (one, other) in
-            [("bridge_certfile", "bridge_keyfile"), ("bridge_keyfile", "bridge_certfile")]
-        {
+        for (one, other) in [("bridge_certfile", "bridge_keyfile"), ("bridge_keyfile", "bridge_certfile")] {
             if said.value(one).is_some() && said.value(other).is_none() {
                 return self.missing(other, complaints);
             }

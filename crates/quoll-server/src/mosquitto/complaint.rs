@@ -90,7 +90,7 @@ pub enum Fault {
     #[error("this line is not UTF-8")]
     NotUtf8,
     /// A character that no value may have.
-    #[error("'{option}' has the control character {found:?} in it")]
+    #[error("'{}' has the control character {found:?} in it", option.escape_debug())]
     Control {
         /// The option.
         option: String,
@@ -98,7 +98,7 @@ pub enum Fault {
         found: char,
     },
     /// A name that is in no table of Mosquitto's.
-    #[error("unknown option '{name}'")]
+    #[error("unknown option '{}'", name.escape_debug())]
     Unknown {
         /// As written.
         name: String,
@@ -118,13 +118,13 @@ pub enum Fault {
         option: &'static str,
     },
     /// Needs a plugin.
-    #[error("'{option}' needs a plugin before it")]
+    #[error("'{}' needs a plugin before it", option.escape_debug())]
     NeedsPlugin {
         /// The option.
         option: String,
     },
     /// No value.
-    #[error("'{option}' has no value")]
+    #[error("'{}' has no value", option.escape_debug())]
     Empty {
         /// The option.
         option: String,
@@ -272,8 +272,12 @@ impl Fault {
                 Some("names and values are set apart by blanks, not by tabs".into())
             }
             Self::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean '{nearest}'?")),
-            Self::NeedsListener { option } => Some(format!("put '{option}' below a line such as: listener 8883")),
-            Self::NeedsBridge { option } => Some(format!("put '{option}' below a line such as: connection NAME")),
+            Self::NeedsListener { option } => {
+                Some(format!("put '{option}' below a line such as: listener 8883"))
+            }
+            Self::NeedsBridge { option } => {
+                Some(format!("put '{option}' below a line such as: connection NAME"))
+            }
             Self::PerListenerTooLate { .. } => Some("make it the first line of the main file".into()),
             _ => None,
         }
@@ -285,7 +289,7 @@ impl Fault {
 #[non_exhaustive]
 pub enum Remark {
     /// Recognised, and without effect here.
-    #[error("'{option}' has no effect: {why}")]
+    #[error("'{}' has no effect: {why}", option.escape_debug())]
     Ignored {
         /// The option.
         option: String,

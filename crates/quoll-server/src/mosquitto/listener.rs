@@ -220,7 +220,11 @@ impl Draft {
         topic.ok()
     }
 
-    fn certificate_name(&self, certificates: bool, complaints: &mut Vec<Complaint>) -> Option<CertificateName> {
+    fn certificate_name(
+        &self,
+        certificates: bool,
+        complaints: &mut Vec<Complaint>,
+    ) -> Option<CertificateName> {
         let common = self.said.flag("use_identity_as_username").unwrap_or(false);
         let subject = self.said.flag("use_subject_as_username").unwrap_or(false);
         if certificates {

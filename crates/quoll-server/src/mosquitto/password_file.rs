@@ -237,7 +237,11 @@ impl PasswordText {
     /// Where the name cannot be one, or no hash can be made.
     pub fn set(&mut self, name: &str, password: &[u8], scheme: Scheme) -> Result<bool, PasswordError> {
         let ends = name.trim() != name;
-        if name.is_empty() || ends || name.starts_with('#') || name.contains(|c: char| c == ':' || c.is_control()) {
+        if name.is_empty()
+            || ends
+            || name.starts_with('#')
+            || name.contains(|c: char| c == ':' || c.is_control())
+        {
             return Err(PasswordError::Name);
         }
         let line = Zeroizing::new(format!("{name}:{}", PasswordHash::new(scheme, password)?));
@@ -298,18 +302,17 @@ impl PasswordText {
         let mut noise = [0; 8];
         rand::fill(&mut noise).map_err(|_| HashError::Random)?;
         let name = path.file_name().ok_or_else(|| error(io::ErrorKind::InvalidInput.into()))?;
-        let temporary = path.with_file_name(format!(
-            ".{}.{:016x}",
-            name.to_string_lossy(),
-            u64::from_le_bytes(noise)
-        ));
-        let written = write_new(&temporary, path, text.as_bytes()).and_then(|()| fs::rename(&temporary, path));
+        let temporary =
+            path.with_file_name(format!(".{}.{:016x}", name.to_string_lossy(), u64::from_le_bytes(noise)));
+        let written =
+            write_new(&temporary, path, text.as_bytes()).and_then(|()| fs::rename(&temporary, path));
         if let Err(reason) = written {
             // Best effort: the error to tell is the first.
             let _ = fs::remove_file(&temporary);
             return Err(error(reason));
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(error)
     }
 }

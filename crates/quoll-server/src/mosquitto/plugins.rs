@@ -64,7 +64,10 @@ const ADVICE: &[(&str, &str)] = &[
     ("persist_sqlite", "leave it out, Quoll's journal keeps each change by itself"),
     ("sparkplug_aware", "leave it out; Sparkplug's birth and death certificates are not kept here"),
     ("go-auth", "move its users to a password_file and its rules to an acl_file"),
-    ("auth", "move its users to a password_file, or give the clients certificates, and its rules to an acl_file"),
+    (
+        "auth",
+        "move its users to a password_file, or give the clients certificates, and its rules to an acl_file",
+    ),
 ];
 
 /// A plugin as read.
@@ -98,7 +101,8 @@ impl Draft {
         for (key, place, _) in &self.options {
             if key != known.file && !known.other.contains(&key.as_str()) {
                 let option = format!("plugin_opt_{key}");
-                let matter = Matter::Remark(Remark::Ignored { option, why: "this plugin has no such option" });
+                let matter =
+                    Matter::Remark(Remark::Ignored { option, why: "this plugin has no such option" });
                 complaints.push(Complaint { place: place.clone(), matter });
             }
         }
@@ -109,7 +113,10 @@ impl Draft {
                 "password_file" => "plugin_opt_password_file",
                 _ => "plugin_opt_acl_file",
             };
-            self.fault(Fault::Missing { what: format!("plugin {:?}", file_name(&self.path)), option }, complaints);
+            self.fault(
+                Fault::Missing { what: format!("plugin {:?}", file_name(&self.path)), option },
+                complaints,
+            );
             return None;
         };
         if !self.global && self.listeners.is_empty() {

@@ -232,9 +232,9 @@ impl Draft {
                 Some(open.listener)
             }
             Scope::Listener | Scope::NamedListener => {
-                let usable = open.listener.filter(|listener| {
-                    option.scope == Scope::Listener || Some(*listener) != self.default
-                });
+                let usable = open
+                    .listener
+                    .filter(|listener| option.scope == Scope::Listener || Some(*listener) != self.default);
                 match usable {
                     Some(listener) => Some(Some(listener)),
                     None => self.refuse(found, Fault::NeedsListener { option: option.name }),

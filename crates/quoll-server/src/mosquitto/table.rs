@@ -33,7 +33,7 @@ pub static OPTIONS: &[Opt] = options! {
     "acl_file": Security, TEXT, Last, Must, Answer::Read;
         "unset = everything allowed"; "file of topic permissions by user, plus patterns with %u and %c; re-read on SIGHUP; deprecated since 2.1 in favour of the plugin, still what everybody uses";
     "password_file": Security, TEXT, Last, Must, Answer::Read;
-        "unset"; "file of user:hash lines ($6$ SHA-512, $7$ PBKDF2-SHA512 with iterations; argon2 prepared but off); re-read on SIGHUP; deprecated since 2.1";
+        "unset"; "file of user:hash lines ($6$ SHA-512, $7$ PBKDF2-SHA512 with iterations, $argon2id$); re-read on SIGHUP; deprecated since 2.1";
     "psk_file": Security, TEXT, Last, No, Answer::Refused("there is no TLS with pre-shared keys here; give these clients certificates");
         "unset"; "file of identity:hexkey lines for TLS-PSK listeners; re-read on SIGHUP";
     "per_listener_settings": Global, FLAG, Many, Must, Answer::Read;

@@ -61,7 +61,11 @@ impl MinimumVersion {
         match said.text(name) {
             Some("tlsv1.3") => Self::Tls13,
             Some("tlsv1.1") => {
-                remark(complaints, said.place(name), Remark::Note("TLS 1.1 is not spoken here; 1.2 is the lowest"));
+                remark(
+                    complaints,
+                    said.place(name),
+                    Remark::Note("TLS 1.1 is not spoken here; 1.2 is the lowest"),
+                );
                 Self::Tls12
             }
             _ => Self::Tls12,
@@ -70,7 +74,8 @@ impl MinimumVersion {
 }
 
 /// Options that mean nothing on a listener without TLS; Mosquitto passes over them in silence.
-const WITHOUT_TLS: &[&str] = &["crlfile", "disable_client_cert_date_checks", "tls_version", "ciphers", "ciphers_tls1.3"];
+const WITHOUT_TLS: &[&str] =
+    &["crlfile", "disable_client_cert_date_checks", "tls_version", "ciphers", "ciphers_tls1.3"];
 
 impl Tls {
     /// The listener's TLS; `None` without it, or after a fault.
@@ -103,7 +108,12 @@ impl Tls {
         }
         let revoked = said.path("crlfile").filter(|_| require_certificate);
         if revoked.is_none() {
-            ignored(complaints, said.place("crlfile"), "crlfile", "it is only looked at with 'require_certificate true'");
+            ignored(
+                complaints,
+                said.place("crlfile"),
+                "crlfile",
+                "it is only looked at with 'require_certificate true'",
+            );
         }
         let ignore_dates = said.flag("disable_client_cert_date_checks").unwrap_or(false);
         Some(Self {

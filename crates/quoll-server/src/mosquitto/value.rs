@@ -79,7 +79,9 @@ pub(super) fn read(
         Kind::Restart => reader.restart()?,
         Kind::TcpKeepalive => {
             let mut number = || reader.whole(1, i64::from(i32::MAX));
-            Value::TcpKeepalive([number()?, number()?, number()?].map(|n| u32::try_from(n).unwrap_or(u32::MAX)))
+            Value::TcpKeepalive(
+                [number()?, number()?, number()?].map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
+            )
         }
     };
     reader.end();
@@ -127,7 +129,10 @@ impl<'a> Reader<'_, 'a> {
             return Err((column, Fault::Control { option: self.written.to_owned(), found }));
         }
         if text.len() > max {
-            return Err((column, Fault::TooLong { option: self.option.name, length: text.len(), limit: max }));
+            return Err((
+                column,
+                Fault::TooLong { option: self.option.name, length: text.len(), limit: max },
+            ));
         }
         if self.option.kind != Kind::Secret && text.contains(" #") {
             self.remarks.push((column, Remark::HashInValue { option: self.option.name }));
@@ -259,10 +264,7 @@ impl<'a> Reader<'_, 'a> {
                 "2" => QoS::ExactlyOnce,
                 found => {
                     let (option, found) = (self.option.name, found.to_owned());
-                    return Err((
-                        word.column,
-                        Fault::NotOneOf { option, found, choices: &["0", "1", "2"] },
-                    ));
+                    return Err((word.column, Fault::NotOneOf { option, found, choices: &["0", "1", "2"] }));
                 }
             },
         };
@@ -364,10 +366,7 @@ impl<'a> Reader<'_, 'a> {
                 "5" => versions.v5 = true,
                 found => {
                     let (option, found) = (self.option.name, found.to_owned());
-                    return Err((
-                        rest.column,
-                        Fault::NotOneOf { option, found, choices: &["3", "4", "5"] },
-                    ));
+                    return Err((rest.column, Fault::NotOneOf { option, found, choices: &["3", "4", "5"] }));
                 }
             }
         }
