@@ -1,21 +1,21 @@
-//! The authority at work: an opened folder together with its unlocked key. Issue, renew, publish the CRL.
+//! The authority at work: an opened folder together with its unlocked key. Issue, publish the CRL; `life` has renewals.
 //! What it is not: a policy on who gets a certificate; whoever holds the passphrase decides.
 
 use time::{Duration, OffsetDateTime};
-use x509_cert::{der::Decode, name::Name};
 
 use crate::{
-    builder::{self, Plan, failed},
+    builder::{self, Plan},
     certificate::Certificate,
     crl,
     error::PkiError,
-    key::{KeyKind, PrivateKey},
+    fitness::{self, Misfit},
+    key::PrivateKey,
     key_file,
     limits::{MAX_FILE, SHORT_LIFE},
     name::CertName,
     pem,
-    profile::{Profile, Rules},
-    request::{AltNames, IssueRequest, Issued, KeySource, KeyStorage, Renewed},
+    profile::{DeviceRole, Rules},
+    request::{IssueRequest, Issued, KeySource, KeyStorage},
     serial::Serial,
     store::{
         Pki,
@@ -43,6 +43,10 @@ impl Authority {
         &self.pki
     }
 
+    pub(crate) fn key(&self) -> &PrivateKey {
+        &self.key
+    }
+
     /// Issues a certificate and writes it down: `issued/`, `certs_by_serial/`, `reqs/`, `private/`, and last `index.txt`.
     /// If it is interrupted, the same call succeeds later.
     ///
@@ -65,11 +69,8 @@ impl Authority {
             KeyStorage::Plain => Some(key.pkcs8_pem()),
             KeyStorage::Discard => None,
         };
-        if request.profile == Profile::Server {
-            warnings.extend(key.kind().and_then(KeyKind::firmware_note).map(str::to_owned));
-        }
         let public_key_der = key.public_key_der();
-        let alt_names = match rules.alt_names {
+        let alt_names = match rules.wants_alt_names(&request.alt_names) {
             true => Some(builder::alt_names(&request.alt_names, request.name.as_str())?),
             false => None,
         };
@@ -89,6 +90,7 @@ impl Authority {
         };
         let certificate = builder::certificate(plan, self.pki.ca(), &self.key)?;
         check_size(rules, &request.name, &certificate, &mut warnings)?;
+        self.check_devices(request, &certificate, &mut warnings)?;
         let incoming =
             Incoming { name: &request.name, public_key_der: &public_key_der, if_taken: request.if_taken };
         let old_key_there = self.pki.make_way(&index, &incoming, now)?;
@@ -108,50 +110,6 @@ impl Authority {
         }
         self.pki.complete(&mut index, &certificate)?;
         Ok(Issued { certificate, key, warnings })
-    }
-
-    /// Renews a server's certificate with the key it has, whatever that is and even if its file is encrypted
-    /// (decision 13: fingerprints are over the key, so this cannot lock a device out). `alt_names` replaces the names;
-    /// with `None` they are kept. The old certificate is kept in `renewed/` and stays valid until revoked or over.
-    ///
-    /// # Errors
-    /// [`PkiError::UnknownName`], [`PkiError::BadRequest`] if it is not a server's, and as [`Authority::issue`].
-    pub fn renew_server(
-        &self,
-        name: &CertName,
-        alt_names: Option<&AltNames>,
-        now: OffsetDateTime,
-    ) -> Result<Renewed, PkiError> {
-        self.check_clock(now)?;
-        let rules = Profile::Server.rules();
-        let mut warnings = Vec::new();
-        let _lock = self.pki.lock()?;
-        let mut index = self.pki.read_index()?;
-        self.pki.recover(&mut index, now)?;
-        let old = self.pki.certificate(name)?.ok_or_else(|| PkiError::UnknownName { name: name.clone() })?;
-        self.check_renewable(name, &old, &index)?;
-        let names = match alt_names {
-            Some(names) => names.clone(),
-            None => names_of(&old, &mut warnings),
-        };
-        names.check(name.as_str())?;
-        let alt_names = Some(builder::alt_names(&names, name.as_str())?);
-        let (not_before, not_after) = self.validity(rules, None, now, &mut warnings);
-        let plan = Plan {
-            serial: &fresh_serial(&index)?,
-            subject: Name::from_der(old.subject_der())
-                .map_err(failed("reading the old certificate's subject"))?,
-            public_key_der: old.public_key_der(),
-            not_before,
-            not_after,
-            extensions: builder::leaf_extensions(rules, old.public_key_der(), self.pki.ca(), alt_names)?,
-        };
-        let certificate = builder::certificate(plan, self.pki.ca(), &self.key)?;
-        self.pki.set_aside(name, &old)?;
-        self.pki.begin(name, &certificate.serial(), Unfinished::Keep)?;
-        self.write_certificate(name, &certificate)?;
-        self.pki.complete(&mut index, &certificate)?;
-        Ok(Renewed { certificate, previous: old.serial(), warnings })
     }
 
     /// Writes `crl.pem` (and `crl.der` where Easy-RSA 3.2 keeps one): everything revoked, number one higher, `nextUpdate`
@@ -186,7 +144,7 @@ impl Authority {
         Ok(counter.unwrap_or(1).max(published.map_or(1, |number| number.saturating_add(1))))
     }
 
-    fn check_clock(&self, now: OffsetDateTime) -> Result<(), PkiError> {
+    pub(crate) fn check_clock(&self, now: OffsetDateTime) -> Result<(), PkiError> {
         let (not_before, not_after) = (self.pki.ca().not_before(), self.pki.ca().not_after());
         if now < not_before {
             return Err(PkiError::ClockBeforeCa { now, not_before });
@@ -197,7 +155,7 @@ impl Authority {
         Ok(())
     }
 
-    fn validity(
+    pub(crate) fn validity(
         &self,
         rules: &Rules,
         days: Option<u32>,
@@ -219,23 +177,37 @@ impl Authority {
         (not_before, not_after)
     }
 
-    fn check_renewable(&self, name: &CertName, old: &Certificate, index: &Index) -> Result<(), PkiError> {
-        let refuse =
-            |problem: &str| Err(PkiError::BadRequest { name: name.to_string(), problem: problem.to_owned() });
-        self.pki.refuse_foreign(name, old)?;
-        match index.get(&old.serial()) {
-            None => return refuse("index.txt does not know its certificate"),
-            Some(entry) if entry.is_revoked() => return refuse("it is revoked; issue a new one"),
-            Some(_) => {}
+    /// What the devices could not check is refused if the request names them, else told.
+    fn check_devices(
+        &self,
+        request: &IssueRequest,
+        certificate: &Certificate,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), PkiError> {
+        if request.profile.rules().device != DeviceRole::Server {
+            return Ok(());
         }
-        if !old.is_for_server() {
-            return refuse("its certificate is not a server's (extendedKeyUsage lacks serverAuth)");
+        let misfits = fitness::as_server(certificate, self.pki.ca());
+        let Some(devices) = request.devices else {
+            warnings.extend(misfits.iter().map(Misfit::to_string));
+            return Ok(());
+        };
+        let (bad, other): (Vec<_>, Vec<_>) =
+            misfits.into_iter().partition(|misfit| devices.include(misfit.who));
+        warnings.extend(other.iter().map(Misfit::to_string));
+        if bad.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let misfits = bad.iter().map(Misfit::to_string).collect();
+        Err(PkiError::UnfitForDevices { name: request.name.clone(), misfits })
     }
 
     /// The named file first: a leftover is then found by its name.
-    fn write_certificate(&self, name: &CertName, certificate: &Certificate) -> Result<(), PkiError> {
+    pub(crate) fn write_certificate(
+        &self,
+        name: &CertName,
+        certificate: &Certificate,
+    ) -> Result<(), PkiError> {
         let text = certificate.pem();
         files::write(&self.pki.layout.issued(name), text.as_bytes(), Mode::Public)?;
         files::write(&self.pki.layout.by_serial(&certificate.serial()), text.as_bytes(), Mode::Public)
@@ -243,7 +215,7 @@ impl Authority {
 }
 
 /// Never one that the index has, however unlikely.
-fn fresh_serial(index: &Index) -> Result<Serial, PkiError> {
+pub(crate) fn fresh_serial(index: &Index) -> Result<Serial, PkiError> {
     loop {
         let serial = Serial::random()?;
         if index.get(&serial).is_none() {
@@ -252,7 +224,7 @@ fn fresh_serial(index: &Index) -> Result<Serial, PkiError> {
     }
 }
 
-fn check_size(
+pub(crate) fn check_size(
     rules: &Rules,
     name: &CertName,
     certificate: &Certificate,
@@ -269,7 +241,12 @@ fn check_size(
     }
 }
 
-fn warn_of_others(index: &Index, name: &CertName, now: OffsetDateTime, warnings: &mut Vec<String>) {
+pub(crate) fn warn_of_others(
+    index: &Index,
+    name: &CertName,
+    now: OffsetDateTime,
+    warnings: &mut Vec<String>,
+) {
     for entry in index.entries().filter(|entry| entry.is_valid_at(now)) {
         if entry.common_name().as_deref() == Some(name.as_str()) {
             warnings.push(format!(
@@ -278,27 +255,6 @@ fn warn_of_others(index: &Index, name: &CertName, now: OffsetDateTime, warnings:
             ));
         }
     }
-}
-
-/// The names of a server's certificate, brought to our form: a SAN with every address as text too.
-fn names_of(old: &Certificate, warnings: &mut Vec<String>) -> AltNames {
-    let is_address = |text: &&String| text.parse::<std::net::IpAddr>().is_ok();
-    let mut ip = old.ip_addresses().to_vec();
-    ip.extend(
-        old.dns_names().iter().filter(is_address).filter_map(|text| text.parse::<std::net::IpAddr>().ok()),
-    );
-    let dns = old.dns_names().iter().filter(|text| !is_address(text)).cloned().collect();
-    let names = AltNames { dns, ip };
-    if names.is_empty() {
-        warnings.push("the old certificate had no subjectAltName; the new one has its name there".into());
-    }
-    if old.other_alt_names() > 0 {
-        warnings.push(format!(
-            "{} alternative names that are neither host nor address were left out",
-            old.other_alt_names()
-        ));
-    }
-    names
 }
 
 /// Hex as OpenSSL reads it: an even number of digits.

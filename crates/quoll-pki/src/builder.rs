@@ -15,7 +15,7 @@ use x509_cert::{
     ext::{
         Extension,
         pkix::{
-            AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
+            AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName,
             SubjectKeyIdentifier, name::GeneralName,
         },
     },
@@ -31,7 +31,7 @@ use crate::{
     dates,
     error::PkiError,
     key::{BuilderSigner, PrivateKey, SignatureOctets},
-    profile::Rules,
+    profile::{Rules, ca_rules},
     request::AltNames,
     serial::Serial,
 };
@@ -102,32 +102,44 @@ pub(crate) fn leaf_extensions(
     ca: &Certificate,
     alt_names: Option<Extension>,
 ) -> Result<Vec<Extension>, PkiError> {
-    let constraints = BasicConstraints { ca: false, path_len_constraint: None };
+    let constraints = BasicConstraints { ca: rules.ca, path_len_constraint: rules.path_length };
     let mut out = vec![
         extension(&constraints, rules.constraints_critical)?,
         subject_key_id(public_key_der)?,
         authority_key_id(ca)?,
     ];
-    if let Some(usage) = rules.extended_usage {
-        out.push(extension(&ExtendedKeyUsage(vec![usage]), false)?);
+    if !rules.extended_usage.is_empty() {
+        let usages = ExtendedKeyUsage(rules.extended_usage.clone());
+        out.push(extension(&usages, rules.extended_usage_critical)?);
     }
-    out.push(extension(&(rules.usage)(), rules.usage_critical)?);
+    if !rules.usage.is_empty() {
+        out.push(extension(&KeyUsage(rules.usage), rules.usage_critical)?);
+    }
     out.extend(alt_names);
     Ok(out)
 }
 
-/// The extensions of a CA, as Easy-RSA has them, except that basicConstraints and keyUsage are critical (RFC 5280
-/// §4.2.1.9): strict clients such as Python 3.13 refuse the CA otherwise.
+/// The extensions of a CA that signs itself, by the profile `ca`. `key_id` is the name that an earlier certificate of
+/// this key had, which what it issued refers to.
 ///
 /// # Errors
 /// An encoding failed.
-pub(crate) fn ca_extensions(public_key_der: &[u8]) -> Result<Vec<Extension>, PkiError> {
-    let key_id = key_id(public_key_der)?;
+pub(crate) fn ca_extensions(
+    public_key_der: &[u8],
+    earlier_key_id: Option<&[u8]>,
+) -> Result<Vec<Extension>, PkiError> {
+    let rules = ca_rules();
+    let key_id =
+        earlier_key_id.map_or_else(|| key_id(public_key_der).map(|id| id.to_vec()), |id| Ok(id.to_vec()))?;
+    let own = OctetString::new(key_id.as_slice()).map_err(failed("encoding a key identifier"))?;
     Ok(vec![
-        subject_key_id(public_key_der)?,
+        extension(&SubjectKeyIdentifier(own), false)?,
         extension(&authority(&key_id)?, false)?,
-        extension(&BasicConstraints { ca: true, path_len_constraint: None }, true)?,
-        extension(&KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign), true)?,
+        extension(
+            &BasicConstraints { ca: rules.ca, path_len_constraint: rules.path_length },
+            rules.constraints_critical,
+        )?,
+        extension(&KeyUsage(rules.usage), rules.usage_critical)?,
     ])
 }
 

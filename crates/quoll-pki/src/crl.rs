@@ -33,6 +33,7 @@ pub(crate) struct Crl {
     pub(crate) issuer_der: Vec<u8>,
     pub(crate) serials: HashSet<Serial>,
     pub(crate) number: Option<u128>,
+    pub(crate) this_update: Option<OffsetDateTime>,
     pub(crate) next_update: Option<OffsetDateTime>,
 }
 
@@ -52,9 +53,25 @@ impl Crl {
             number: number
                 .filter(|octets| octets.len() <= 16)
                 .map(|octets| octets.iter().fold(0, |number, octet| number << 8 | u128::from(*octet))),
+            this_update: dates::from_unix(parsed.last_update().timestamp()),
             next_update: parsed.next_update().and_then(|next| dates::from_unix(next.timestamp())),
         })
     }
+}
+
+/// How `crl.pem` stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrlStatus {
+    /// Its number (RFC 5280 §5.2.3); Easy-RSA's have none.
+    pub number: Option<u128>,
+    /// When it was made.
+    pub this_update: Option<OffsetDateTime>,
+    /// Until when it is good. Past that, Mosquitto and others refuse everybody.
+    pub next_update: Option<OffsetDateTime>,
+    /// Certificates in it.
+    pub revoked: usize,
+    /// Why it has to be written anew, as sentences. Empty if it is good for [`crate::limits::CRL_WARN`] or longer.
+    pub problems: Vec<String>,
 }
 
 /// A CRL of everything `index` says is revoked, in DER.

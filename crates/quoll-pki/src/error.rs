@@ -179,6 +179,14 @@ pub enum PkiError {
         /// DER bytes it would have.
         size: usize,
     },
+    /// Devices that are in use could not live with the certificate.
+    #[error("the certificate of {name} would not do for these devices: {}", misfits.join("; "))]
+    UnfitForDevices {
+        /// The name.
+        name: CertName,
+        /// Who stumbles over what.
+        misfits: Vec<String>,
+    },
     /// No certificate of that name in `issued/`.
     #[error("there is no certificate named {name}")]
     UnknownName {
@@ -272,6 +280,10 @@ impl PkiError {
             Self::TooLarge { .. } => {
                 Some("use a shorter name and the common name only, without organisation fields".into())
             }
+            Self::UnfitForDevices { .. } => Some(
+                "take an RSA-2048 key under an RSA-2048 CA, which every device can check, or say which devices there are"
+                    .into(),
+            ),
             Self::UnknownSerial { .. } => Some("list the certificates to see the serial numbers".into()),
             Self::CaExpired { .. } => Some("create a new CA and enrol the devices again".into()),
             Self::ClockBeforeCa { .. } => Some("set the clock of this machine".into()),

@@ -1,4 +1,4 @@
-//! Private keys: RSA and EC P-256, made and used by aws-lc-rs. What it is not: key files (see `key_file`).
+//! Private keys: RSA, EC P-256 and P-384, Ed25519, made and used by aws-lc-rs. What it is not: key files (see `key_file`).
 
 use std::{fmt, sync::Arc};
 
@@ -6,7 +6,10 @@ use aws_lc_rs::{
     encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, Pkcs8V1Der, PublicKeyX509Der},
     rand::SystemRandom,
     rsa,
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256},
+    signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+        Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+    },
 };
 use signature::{Keypair, Signer};
 use x509_cert::{
@@ -24,15 +27,25 @@ use zeroize::Zeroizing;
 use crate::{error::PkiError, pem};
 
 const ECDSA_WITH_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
+const ECDSA_WITH_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
 const SHA256_WITH_RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
+const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
 /// The kinds of key that are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyKind {
     /// RSA with 2048 bits: what every Tasmota can check, for CA and server keys. Takes up to a second to make.
     Rsa2048,
+    /// RSA with 3072 bits. An ESP8266 cannot check it.
+    Rsa3072,
+    /// RSA with 4096 bits. An ESP8266 cannot check it. Takes several seconds to make.
+    Rsa4096,
     /// EC P-256: the only kind a device can hold. A CA or server with it needs `SetOption165 1` (facts §3.3, §5.3).
     EcP256,
+    /// EC P-384, for peers that are no devices. What it signs, it signs with SHA-384.
+    EcP384,
+    /// Ed25519, for peers that are no devices.
+    Ed25519,
 }
 
 impl KeyKind {
@@ -40,10 +53,35 @@ impl KeyKind {
     pub fn firmware_note(self) -> Option<&'static str> {
         match self {
             Self::Rsa2048 => None,
+            Self::Rsa3072 | Self::Rsa4096 => {
+                Some("an ESP8266 cannot check an RSA key of more than 2048 bits; an ESP32 can")
+            }
             Self::EcP256 => Some(
                 "to trust an EC key of a CA or server, a device needs firmware 15.1 or later with ECDSA and SetOption165 1",
             ),
+            Self::EcP384 | Self::Ed25519 => Some("no device can check a key of this kind"),
         }
+    }
+
+    /// Every kind, in the order of the help.
+    pub const ALL: [Self; 6] =
+        [Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::EcP256, Self::EcP384, Self::Ed25519];
+
+    /// The word for it in profiles and on the command line: `rsa-2048`, `ec-p256` and so on.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Rsa2048 => "rsa-2048",
+            Self::Rsa3072 => "rsa-3072",
+            Self::Rsa4096 => "rsa-4096",
+            Self::EcP256 => "ec-p256",
+            Self::EcP384 => "ec-p384",
+            Self::Ed25519 => "ed25519",
+        }
+    }
+
+    /// From its word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
 
@@ -51,7 +89,11 @@ impl fmt::Display for KeyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Rsa2048 => "RSA-2048",
+            Self::Rsa3072 => "RSA-3072",
+            Self::Rsa4096 => "RSA-4096",
             Self::EcP256 => "EC P-256",
+            Self::EcP384 => "EC P-384",
+            Self::Ed25519 => "Ed25519",
         })
     }
 }
@@ -63,7 +105,15 @@ pub struct PrivateKey(Arc<Inner>);
 enum Inner {
     Rsa(rsa::KeyPair),
     Ec(EcdsaKeyPair),
+    EcP384(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
 }
+
+/// What is said of a key that is none of ours.
+const NO_KIND_OF_OURS: &str = "it is neither RSA of 2048 to 8192 bits nor EC P-256, EC P-384 or Ed25519";
+
+const CURVES: [(&EcdsaSigningAlgorithm, fn(EcdsaKeyPair) -> Inner); 2] =
+    [(&ECDSA_P256_SHA256_ASN1_SIGNING, Inner::Ec), (&ECDSA_P384_SHA384_ASN1_SIGNING, Inner::EcP384)];
 
 impl PrivateKey {
     /// A fresh key.
@@ -73,23 +123,31 @@ impl PrivateKey {
     pub fn generate(kind: KeyKind) -> Result<Self, PkiError> {
         let inner = match kind {
             KeyKind::Rsa2048 => rsa::KeyPair::generate(rsa::KeySize::Rsa2048).map(Inner::Rsa),
+            KeyKind::Rsa3072 => rsa::KeyPair::generate(rsa::KeySize::Rsa3072).map(Inner::Rsa),
+            KeyKind::Rsa4096 => rsa::KeyPair::generate(rsa::KeySize::Rsa4096).map(Inner::Rsa),
             KeyKind::EcP256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map(Inner::Ec),
+            KeyKind::EcP384 => EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).map(Inner::EcP384),
+            KeyKind::Ed25519 => Ed25519KeyPair::generate().map(Inner::Ed25519),
         };
         inner.map(Self::from).map_err(|_| PkiError::Crypto { act: "making a key" })
     }
 
-    /// From unencrypted PKCS#8 DER: RSA of 2048 to 8192 bits, or EC P-256.
+    /// From unencrypted PKCS#8 DER: RSA of 2048 to 8192 bits, EC P-256 or P-384, or Ed25519.
     ///
     /// # Errors
     /// A sentence saying why not.
     pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, String> {
-        let rejected = match EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der) {
-            Ok(key) => return Ok(Inner::Ec(key).into()),
-            Err(rejected) => rejected,
-        };
+        for (curve, inner) in CURVES {
+            if let Ok(key) = EcdsaKeyPair::from_pkcs8(curve, der) {
+                return Ok(inner(key).into());
+            }
+        }
+        if let Ok(key) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
+            return Ok(Inner::Ed25519(key).into());
+        }
         match rsa::KeyPair::from_pkcs8(der) {
             Ok(key) => Ok(Inner::Rsa(key).into()),
-            Err(_) => Err(format!("it is neither RSA of 2048 to 8192 bits nor EC P-256 ({rejected})")),
+            Err(rejected) => Err(format!("{NO_KIND_OF_OURS} ({rejected})")),
         }
     }
 
@@ -98,16 +156,26 @@ impl PrivateKey {
         if let Ok(key) = rsa::KeyPair::from_der(der) {
             return Ok(Inner::Rsa(key).into());
         }
-        EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_ASN1_SIGNING, der)
-            .map(|key| Inner::Ec(key).into())
-            .map_err(|rejected| format!("it is neither RSA of 2048 to 8192 bits nor EC P-256 ({rejected})"))
+        for (curve, inner) in CURVES {
+            if let Ok(key) = EcdsaKeyPair::from_private_key_der(curve, der) {
+                return Ok(inner(key).into());
+            }
+        }
+        Err(NO_KIND_OF_OURS.to_owned())
     }
 
     /// Which kind it is; `None` for an RSA key of another size, as an adopted CA may have.
     pub fn kind(&self) -> Option<KeyKind> {
         match &*self.0 {
-            Inner::Rsa(key) => (key.public_modulus_len() == 256).then_some(KeyKind::Rsa2048),
+            Inner::Rsa(key) => match key.public_modulus_len() {
+                256 => Some(KeyKind::Rsa2048),
+                384 => Some(KeyKind::Rsa3072),
+                512 => Some(KeyKind::Rsa4096),
+                _ => None,
+            },
             Inner::Ec(_) => Some(KeyKind::EcP256),
+            Inner::EcP384(_) => Some(KeyKind::EcP384),
+            Inner::Ed25519(_) => Some(KeyKind::Ed25519),
         }
     }
 
@@ -125,7 +193,8 @@ impl PrivateKey {
     pub fn pkcs8_der(&self) -> Zeroizing<Vec<u8>> {
         let der = match &*self.0 {
             Inner::Rsa(key) => AsDer::<Pkcs8V1Der<'_>>::as_der(key).map(|der| der.as_ref().to_vec()),
-            Inner::Ec(key) => key.to_pkcs8v1().map(|der| der.as_ref().to_vec()),
+            Inner::Ec(key) | Inner::EcP384(key) => key.to_pkcs8v1().map(|der| der.as_ref().to_vec()),
+            Inner::Ed25519(key) => key.to_pkcs8v1().map(|der| der.as_ref().to_vec()),
         };
         Zeroizing::new(der.expect("a key that was parsed or made can be encoded"))
     }
@@ -139,13 +208,14 @@ impl PrivateKey {
     pub fn public_key_der(&self) -> Vec<u8> {
         let der: Result<PublicKeyX509Der<'_>, _> = match &*self.0 {
             Inner::Rsa(key) => key.public_key().as_der(),
-            Inner::Ec(key) => key.public_key().as_der(),
+            Inner::Ec(key) | Inner::EcP384(key) => key.public_key().as_der(),
+            Inner::Ed25519(key) => key.public_key().as_der(),
         };
         der.expect("a public key can be encoded").as_ref().to_vec()
     }
 
-    /// Signs with SHA-256: PKCS#1 v1.5 for RSA, DER-encoded ECDSA for EC.
-    fn sign_sha256(&self, message: &[u8]) -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
+    /// Signs as X.509 has it: RSA PKCS#1 v1.5 and ECDSA on P-256 with SHA-256, on P-384 with SHA-384; Ed25519.
+    fn sign_for_x509(&self, message: &[u8]) -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
         let random = SystemRandom::new();
         match &*self.0 {
             Inner::Rsa(key) => {
@@ -153,7 +223,8 @@ impl PrivateKey {
                 key.sign(&RSA_PKCS1_SHA256, &random, message, &mut out)?;
                 Ok(out)
             }
-            Inner::Ec(key) => Ok(key.sign(&random, message)?.as_ref().to_vec()),
+            Inner::Ec(key) | Inner::EcP384(key) => Ok(key.sign(&random, message)?.as_ref().to_vec()),
+            Inner::Ed25519(key) => Ok(key.try_sign(message)?.as_ref().to_vec()),
         }
     }
 }
@@ -185,7 +256,7 @@ pub(crate) struct PublicKeyInfo(Vec<u8>);
 
 impl Signer<SignatureOctets> for BuilderSigner<'_> {
     fn try_sign(&self, message: &[u8]) -> Result<SignatureOctets, signature::Error> {
-        self.0.sign_sha256(message).map(SignatureOctets).map_err(|_| signature::Error::new())
+        self.0.sign_for_x509(message).map(SignatureOctets).map_err(|_| signature::Error::new())
     }
 }
 
@@ -215,6 +286,9 @@ impl DynSignatureAlgorithmIdentifier for BuilderSigner<'_> {
             // RFC 4055 §5: the parameters of RSA are NULL; RFC 5758 §3.2: those of ECDSA are absent.
             Inner::Rsa(_) => AlgorithmIdentifierOwned { oid: SHA256_WITH_RSA, parameters: Some(Null.into()) },
             Inner::Ec(_) => AlgorithmIdentifierOwned { oid: ECDSA_WITH_SHA256, parameters: None },
+            Inner::EcP384(_) => AlgorithmIdentifierOwned { oid: ECDSA_WITH_SHA384, parameters: None },
+            // RFC 8410 §3: no parameters.
+            Inner::Ed25519(_) => AlgorithmIdentifierOwned { oid: ED25519, parameters: None },
         })
     }
 }
@@ -227,7 +301,8 @@ mod tests {
 
     #[test]
     fn a_key_survives_pkcs8() {
-        for kind in [KeyKind::EcP256, KeyKind::Rsa2048] {
+        for kind in [KeyKind::EcP256, KeyKind::Rsa2048, KeyKind::EcP384, KeyKind::Ed25519] {
+            assert_eq!(KeyKind::from_word(kind.word()), Some(kind));
             let key = PrivateKey::generate(kind).unwrap();
             let again = PrivateKey::from_pkcs8_der(&key.pkcs8_der()).unwrap();
             assert_eq!(again.kind(), Some(kind));

@@ -1,7 +1,7 @@
 //! Key files: PEM to [`PrivateKey`] and back, encrypted (PKCS#8 with PBES2, RFC 8018) or plain.
 //! What it is not: it never weakens what it writes, and it does not read formats older than PBES2 with SHA-2.
 
-use std::path::Path;
+use std::{fmt, path::Path};
 
 use pkcs8::{
     EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef,
@@ -13,7 +13,10 @@ use zeroize::Zeroizing;
 use crate::{
     error::PkiError,
     key::PrivateKey,
-    limits::{KDF_ITERATIONS, MAX_FILE, MAX_KDF_ITERATIONS, MAX_SCRYPT_LANES, MAX_SCRYPT_MEMORY},
+    limits::{
+        KDF_ITERATIONS, KDF_ITERATIONS_WEAK, MAX_FILE, MAX_KDF_ITERATIONS, MAX_SCRYPT_LANES,
+        MAX_SCRYPT_MEMORY,
+    },
     passphrase::Passphrase,
     pem, random,
     store::files,
@@ -40,6 +43,123 @@ pub(crate) fn read(path: &Path, pass: Option<&Passphrase>) -> Result<PrivateKey,
         },
         other => Err(unsupported(path, &format!("PEM label {other:?}"))),
     }
+}
+
+/// How a key file is protected, as far as can be told without its passphrase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyProtection {
+    /// Not at all.
+    Plain,
+    /// PBES2.
+    Encrypted {
+        /// `AES-256-CBC`, `3DES-CBC` and so on.
+        cipher: &'static str,
+        /// `PBKDF2-SHA256`, `scrypt` and so on.
+        derivation: &'static str,
+        /// PBKDF2 rounds; `None` for scrypt.
+        rounds: Option<u32>,
+    },
+    /// In a format that is not read, with the openssl command that converts it where there is one.
+    Unsupported {
+        /// Which format.
+        format: String,
+        /// The command.
+        convert: Option<String>,
+    },
+    /// No key at all, or a damaged one.
+    Unusable(String),
+}
+
+impl KeyProtection {
+    /// Why the key is worth encrypting anew, or `None` if it is well kept.
+    pub fn weakness(&self) -> Option<String> {
+        match self {
+            Self::Encrypted { cipher: cipher @ ("3DES-CBC" | "DES-CBC"), .. } => {
+                Some(format!("it is encrypted with {cipher} (CVE-2024-13454)"))
+            }
+            Self::Encrypted { rounds: Some(rounds), .. } if *rounds < KDF_ITERATIONS_WEAK => {
+                Some(format!("its passphrase is protected by {rounds} rounds only"))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for KeyProtection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain => f.write_str("plain"),
+            Self::Encrypted { cipher, derivation, rounds: Some(rounds) } => {
+                write!(f, "{cipher}, {derivation}, {rounds} rounds")
+            }
+            Self::Encrypted { cipher, derivation, rounds: None } => write!(f, "{cipher}, {derivation}"),
+            Self::Unsupported { format, .. } => write!(f, "not supported: {format}"),
+            Self::Unusable(problem) => write!(f, "unusable: {problem}"),
+        }
+    }
+}
+
+/// Looks at a key file without opening its key; with the public key where the file is plain. `None` if there is no file.
+///
+/// # Errors
+/// [`PkiError::Io`].
+pub(crate) fn look(path: &Path) -> Result<Option<(KeyProtection, Option<Vec<u8>>)>, PkiError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    Ok(Some(match read(path, None) {
+        Ok(key) => (KeyProtection::Plain, Some(key.public_key_der())),
+        Err(PkiError::Encrypted { .. }) => (protection(path)?, None),
+        Err(PkiError::UnsupportedKey { format, convert, .. }) => {
+            (KeyProtection::Unsupported { format, convert }, None)
+        }
+        Err(PkiError::BadKey { problem, .. }) => (KeyProtection::Unusable(problem), None),
+        Err(other) => return Err(other),
+    }))
+}
+
+fn protection(path: &Path) -> Result<KeyProtection, PkiError> {
+    let text = files::read(path, MAX_FILE)?;
+    let unusable = |problem: String| Ok(KeyProtection::Unusable(problem));
+    let block = match pem::find(&text, |label| label == "ENCRYPTED PRIVATE KEY") {
+        Ok(block) => block,
+        Err(problem) => return unusable(problem),
+    };
+    let Ok(info) = EncryptedPrivateKeyInfoRef::from_der(&block.der) else {
+        return unusable("an encryption older than PBES2, or damaged".into());
+    };
+    if let Err(PkiError::UnsupportedKey { format, convert, .. }) =
+        check_scheme(path, &info.encryption_algorithm)
+    {
+        return Ok(KeyProtection::Unsupported { format, convert });
+    }
+    let EncryptionScheme::Pbes2(pbes2) = &info.encryption_algorithm else {
+        return unusable("an encryption older than PBES2".into());
+    };
+    let cipher = match pbes2.encryption {
+        pbes2::EncryptionScheme::Aes128Cbc { .. } => "AES-128-CBC",
+        pbes2::EncryptionScheme::Aes192Cbc { .. } => "AES-192-CBC",
+        pbes2::EncryptionScheme::Aes256Cbc { .. } => "AES-256-CBC",
+        pbes2::EncryptionScheme::Aes128Gcm { .. } => "AES-128-GCM",
+        pbes2::EncryptionScheme::Aes256Gcm { .. } => "AES-256-GCM",
+        pbes2::EncryptionScheme::DesEde3Cbc { .. } => "3DES-CBC",
+        _ => "an unknown cipher",
+    };
+    let (derivation, rounds) = match &pbes2.kdf {
+        pbes2::Kdf::Pbkdf2(params) => {
+            let hash = match params.prf {
+                pbes2::Pbkdf2Prf::HmacWithSha1 => "PBKDF2-SHA1",
+                pbes2::Pbkdf2Prf::HmacWithSha224 => "PBKDF2-SHA224",
+                pbes2::Pbkdf2Prf::HmacWithSha256 => "PBKDF2-SHA256",
+                pbes2::Pbkdf2Prf::HmacWithSha384 => "PBKDF2-SHA384",
+                pbes2::Pbkdf2Prf::HmacWithSha512 => "PBKDF2-SHA512",
+                _ => "PBKDF2 with another hash",
+            };
+            (hash, Some(params.iteration_count))
+        }
+        _ => ("scrypt", None),
+    };
+    Ok(KeyProtection::Encrypted { cipher, derivation, rounds })
 }
 
 /// `key` as an `ENCRYPTED PRIVATE KEY`: PBES2, PBKDF2-HMAC-SHA256 with [`KDF_ITERATIONS`] rounds, AES-256-CBC.

@@ -7,22 +7,30 @@
 //! |---|---|
 //! | open or create a folder, list, look up, revoke | [`Pki`] (`store/`) |
 //! | issue, renew, publish the CRL | [`Authority`], from [`Pki::unlock`] |
+//! | sign requests from elsewhere, by the hundred | [`Authority::issue_batch`] |
+//! | carry requests and answers between machines | [`bundle`] |
 //! | say what is wanted | [`IssueRequest`], [`Profile`] (a table), [`Subject`], [`AltNames`] |
 //! | look at a certificate or key | [`Certificate`], [`PrivateKey`], [`Serial`] |
 //! | know what went wrong and what to do | [`PkiError`] and its `hint()` |
 
 mod authority;
+mod batch;
 mod builder;
+pub mod bundle;
 mod certificate;
+mod check;
 mod crl;
 mod dates;
 mod error;
+pub mod fitness;
 mod key;
 mod key_file;
+mod life;
 pub mod limits;
 mod name;
 mod passphrase;
 mod pem;
+mod pkcs12;
 mod profile;
 mod random;
 mod request;
@@ -30,21 +38,29 @@ mod revocation;
 mod serial;
 mod store;
 mod subject;
+mod vars;
 
 pub use crate::{
     authority::Authority,
-    certificate::{Certificate, CertificateError},
+    batch::{BatchIssued, CHUNK, Wanted},
+    certificate::{Certificate, CertificateError, PublicKeyKind, SignatureKind},
+    check::{CertificateState, Chain, CheckedCertificate, FolderCheck, Problem},
+    crl::CrlStatus,
     error::{Obstacle, PkiError},
     key::{KeyKind, PrivateKey},
+    key_file::KeyProtection,
+    life::{ExtendedCa, Rekeyed, Renewal},
     name::{CertName, CertNameError},
     passphrase::Passphrase,
-    profile::Profile,
+    pkcs12::Pkcs12Form,
+    profile::{Profile, UserProfile},
     request::{AltNames, IfTaken, IssueRequest, Issued, KeySource, KeyStorage, Renewed},
-    revocation::{RevocationReason, RevocationReasonError, Revoked},
+    revocation::{Released, RevocationReason, RevocationReasonError, Revoked},
     serial::{Serial, SerialError},
     store::{
         NewCa, Pki,
         index::{EntryState, IndexEntry},
     },
     subject::{Organisation, Subject},
+    vars::Vars,
 };

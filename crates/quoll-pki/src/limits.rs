@@ -11,11 +11,15 @@ pub(crate) const MAX_PEM: usize = 64 << 20;
 
 /// Device certificates above this many DER bytes cannot be sent by `TLSKey2` over HTTP (facts: TLSKey input limits).
 pub const DEVICE_DER_MAX: usize = 891;
+/// Device certificates below this many DER bytes are taken for garbage by `TLSKey2` (facts: TLSKey input limits).
+pub const DEVICE_DER_MIN: usize = 257;
 /// Device certificates above this many DER bytes are close to the limit; the next longer name may not fit.
 pub const DEVICE_DER_WARN: usize = 850;
 
 /// PBKDF2-HMAC-SHA256 rounds for the keys we encrypt (OWASP's figure of 2023).
 pub const KDF_ITERATIONS: u32 = 600_000;
+/// Rounds of key derivation in a PKCS#12 file; a phone opens it once, and some are slow.
+pub(crate) const PKCS12_ITERATIONS: u32 = 100_000;
 /// More PBKDF2 rounds than this in a foreign key would freeze the program for minutes.
 pub(crate) const MAX_KDF_ITERATIONS: u32 = 20_000_000;
 /// More scrypt memory than this in a foreign key would be an attack on the machine, bytes.
@@ -32,6 +36,8 @@ pub const PASSPHRASE_MAX: usize = 1023;
 pub const COMMON_NAME_MAX: usize = 64;
 /// RFC 5280 §4.1.2.2: a serial number has at most 20 octets.
 pub const SERIAL_MAX: usize = 20;
+/// Profiles of the user's own that are read from one folder.
+pub(crate) const PROFILES_MAX: usize = 100;
 /// Names in one certificate; far above need, below what bursts a handshake.
 pub const ALT_NAMES_MAX: usize = 64;
 
@@ -47,7 +53,10 @@ pub const CRL_DAYS: u32 = 180;
 /// A new CA's `notBefore` lies this far back, and its servers' with it: a device that boots without NTP believes
 /// the clock of its last settings save (spikes §1 "What else breaks certificates").
 pub(crate) const CA_BACKDATE: Duration = Duration::days(365);
-/// Device and client certificates are checked by servers, whose clocks are only a little wrong.
-pub(crate) const BACKDATE: Duration = Duration::days(1);
 /// A certificate whose life the CA's end cuts below this is worth a warning.
 pub(crate) const SHORT_LIFE: Duration = Duration::days(365);
+/// A key that is opened by fewer PBKDF2 rounds than this is worth encrypting anew: Easy-RSA's 2048 are tried by the
+/// million a second.
+pub const KDF_ITERATIONS_WEAK: u32 = 100_000;
+/// A CRL whose `nextUpdate` is nearer than this is worth a warning: past it, many servers refuse everybody.
+pub const CRL_WARN: Duration = Duration::days(30);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::{
     certificate::Certificate,
     error::PkiError,
+    fitness::Devices,
     key::{KeyKind, PrivateKey},
     limits::{ALT_NAMES_MAX, DAYS_MAX},
     name::CertName,
@@ -21,7 +22,8 @@ pub struct IssueRequest {
     pub profile: Profile,
     /// Common name and file name.
     pub name: CertName,
-    /// Host names and addresses; only for [`Profile::Server`]. The name itself is always added first.
+    /// Host names and addresses, for profiles that take them ([`Profile::takes_alt_names`]). The name itself is always
+    /// added first.
     pub alt_names: AltNames,
     /// What the subject says besides the common name.
     pub subject: Subject,
@@ -33,6 +35,9 @@ pub struct IssueRequest {
     pub store_key: KeyStorage,
     /// What to do when the name has a valid certificate.
     pub if_taken: IfTaken,
+    /// The devices that must be able to check a server's certificate: what they could not is refused. With `None` it is
+    /// only warned about.
+    pub devices: Option<Devices>,
 }
 
 /// Names of a server.
@@ -109,6 +114,7 @@ impl IssueRequest {
             days: None,
             store_key,
             if_taken: IfTaken::Refuse,
+            devices: None,
         }
     }
 
@@ -123,12 +129,10 @@ impl IssueRequest {
             KeySource::Generate(kind) => Some(*kind),
             KeySource::Existing(key) => key.kind(),
         };
-        if let Some(only) = rules.only_key
-            && kind != Some(only)
-        {
-            return refuse(format!("a {} certificate has a key of kind {only}", rules.name));
+        if let Err(problem) = rules.check_key(kind) {
+            return refuse(problem);
         }
-        if !rules.alt_names && !self.alt_names.is_empty() {
+        if !rules.takes_alt_names() && !self.alt_names.is_empty() {
             return refuse(format!("a {} certificate has no alternative names", rules.name));
         }
         if let Some(days) = self.days

@@ -60,6 +60,17 @@ pub struct Revoked {
     pub already: bool,
 }
 
+/// What lifting a hold did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Released {
+    /// Which certificate.
+    pub serial: Serial,
+    /// Its common name, as far as `index.txt` tells.
+    pub common_name: Option<String>,
+    /// True if it was not on hold any more.
+    pub already: bool,
+}
+
 impl RevocationReason {
     /// Every reason, in the order of the CRL's numbers.
     pub const ALL: [Self; 7] = [

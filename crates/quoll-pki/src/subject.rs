@@ -21,6 +21,8 @@ pub enum Subject {
     CnOnly,
     /// Easy-RSA's `org` form.
     Org(Organisation),
+    /// A Name as DER, taken byte for byte: that of a certificate which is being replaced.
+    SameAs(Vec<u8>),
 }
 
 /// The fields of Easy-RSA's `org` mode; an empty one is left out.
@@ -76,6 +78,9 @@ impl Subject {
         let org = match self {
             Self::CnOnly => &Organisation::default(),
             Self::Org(org) => org,
+            Self::SameAs(der) => {
+                return Name::from_der(der).map_err(|_| refuse("its subject cannot be read".into()));
+            }
         };
         if !matches!(org.country.as_bytes(), [] | [b'A'..=b'Z', b'A'..=b'Z']) {
             return Err(refuse(format!("the country is two capital letters, not {:?}", org.country)));

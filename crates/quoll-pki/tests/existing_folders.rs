@@ -159,7 +159,15 @@ fn every_openssl_key_format_is_read_or_named() {
     refused("older than PBES2");
     openssl_ok(&["ec", "-in", plain, "-out", out, "-aes256", "-passout", "pass:test"]);
     refused("Proc-Type");
-    openssl_ok(&["genpkey", "-algorithm", "ed25519", "-out", out]);
+    for (kind, options) in [
+        (KeyKind::Ed25519, &["-algorithm", "ed25519"][..]),
+        (KeyKind::EcP384, &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]),
+        (KeyKind::Rsa3072, &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072"]),
+    ] {
+        openssl_ok(&[&["genpkey", "-out", out], options].concat());
+        assert_eq!(pki.private_key(&kitchen, &test_pass()).unwrap().kind(), Some(kind));
+    }
+    openssl_ok(&["genpkey", "-algorithm", "ed448", "-out", out]);
     let error = pki.private_key(&kitchen, &test_pass()).unwrap_err();
     assert!(error.to_string().contains("neither RSA of 2048 to 8192 bits nor EC P-256"), "{error}");
 }

@@ -66,10 +66,16 @@ pub(crate) fn write(path: &Path, content: &[u8], mode: Mode) -> Result<(), PkiEr
     let temporary = temporary_name(path);
     // A leftover of an interrupted write; the lock says that nobody is writing it now.
     remove(&temporary)?;
+    death::may_come(&temporary)?;
     let mut file = create(&temporary, mode_bits(path, mode)).map_err(io("creating", &temporary))?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(io("writing", &temporary))?;
+    let half = content.len() / 2;
+    file.write_all(&content[..half]).map_err(io("writing", &temporary))?;
+    death::may_come(&temporary)?;
+    file.write_all(&content[half..]).and_then(|()| file.sync_all()).map_err(io("writing", &temporary))?;
     drop(file);
+    death::may_come(path)?;
     fs::rename(&temporary, path).map_err(io("replacing", path))?;
+    death::may_come(path)?;
     sync_folder(folder)
 }
 
@@ -94,7 +100,9 @@ pub(crate) fn relocate(from: &Path, to: &Path) -> Result<(), PkiError> {
 pub(crate) fn replace(from: &Path, to: &Path) -> Result<(), PkiError> {
     let folder = folder_of(to);
     make_folder(folder)?;
+    death::may_come(from)?;
     fs::rename(from, to).map_err(io("moving", from))?;
+    death::may_come(from)?;
     sync_folder(folder)
 }
 
@@ -103,6 +111,7 @@ pub(crate) fn replace(from: &Path, to: &Path) -> Result<(), PkiError> {
 /// # Errors
 /// [`PkiError::Io`].
 pub(crate) fn remove(path: &Path) -> Result<(), PkiError> {
+    death::may_come(path)?;
     match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(PkiError::Io { act: "removing", path: path.to_owned(), source })
@@ -119,6 +128,7 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), PkiError> {
     if path.is_dir() {
         return Ok(());
     }
+    death::may_come(path)?;
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -162,7 +172,7 @@ fn folder_of(path: &Path) -> &Path {
 
 const TEMPORARY_END: &str = ".quoll-new";
 
-fn temporary_name(path: &Path) -> PathBuf {
+pub(crate) fn temporary_name(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(TEMPORARY_END);
@@ -170,7 +180,7 @@ fn temporary_name(path: &Path) -> PathBuf {
 }
 
 #[cfg(unix)]
-fn mode_bits(path: &Path, mode: Mode) -> u32 {
+pub(crate) fn mode_bits(path: &Path, mode: Mode) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     match mode {
         Mode::Private => 0o600,
@@ -180,12 +190,12 @@ fn mode_bits(path: &Path, mode: Mode) -> u32 {
 }
 
 #[cfg(not(unix))]
-fn mode_bits(_path: &Path, _mode: Mode) -> u32 {
+pub(crate) fn mode_bits(_path: &Path, _mode: Mode) -> u32 {
     0
 }
 
 #[cfg(unix)]
-fn create(path: &Path, mode: u32) -> io::Result<File> {
+pub(crate) fn create(path: &Path, mode: u32) -> io::Result<File> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     // Said, not left to the umask.
@@ -194,18 +204,61 @@ fn create(path: &Path, mode: u32) -> io::Result<File> {
 }
 
 #[cfg(not(unix))]
-fn create(path: &Path, _mode: u32) -> io::Result<File> {
+pub(crate) fn create(path: &Path, _mode: u32) -> io::Result<File> {
     File::options().write(true).create_new(true).open(path)
 }
 
 #[cfg(unix)]
-fn sync_folder(folder: &Path) -> Result<(), PkiError> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), PkiError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("syncing", folder))
 }
 
 #[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> Result<(), PkiError> {
+pub(crate) fn sync_folder(_folder: &Path) -> Result<(), PkiError> {
     Ok(())
+}
+
+/// Where the machine may die: before each change of the disk. Only the tests make it happen.
+#[cfg(not(test))]
+mod death {
+    use super::{Path, PkiError};
+
+    #[expect(clippy::unnecessary_wraps, reason = "the tests' twin fails")]
+    pub(super) fn may_come(_path: &Path) -> Result<(), PkiError> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod death {
+    use std::cell::Cell;
+
+    use super::{Path, PkiError, io};
+
+    thread_local! {
+        static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+
+    /// From the `count`th change on, nothing reaches the disk any more, as after a kill or a power cut.
+    pub(crate) fn comes_after(count: usize) {
+        LEFT.set(Some(count));
+    }
+
+    /// The machine is up again.
+    pub(crate) fn is_over() {
+        LEFT.set(None);
+    }
+
+    pub(super) fn may_come(path: &Path) -> Result<(), PkiError> {
+        match LEFT.get() {
+            None => Ok(()),
+            Some(0) => Err(io("writing", path)(io::Error::other("the machine died"))),
+            Some(left) => {
+                LEFT.set(Some(left - 1));
+                Ok(())
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,13 @@ pub enum EntryState {
     },
 }
 
+impl EntryState {
+    /// Revoked, but only for a time.
+    pub fn is_on_hold(&self) -> bool {
+        matches!(self, Self::Revoked { reason: RevocationReason::CertificateHold, .. })
+    }
+}
+
 impl IndexEntry {
     /// The common name in the subject, if it can be told.
     pub fn common_name(&self) -> Option<String> {
@@ -177,6 +184,18 @@ impl Index {
         true
     }
 
+    /// Turns the line of `serial` back into `V`, leaving its other fields byte for byte. False if there is no such line.
+    pub(crate) fn release(&mut self, serial: &Serial) -> bool {
+        let Some(line) = self.by_serial.get(serial).copied() else { return false };
+        let Line { raw, entry: Some(entry) } = &mut self.lines[line] else { return false };
+        let mut fields: Vec<&[u8]> = raw.split(|byte| *byte == b'\t').collect();
+        fields[0] = b"V";
+        fields[2] = b"";
+        *raw = fields.join(&b'\t');
+        entry.state = EntryState::Valid;
+        true
+    }
+
     fn push_line(&mut self, line: Line) -> Result<(), (usize, String)> {
         if let Some(entry) = &line.entry {
             if let Some(first) = self.by_serial.get(&entry.serial) {
@@ -281,6 +300,10 @@ mod tests {
             GOOD.replacen("V\t311027123244Z\t\t", "R\t311027123244Z\t261201000000Z,superseded\t", 1);
         assert_eq!(index.to_bytes(), expected.as_bytes());
         assert!(Index::parse(expected.as_bytes()).unwrap().entries().eq(index.entries()));
+        assert!(index.release(&"E674".parse().unwrap()));
+        assert!(!index.release(&"FF".parse().unwrap()));
+        assert_eq!(index.to_bytes(), GOOD.as_bytes());
+        assert!(Index::parse(GOOD.as_bytes()).unwrap().entries().eq(index.entries()));
     }
 
     #[test]

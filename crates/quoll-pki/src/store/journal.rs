@@ -1,4 +1,4 @@
-//! One line that says which certificate is being written down, so that what an interruption leaves is told apart from
+//! A line for each certificate that is being written down, so that what an interruption leaves is told apart from
 //! what a person put there. What it is not: a log; it is gone when the work is done.
 
 use time::OffsetDateTime;
@@ -37,8 +37,21 @@ impl Pki {
     /// # Errors
     /// [`PkiError::Io`].
     pub(crate) fn begin(&self, name: &CertName, serial: &Serial, then: Unfinished) -> Result<(), PkiError> {
-        let line = format!("{} {serial} {name}\n", then.word());
-        files::write(&self.layout.journal(), line.as_bytes(), Mode::Private)
+        self.begin_all([(name, serial)], then)
+    }
+
+    /// As [`Pki::begin`], for certificates that are written together.
+    ///
+    /// # Errors
+    /// [`PkiError::Io`].
+    pub(crate) fn begin_all<'a>(
+        &self,
+        certificates: impl IntoIterator<Item = (&'a CertName, &'a Serial)>,
+        then: Unfinished,
+    ) -> Result<(), PkiError> {
+        let line = |(name, serial): (&CertName, &Serial)| format!("{} {serial} {name}\n", then.word());
+        let note: String = certificates.into_iter().map(line).collect();
+        files::write(&self.layout.journal(), note.as_bytes(), Mode::Private)
     }
 
     /// Enters `certificate` in `index.txt`: from here on it exists for Quoll and for Easy-RSA. Then forgets the note.
@@ -46,7 +59,21 @@ impl Pki {
     /// # Errors
     /// [`PkiError::Io`].
     pub(crate) fn complete(&self, index: &mut Index, certificate: &Certificate) -> Result<(), PkiError> {
-        index.push(Self::entry_of(certificate, EntryState::Valid)?);
+        self.complete_all(index, &[certificate])
+    }
+
+    /// As [`Pki::complete`], for certificates that were written together.
+    ///
+    /// # Errors
+    /// [`PkiError::Io`].
+    pub(crate) fn complete_all(
+        &self,
+        index: &mut Index,
+        certificates: &[&Certificate],
+    ) -> Result<(), PkiError> {
+        for certificate in certificates {
+            index.push(Self::entry_of(certificate, EntryState::Valid)?);
+        }
         self.write_index(index)?;
         files::remove(&self.layout.journal())
     }
@@ -58,28 +85,44 @@ impl Pki {
     pub(crate) fn recover(&self, index: &mut Index, now: OffsetDateTime) -> Result<(), PkiError> {
         let path = self.layout.journal();
         let Some(note) = files::read_if_there(&path, MAX_FILE)? else { return Ok(()) };
+        let mut unwanted = Vec::new();
+        let mut found = false;
         // A note that cannot be read was never whole, so nothing was written after it.
-        if let Some((then, serial, name)) = parse(&note)
-            && index.get(&serial).is_none()
-            && let Some(there) = self.certificate(&name)?
-            && there.serial() == serial
-        {
+        for (then, serial, name) in parse(&note).unwrap_or_default() {
+            let Some(there) = self.certificate(&name)?.filter(|there| there.serial() == serial) else {
+                continue;
+            };
+            if index.get(&serial).is_some() {
+                continue;
+            }
             let state = match then {
                 Unfinished::Keep => EntryState::Valid,
                 Unfinished::Revoke => EntryState::Revoked { at: now, reason: RevocationReason::Superseded },
             };
             index.push(Self::entry_of(&there, state)?);
-            self.write_index(index)?;
-            if then == Unfinished::Revoke {
-                self.retire(&serial, there.subject_cn())?;
+            found = true;
+            match then {
+                Unfinished::Keep => self.keep_by_serial(&there)?,
+                Unfinished::Revoke => unwanted.push(there),
             }
+        }
+        if found {
+            self.write_index(index)?;
+        }
+        for certificate in unwanted {
+            self.retire(&certificate.serial(), certificate.subject_cn())?;
         }
         files::remove(&path)
     }
 }
 
-fn parse(note: &[u8]) -> Option<(Unfinished, Serial, CertName)> {
-    let mut words = std::str::from_utf8(note).ok()?.strip_suffix('\n')?.split(' ');
+fn parse(note: &[u8]) -> Option<Vec<(Unfinished, Serial, CertName)>> {
+    let lines = std::str::from_utf8(note).ok()?.strip_suffix('\n')?.split('\n');
+    lines.map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Option<(Unfinished, Serial, CertName)> {
+    let mut words = line.split(' ');
     let then = words.next()?;
     let then = [Unfinished::Revoke, Unfinished::Keep].into_iter().find(|known| known.word() == then)?;
     Some((then, words.next()?.parse().ok()?, words.next()?.parse().ok()?))

@@ -54,6 +54,16 @@ impl Layout {
         self.dir.join("private/ca.key")
     }
 
+    /// A CA certificate that a longer one with the same key took over from.
+    pub(crate) fn earlier_ca(&self, what: &str) -> PathBuf {
+        self.dir.join("renewed/ca").join(format!("{what}.crt"))
+    }
+
+    /// The CA's key newly encrypted, until it is proven to open.
+    pub(crate) fn ca_key_proof(&self) -> PathBuf {
+        self.dir.join("private/ca.key.quoll-proof")
+    }
+
     pub(crate) fn index(&self) -> PathBuf {
         self.dir.join("index.txt")
     }
@@ -61,6 +71,12 @@ impl Layout {
     /// Present while a certificate is being written down.
     pub(crate) fn journal(&self) -> PathBuf {
         self.dir.join(".quoll-issuing")
+    }
+
+    /// What is remembered of a request on its way between two machines: `requests` where it was made, `signed` where it
+    /// was answered.
+    pub(crate) fn bundle_states(&self, kind: &str) -> PathBuf {
+        self.dir.join("quoll").join(kind)
     }
 
     /// What `index.txt` was before the last change, as OpenSSL keeps it.

@@ -77,6 +77,30 @@ impl Pki {
         }
     }
 
+    /// Whether [`Pki::make_way`] would succeed. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`Pki::make_way`].
+    pub(crate) fn may_come(
+        &self,
+        index: &Index,
+        incoming: &Incoming<'_>,
+        now: OffsetDateTime,
+    ) -> Result<(), PkiError> {
+        let name = incoming.name;
+        let Some(there) = self.certificate(name)? else { return self.check_key_and_request(incoming, None) };
+        self.refuse_foreign(name, &there)?;
+        let serial = there.serial();
+        match index.get(&serial).map(|entry| &entry.state) {
+            None => Err(PkiError::InTheWay { path: self.layout.issued(name), what: Obstacle::Unlisted }),
+            Some(EntryState::Revoked { .. }) => self.check_key_and_request(incoming, Some(&there)),
+            Some(_) if now <= there.not_after() && incoming.if_taken == IfTaken::Refuse => {
+                Err(PkiError::NameTaken { name: name.clone(), serial, not_after: there.not_after() })
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Copies the certificate of `name` to `renewed/`, where `easyrsa revoke-renewed` finds it. The original stays until
     /// the new one is renamed over it: a broker that starts in between still finds its certificate.
     pub(crate) fn set_aside(&self, name: &CertName, there: &Certificate) -> Result<(), PkiError> {
@@ -140,7 +164,7 @@ impl Pki {
     }
 
     /// So that a certificate without a name of its own can still be found and revoked.
-    fn keep_by_serial(&self, certificate: &Certificate) -> Result<(), PkiError> {
+    pub(crate) fn keep_by_serial(&self, certificate: &Certificate) -> Result<(), PkiError> {
         let path = self.layout.by_serial(&certificate.serial());
         if path.exists() || self.layout.revoked_certificate(&certificate.serial()).exists() {
             return Ok(());

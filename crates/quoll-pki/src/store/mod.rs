@@ -8,9 +8,13 @@ mod create;
 pub(crate) mod files;
 pub(crate) mod index;
 pub(crate) mod journal;
+#[cfg(test)]
+mod killed;
 pub(crate) mod layout;
 pub(crate) mod make_way;
+mod release;
 mod retire;
+pub(crate) mod together;
 
 use std::path::{Path, PathBuf};
 
@@ -27,11 +31,11 @@ use self::{
 use crate::{
     authority::Authority,
     certificate::Certificate,
-    crl::Crl,
+    crl::{Crl, CrlStatus},
     error::PkiError,
     key::PrivateKey,
     key_file,
-    limits::{MAX_FILE, MAX_INDEX},
+    limits::{CRL_WARN, MAX_FILE, MAX_INDEX},
     name::CertName,
     passphrase::Passphrase,
     pem,
@@ -155,7 +159,8 @@ impl Pki {
     }
 
     /// Revokes a certificate in `index.txt` and moves its files to `revoked/`, as `easyrsa revoke` does. Needs no CA key;
-    /// the CRL is published separately. A second call finishes what a first one left, and changes neither date nor reason.
+    /// the CRL is published separately. A second call finishes what a first one left, and changes neither date nor reason,
+    /// except that a hold may become final.
     ///
     /// # Errors
     /// [`PkiError::UnknownSerial`], [`PkiError::Index`], [`PkiError::Io`].
@@ -169,7 +174,11 @@ impl Pki {
         let mut index = self.read_index()?;
         self.recover(&mut index, now)?;
         let unknown = || PkiError::UnknownSerial { serial: serial.clone() };
-        let already = index.get(serial).ok_or_else(unknown)?.is_revoked();
+        let on_hold = EntryState::is_on_hold;
+        let state = &index.get(serial).ok_or_else(unknown)?.state;
+        // From hold it may go on to a final reason; no other reason is ever changed.
+        let already = matches!(state, EntryState::Revoked { .. })
+            && (!on_hold(state) || reason == RevocationReason::CertificateHold);
         if !already {
             index.revoke(serial, now.replace_nanosecond(0).unwrap_or(now), reason);
             // First the book, then the files: from here on the certificate is revoked, whatever happens.
@@ -191,7 +200,8 @@ impl Pki {
         Ok(index.entries().filter(|entry| entry.is_revoked()).map(|entry| entry.serial.clone()).collect())
     }
 
-    /// True when `crl.pem` is missing, unreadable, not this CA's, past its `nextUpdate`, or lacks a revocation.
+    /// True when `crl.pem` is missing, unreadable, not this CA's, past its `nextUpdate`, or does not have exactly what is
+    /// revoked.
     ///
     /// # Errors
     /// [`PkiError::Index`], [`PkiError::Io`].
@@ -199,9 +209,63 @@ impl Pki {
         let Some(crl) = self.read_crl()? else { return Ok(true) };
         let ours = crl.issuer_der == self.ca.subject_der();
         let fresh = crl.next_update.is_some_and(|next| now < next);
+        let index = self.read_index()?;
+        let revoked = index.revoked();
+        // Also one that has been released from hold must leave the list.
         Ok(!ours
             || !fresh
-            || self.read_index()?.revoked().into_iter().any(|serial| !crl.serials.contains(serial)))
+            || revoked.len() != crl.serials.len()
+            || revoked.iter().any(|serial| !crl.serials.contains(serial)))
+    }
+
+    /// How `crl.pem` stands; `None` where there is none. Whoever reads no CRL, as Quoll's own broker, need not care.
+    ///
+    /// # Errors
+    /// [`PkiError::Index`], [`PkiError::Io`].
+    pub fn crl_status(&self, now: OffsetDateTime) -> Result<Option<CrlStatus>, PkiError> {
+        let path = self.layout.crl();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let Some(crl) = self.read_crl()? else {
+            let problems = vec![format!("{} is not a CRL", path.display())];
+            let status =
+                CrlStatus { number: None, this_update: None, next_update: None, revoked: 0, problems };
+            return Ok(Some(status));
+        };
+        let mut problems = Vec::new();
+        if crl.issuer_der != self.ca.subject_der() {
+            problems.push("the revocation list is another CA's".to_owned());
+        }
+        match crl.next_update {
+            None => problems.push("the revocation list does not say until when it is good".into()),
+            Some(next) if next <= now => problems.push(format!(
+                "the revocation list is over since {}: servers that read it refuse everybody",
+                next.date()
+            )),
+            Some(next) if next - now < CRL_WARN => problems.push(format!(
+                "the revocation list is good until {} only; after that, servers that read it refuse everybody",
+                next.date()
+            )),
+            Some(_) => {}
+        }
+        let index = self.read_index()?;
+        let revoked = index.revoked();
+        let missing = revoked.iter().filter(|serial| !crl.serials.contains(serial)).count();
+        if missing > 0 {
+            problems.push(format!("the revocation list lacks {missing} revoked certificates"));
+        }
+        let released = crl.serials.iter().filter(|serial| !revoked.contains(serial)).count();
+        if released > 0 {
+            problems.push(format!("the revocation list has {released} certificates that are not revoked"));
+        }
+        Ok(Some(CrlStatus {
+            number: crl.number,
+            this_update: crl.this_update,
+            next_update: crl.next_update,
+            revoked: crl.serials.len(),
+            problems,
+        }))
     }
 
     pub(crate) fn lock(&self) -> Result<Lock, PkiError> {

@@ -1,0 +1,503 @@
+//! `quoll ca check`: every certificate of the folder with what there is to say about it, and where `index.txt` and the
+//! files contradict each other. Needs no passphrase, changes nothing.
+//! What it is not: a repair. Each problem names its next step instead.
+
+mod shelves;
+
+use std::{collections::HashMap, fmt};
+
+use time::OffsetDateTime;
+
+use self::shelves::{Found, Shelves};
+use crate::{
+    certificate::Certificate,
+    error::PkiError,
+    fitness::{self, Misfit},
+    key_file::{self, KeyProtection},
+    limits::SHORT_LIFE,
+    revocation::RevocationReason,
+    serial::Serial,
+    store::{
+        Pki,
+        index::{EntryState, Index, IndexEntry},
+    },
+    subject,
+};
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderCheck {
+    /// The CA first, then the certificates in the order of `index.txt`, then those it does not know.
+    pub certificates: Vec<CheckedCertificate>,
+    /// What concerns the folder as a whole: files that cannot be read, the revocation list.
+    pub problems: Vec<Problem>,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What, as a sentence.
+    pub what: String,
+    /// What to do about it, if there is something.
+    pub next: Option<String>,
+}
+
+/// One certificate, looked at from all sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedCertificate {
+    /// Its common name, or what `index.txt` says it is.
+    pub name: Option<String>,
+    /// Its serial number.
+    pub serial: Serial,
+    /// Whether it is good now.
+    pub state: CertificateState,
+    /// End of its validity.
+    pub not_after: OffsetDateTime,
+    /// Where its file is, relative to the folder; `None` if it is nowhere.
+    pub file: Option<String>,
+    /// How its key file is protected; `None` if there is no key file.
+    pub key: Option<KeyProtection>,
+    /// Which profile it looks like: `ca`, `subca`, `server`, `client`, `tasmota`, `other`.
+    pub profile: Option<&'static str>,
+    /// Why devices could not live with it in that role. Empty if all can; `None` where it has no role with devices.
+    pub misfits: Option<Vec<Misfit>>,
+    /// Whether the CA signed it.
+    pub chain: Chain,
+    /// What is wrong with it or with what is said of it.
+    pub problems: Vec<Problem>,
+}
+
+/// Whether a certificate is good, by `index.txt` and the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateState {
+    /// Good.
+    Valid,
+    /// Its time has not come.
+    NotYetValid,
+    /// Its time is over.
+    Expired,
+    /// Taken back for this reason.
+    Revoked(RevocationReason),
+    /// `index.txt` does not know it.
+    Unlisted,
+}
+
+/// Whether a certificate comes from this CA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chain {
+    /// Signed by the CA's key.
+    Signed,
+    /// Named after the CA, but not signed by its key.
+    BadSignature,
+    /// Issued under another name.
+    Foreign,
+    /// Signed with something that cannot be checked here.
+    Unchecked,
+    /// There is no file to check.
+    NoFile,
+}
+
+impl fmt::Display for CertificateState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Valid => f.write_str("valid"),
+            Self::NotYetValid => f.write_str("not yet valid"),
+            Self::Expired => f.write_str("expired"),
+            Self::Revoked(RevocationReason::CertificateHold) => f.write_str("on hold"),
+            Self::Revoked(reason) => write!(f, "revoked ({reason})"),
+            Self::Unlisted => f.write_str("unlisted"),
+        }
+    }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Signed => "ok",
+            Self::BadSignature => "bad signature",
+            Self::Foreign => "another CA",
+            Self::Unchecked => "unchecked",
+            Self::NoFile => "",
+        })
+    }
+}
+
+impl FolderCheck {
+    /// Every problem, those of certificates with their names.
+    pub fn all_problems(&self) -> impl Iterator<Item = (Option<&CheckedCertificate>, &Problem)> {
+        let of_certificates = self.certificates.iter().flat_map(|certificate| {
+            certificate.problems.iter().map(move |problem| (Some(certificate), problem))
+        });
+        self.problems.iter().map(|problem| (None, problem)).chain(of_certificates)
+    }
+}
+
+fn problem(what: impl Into<String>, next: impl Into<String>) -> Problem {
+    Problem { what: what.into(), next: Some(next.into()) }
+}
+
+impl Pki {
+    /// Looks at everything in the folder. A locked CA is enough.
+    ///
+    /// # Errors
+    /// [`PkiError::Index`], [`PkiError::Io`]; a single unreadable file is a problem in the result, not an error.
+    pub fn check(&self, now: OffsetDateTime) -> Result<FolderCheck, PkiError> {
+        let index = self.read_index()?;
+        let shelves = Shelves::read(self)?;
+        let mut out =
+            FolderCheck { certificates: vec![self.check_ca(now)?], problems: shelves.problems.clone() };
+        for entry in index.entries() {
+            out.certificates.push(self.check_entry(entry, &shelves, now)?);
+        }
+        for (serial, found) in shelves.unlisted(&index) {
+            out.certificates.push(self.check_unlisted(serial, found, now)?);
+        }
+        note_duplicates(&mut out.certificates, &index, &shelves);
+        if let Some(status) = self.crl_status(now)? {
+            out.problems.extend(status.problems.into_iter().map(|what| problem(what, "quoll ca crl")));
+        } else if index.entries().any(IndexEntry::is_revoked) {
+            out.problems
+                .push(problem("there is no revocation list, yet certificates are revoked", "quoll ca crl"));
+        }
+        Ok(out)
+    }
+
+    fn check_ca(&self, now: OffsetDateTime) -> Result<CheckedCertificate, PkiError> {
+        let ca = self.ca();
+        let key = key_file::look(&self.layout.ca_key())?;
+        let mut problems = Vec::new();
+        match &key {
+            None => {}
+            Some((protection, public_key)) => {
+                if let Some(weakness) = protection.weakness() {
+                    problems.push(problem(
+                        format!("the CA's key is badly kept: {weakness}"),
+                        "quoll ca reencrypt",
+                    ));
+                }
+                match protection {
+                    KeyProtection::Plain => problems.push(problem(
+                        "the CA's key is not encrypted: who reads it is the CA",
+                        "quoll ca reencrypt",
+                    )),
+                    KeyProtection::Unsupported { format, convert } => problems.push(Problem {
+                        what: format!("the CA's key is in a format that is not read: {format}"),
+                        next: convert.clone(),
+                    }),
+                    KeyProtection::Unusable(why) => problems.push(problem(
+                        format!("the CA's key file is unusable: {why}"),
+                        "restore it from a backup",
+                    )),
+                    KeyProtection::Encrypted { .. } => {}
+                }
+                if public_key.as_ref().is_some_and(|key| key != ca.public_key_der()) {
+                    problems.push(problem(
+                        "the CA's key is not its certificate's",
+                        "restore ca.crt and ca.key together",
+                    ));
+                }
+            }
+        }
+        let left = ca.not_after() - now;
+        if left < SHORT_LIFE {
+            problems.push(problem(
+                format!("the CA's certificate ends on {}, and with it every other", ca.not_after().date()),
+                "quoll ca renew (same key and name: devices need nothing new)",
+            ));
+        }
+        let self_signed = ca.issuer_der() == ca.subject_der();
+        Ok(CheckedCertificate {
+            name: ca.subject_cn().map(str::to_owned),
+            serial: ca.serial(),
+            state: state_by_clock(ca, now),
+            not_after: ca.not_after(),
+            file: Some("ca.crt".into()),
+            key: key.map(|(protection, _)| protection),
+            profile: Some(if self_signed { "ca" } else { "subca" }),
+            misfits: Some(fitness::as_anchor(ca)),
+            chain: if self_signed { chain(ca, ca) } else { Chain::Foreign },
+            problems,
+        })
+    }
+
+    fn check_entry(
+        &self,
+        entry: &IndexEntry,
+        shelves: &Shelves,
+        now: OffsetDateTime,
+    ) -> Result<CheckedCertificate, PkiError> {
+        let found = shelves.of(&entry.serial);
+        let state = match &entry.state {
+            EntryState::Revoked { reason, .. } => CertificateState::Revoked(*reason),
+            _ if now > entry.not_after => CertificateState::Expired,
+            _ => {
+                found.first().map_or(CertificateState::Valid, |found| state_by_clock(&found.certificate, now))
+            }
+        };
+        let mut row = match found.first() {
+            Some(first) => self.look_at(first, state)?,
+            None => CheckedCertificate {
+                name: None,
+                serial: entry.serial.clone(),
+                state,
+                not_after: entry.not_after,
+                file: None,
+                key: None,
+                profile: None,
+                misfits: None,
+                chain: Chain::NoFile,
+                problems: vec![Problem {
+                    what: "index.txt has it, but there is no file of it".into(),
+                    next: Some(format!(
+                        "restore certs_by_serial/{}.pem from a backup, or revoke it",
+                        entry.serial
+                    )),
+                }],
+            },
+        };
+        row.name = entry.common_name().or(row.name);
+        row.problems.extend(contradictions(entry, found));
+        Ok(row)
+    }
+
+    fn check_unlisted(
+        &self,
+        serial: &Serial,
+        found: &[Found],
+        now: OffsetDateTime,
+    ) -> Result<CheckedCertificate, PkiError> {
+        let first = found.first().expect("a serial number is only known from a file");
+        let mut row = self.look_at(first, CertificateState::Unlisted)?;
+        let next = match row.chain {
+            Chain::Foreign => format!("if it does not belong here, move {} away", first.path),
+            _ if now > row.not_after => "it is over; nothing need be done".into(),
+            _ => format!(
+                "restore the index.txt that knows it; if there is none, add this line to it (fields are separated by \
+                 tabs), then revoke {serial} if it is not wanted: {}",
+                line_of(&first.certificate).unwrap_or_default()
+            ),
+        };
+        row.problems
+            .push(problem("index.txt does not know it, so it can be neither listed nor revoked", next));
+        Ok(row)
+    }
+
+    /// What the certificate itself and its key say.
+    fn look_at(&self, found: &Found, state: CertificateState) -> Result<CheckedCertificate, PkiError> {
+        let certificate = &found.certificate;
+        let chain = chain(certificate, self.ca());
+        let role = profile_of(certificate);
+        let mut problems = Vec::new();
+        if chain == Chain::BadSignature {
+            problems.push(problem(
+                "it bears the CA's name, but not its signature",
+                format!("move {} away and find out who made it", found.path),
+            ));
+        }
+        let alive = matches!(state, CertificateState::Valid | CertificateState::NotYetValid);
+        if alive && chain == Chain::Signed && certificate.not_after() > self.ca().not_after() {
+            problems.push(problem(
+                format!("it outlives its CA, which ends on {}", self.ca().not_after().date()),
+                "quoll ca renew",
+            ));
+        }
+        if alive && role == "server" && !certificate.extensions.has_alt_names {
+            problems.push(problem(
+                "it has no subjectAltName: Python, rustls and browsers refuse it",
+                format!("quoll ca renew {}", certificate.subject_cn().unwrap_or("NAME")),
+            ));
+        }
+        let key = self.key_of(found, &mut problems)?;
+        Ok(CheckedCertificate {
+            name: certificate.subject_cn().map(str::to_owned).or_else(|| found.stem.clone()),
+            serial: certificate.serial(),
+            state,
+            not_after: certificate.not_after(),
+            file: Some(found.path.clone()),
+            key,
+            profile: Some(role),
+            misfits: match role {
+                "server" => Some(fitness::as_server(certificate, self.ca())),
+                "tasmota" => Some(fitness::as_identity(certificate)),
+                _ => None,
+            },
+            chain,
+            problems,
+        })
+    }
+
+    fn key_of(&self, found: &Found, problems: &mut Vec<Problem>) -> Result<Option<KeyProtection>, PkiError> {
+        for (key_path, request_path) in found.keys(&self.layout) {
+            let Some((protection, public_key)) = key_file::look(&key_path)? else { continue };
+            let public_key = match public_key {
+                Some(key) => Some(key),
+                None => self.requested_key(&request_path)?,
+            };
+            let path = key_path.strip_prefix(self.dir()).unwrap_or(&key_path).display().to_string();
+            match public_key {
+                Some(key) if key == found.certificate.public_key_der() => {}
+                // On a shelf of the past, a file of that name may be of another time.
+                Some(_) if !found.in_use() => continue,
+                Some(_) => problems.push(problem(
+                    format!("{path} is not its key"),
+                    "restore the right key from a backup, or issue a new certificate",
+                )),
+                None => {}
+            }
+            match &protection {
+                KeyProtection::Unsupported { format, convert } => problems.push(Problem {
+                    what: format!("{path} is in a format that is not read: {format}"),
+                    next: convert.clone(),
+                }),
+                KeyProtection::Unusable(why) => {
+                    problems.push(problem(format!("{path} is unusable: {why}"), "restore it from a backup"));
+                }
+                _ => {}
+            }
+            return Ok(Some(protection));
+        }
+        Ok(None)
+    }
+}
+
+/// Where the line of `index.txt` and the files say different things.
+fn contradictions(entry: &IndexEntry, found: &[Found]) -> Vec<Problem> {
+    let mut out = Vec::new();
+    let serial = &entry.serial;
+    let any = |place: &str| found.iter().find(|found| found.path.starts_with(place));
+    if entry.is_revoked() {
+        if let Some(left) = any("issued/") {
+            out.push(problem(
+                format!("index.txt says revoked, but {} is still there", left.path),
+                format!("quoll ca revoke {serial} finishes the revocation"),
+            ));
+        }
+    } else {
+        if let Some(moved) = any("expired/")
+            && any("issued/").is_none()
+        {
+            out.push(problem(
+                format!(
+                    "it lies in {}, moved there by easyrsa expire, yet index.txt says it is not over: servers let it in",
+                    moved.path
+                ),
+                format!("quoll ca revoke {serial} if it is out of use"),
+            ));
+        }
+        if let Some(moved) = any("revoked/") {
+            out.push(problem(
+                format!("it lies in {}, yet index.txt says it is not revoked: servers let it in", moved.path),
+                format!("quoll ca revoke {serial}"),
+            ));
+        }
+    }
+    let Some(first) = found.first() else { return out };
+    if first.certificate.not_after() != entry.not_after {
+        out.push(problem(
+            format!(
+                "index.txt says that it ends on {}, its file says {}",
+                entry.not_after.date(),
+                first.certificate.not_after().date()
+            ),
+            "the file is right; correct the line",
+        ));
+    }
+    if subject::one_line(first.certificate.subject_der()).is_ok_and(|line| line != entry.subject) {
+        out.push(problem(
+            format!("index.txt calls it {}, its file says otherwise", entry.subject),
+            "the file is right; correct the line",
+        ));
+    }
+    if let Some(other) = found.iter().find(|other| other.certificate != first.certificate) {
+        out.push(problem(
+            format!("{} and {} have the same serial number and differ", first.path, other.path),
+            "keep the one that is in use, and move the other away",
+        ));
+    }
+    out
+}
+
+/// Names and keys that are there twice, among certificates that would be let in.
+fn note_duplicates(rows: &mut [CheckedCertificate], index: &Index, shelves: &Shelves) {
+    let alive = |row: &CheckedCertificate| {
+        row.state == CertificateState::Valid && row.file.as_deref() != Some("ca.crt")
+    };
+    let mut names: HashMap<String, Vec<usize>> = HashMap::new();
+    let mut keys: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
+    for (at, row) in rows.iter().enumerate().filter(|(_, row)| alive(row)) {
+        if let Some(name) = &row.name {
+            names.entry(name.clone()).or_default().push(at);
+        }
+        if let Some(found) = shelves.of(&row.serial).first() {
+            keys.entry(found.certificate.public_key_der().to_vec()).or_default().push(at);
+        }
+    }
+    for same in names.values().filter(|same| same.len() > 1) {
+        let newest = *same.last().expect("there are several");
+        for &at in &same[..same.len() - 1] {
+            let (serial, other) = (rows[at].serial.clone(), rows[newest].serial.clone());
+            if index.get(&serial).is_some() {
+                rows[at].problems.push(problem(
+                    format!("a newer one of this name ({other}) is in use, and this one is let in, too"),
+                    format!("quoll ca revoke {serial} --reason superseded, once the newer one works"),
+                ));
+            }
+        }
+    }
+    for same in keys.values().filter(|same| same.len() > 1) {
+        for &at in same {
+            let stranger = same.iter().find(|&&other| rows[other].name != rows[at].name);
+            if let Some(&other) = stranger {
+                let name = rows[other].name.clone().unwrap_or_default();
+                rows[at].problems.push(problem(
+                    format!("it has the same key as {name}: whoever is one can be the other"),
+                    "issue new certificates with keys of their own",
+                ));
+            }
+        }
+    }
+}
+
+fn line_of(certificate: &Certificate) -> Option<String> {
+    let entry = Pki::entry_of(certificate, EntryState::Valid).ok()?;
+    let mut index = Index::default();
+    index.push(entry);
+    Some(String::from_utf8_lossy(&index.to_bytes()).trim_end().to_owned())
+}
+
+fn state_by_clock(certificate: &Certificate, now: OffsetDateTime) -> CertificateState {
+    if now < certificate.not_before() {
+        CertificateState::NotYetValid
+    } else if now > certificate.not_after() {
+        CertificateState::Expired
+    } else {
+        CertificateState::Valid
+    }
+}
+
+fn chain(certificate: &Certificate, ca: &Certificate) -> Chain {
+    if certificate.issuer_der() != ca.subject_der() {
+        return Chain::Foreign;
+    }
+    match certificate.is_signed_by(ca) {
+        Some(true) => Chain::Signed,
+        Some(false) => Chain::BadSignature,
+        None => Chain::Unchecked,
+    }
+}
+
+/// Every certificate that has a file in the folder.
+pub(crate) fn certificates(pki: &Pki) -> Result<Vec<Certificate>, PkiError> {
+    Ok(Shelves::read(pki)?.into_certificates())
+}
+
+/// Which profile a certificate looks like.
+pub(crate) fn profile_of(certificate: &Certificate) -> &'static str {
+    match certificate {
+        it if it.is_ca() => "subca",
+        it if it.is_for_server() => "server",
+        it if it.is_for_client() => "client",
+        it if it.extensions.extended_usage.is_none() => "tasmota",
+        _ => "other",
+    }
+}
