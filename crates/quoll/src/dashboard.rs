@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, oneshot};
 
 use crate::node::{Node, Row};
+use crate::telemetry::Said;
 use crate::{cli, dates, workshop};
 
 /// How often changes are looked for.
@@ -121,14 +122,27 @@ fn view(row: &Row) -> DeviceView {
         certificate_serial: row.serial.clone(),
         expires: row.expires_at.map(dates::stamp),
         last_seen: row.last_seen.map(dates::stamp),
-        telemetry: row.telemetry.as_ref().map(|(topic, text)| Telemetry {
-            topic: topic.clone(),
-            text: text.clone(),
-            at: None,
-        }),
+        telemetry: row.telemetry.clone().map(telemetry),
         problem: row.problem.clone().map(|text| {
             Warning::new(text, format!("Run it again: `quoll device add {} --at {}`", row.name, row.address))
         }),
+    }
+}
+
+fn telemetry(said: Said) -> Telemetry {
+    Telemetry { topic: said.topic, text: said.text, at: Some(dates::stamp(said.at)) }
+}
+
+/// A line of the audit trail for a person: the verb, what became of it, who did it.
+fn deed(verb: &str, detail: &str, actor: &str) -> String {
+    let detail: serde_json::Value = serde_json::from_str(detail).unwrap_or_default();
+    let word = |key: &str| detail[key].as_str().map(|text| format!(" {text}")).unwrap_or_default();
+    match verb {
+        "device.state" => format!("now{} (by {actor})", word("to")),
+        "device.registered" => format!("registered{} (by {actor})", word("firmware")),
+        "device.certificate" => format!("certificate{} (by {actor})", word("serial")),
+        "certificate.revoked" => format!("revoked:{} (by {actor})", word("reason")),
+        other => format!("{other} (by {actor})"),
     }
 }
 
@@ -184,11 +198,7 @@ impl Source for Window {
             topic: Some(device.topics.topic.clone()),
             certificate: self.certificate(&device.name),
             permissions: publish.chain(subscribe).collect(),
-            messages: row
-                .telemetry
-                .into_iter()
-                .map(|(topic, text)| Telemetry { topic, text, at: None })
-                .collect(),
+            messages: row.telemetry.into_iter().map(telemetry).collect(),
             history: self.history(&device.name),
         })
     }
@@ -219,7 +229,7 @@ impl Window {
         about
             .map(|line| HistoryEntry {
                 at: dates::stamp(line.at),
-                text: format!("{} by {}", line.verb, line.actor),
+                text: deed(&line.verb, &line.detail, &line.actor),
             })
             .collect()
     }

@@ -14,7 +14,7 @@ use quoll_fleet::plan::Plan;
 use quoll_fleet::registry::Registry;
 use quoll_fleet::step::{Reporter, Step, StepState};
 use quoll_fleet::witness::{Sighting, Witness, WitnessError};
-use quoll_pki::KeyStorage;
+use quoll_pki::{KeyStorage, Pki};
 use quoll_tasmota::Fingerprint;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -41,26 +41,38 @@ pub(crate) struct Wish {
     pub(crate) share_topics: bool,
 }
 
+/// Everything that enrolments share: the unlocked CA, the registry, what devices are told.
+pub(crate) struct Desk {
+    home: Home,
+    settings: Settings,
+    pki: Pki,
+    registry: Registry,
+    issuer: PkiIssuer,
+}
+
+impl Desk {
+    /// Unlocks the CA and opens the registry.
+    pub(crate) fn open(home: &Home, settings: &Settings, workshop: &mut Workshop) -> Outcome<Self> {
+        let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
+        let (authority, passphrase) = workshop.authority()?;
+        let issuer = PkiIssuer::new(authority, KeyStorage::Encrypted(passphrase.clone()));
+        let pki = workshop.pki().clone();
+        Ok(Self { home: home.clone(), settings: settings.clone(), pki, registry, issuer })
+    }
+}
+
 /// Enrols; `say` hears a line for each step.
-pub(crate) async fn enrol(
-    home: &Home,
-    settings: &Settings,
-    workshop: &mut Workshop,
-    wish: &Wish,
-    say: fn(&str),
-) -> Outcome<Enrolled> {
+pub(crate) async fn enrol(desk: &Desk, wish: &Wish, say: impl Fn(&str) + Send + Sync) -> Outcome<Enrolled> {
     let request = request(wish)?;
     let password = wish.web_password_file.as_deref().map(read_password).transpose()?;
-    let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
-    let target = target(settings, workshop, wish)?;
-    let (authority, passphrase) = workshop.authority()?;
-    let issuer = PkiIssuer::new(authority, KeyStorage::Encrypted(passphrase.clone()));
+    let Desk { home, registry, issuer, .. } = desk;
+    let target = target(&desk.settings, &desk.pki, wish)?;
     let console = http_console(&request.address, password.as_ref().map(|text| text.as_str()));
     let witness = NodeWitness { home };
     let reporter = Lines { say };
     let enrolment = Enrolment {
-        registry: &registry,
-        issuer: &issuer,
+        registry,
+        issuer,
         witness: &witness,
         reporter: &reporter,
         broker: &target,
@@ -74,7 +86,7 @@ pub(crate) async fn enrol(
 /// The plan, for `--dry-run`. Nothing is asked of the device.
 pub(crate) fn plan(home: &Home, settings: &Settings, workshop: &Workshop, wish: &Wish) -> Outcome<Plan> {
     let request = request(wish)?;
-    let target = target(settings, workshop, wish)?;
+    let target = target(settings, workshop.pki(), wish)?;
     let known = if home.fleet_db().exists() {
         let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
         registry.device(&request.name).map_err(trouble::registry)?
@@ -119,9 +131,9 @@ fn read_password(file: &std::path::Path) -> Outcome<Zeroizing<String>> {
     Ok(Zeroizing::new(line.to_owned()))
 }
 
-fn target(settings: &Settings, workshop: &Workshop, wish: &Wish) -> Outcome<BrokerTarget> {
+fn target(settings: &Settings, pki: &Pki, wish: &Wish) -> Outcome<BrokerTarget> {
     let host = wish.host.clone().unwrap_or_else(|| settings.host.clone());
-    let certificate = workshop::server_certificate(settings, workshop.pki())?;
+    let certificate = workshop::server_certificate(settings, pki)?;
     // The device compares its MqttHost with the certificate's dNSName entries as text (facts §3.3): one that is not
     // there would send it away for good.
     let named = certificate.dns_names().iter().any(|name| name.eq_ignore_ascii_case(&host));
@@ -136,12 +148,8 @@ fn target(settings: &Settings, workshop: &Workshop, wish: &Wish) -> Outcome<Brok
             .bytes(),
         None => [0; 20],
     };
-    let ca_kind = if workshop.pki().ca().has_ec_key() { CaKind::Ec } else { CaKind::Rsa };
-    Ok(BrokerTarget { host, port: device_port(settings), ca_kind, server_fingerprint: fingerprint })
-}
-
-fn device_port(settings: &Settings) -> u16 {
-    settings.device_port()
+    let ca_kind = if pki.ca().has_ec_key() { CaKind::Ec } else { CaKind::Rsa };
+    Ok(BrokerTarget { host, port: settings.device_port(), ca_kind, server_fingerprint: fingerprint })
 }
 
 fn failure(error: EnrolError) -> Failure {
@@ -205,11 +213,11 @@ impl Witness for NodeWitness<'_> {
 }
 
 /// One line for each step that is over.
-struct Lines {
-    say: fn(&str),
+struct Lines<F> {
+    say: F,
 }
 
-impl Reporter for Lines {
+impl<F: Fn(&str) + Send + Sync> Reporter for Lines<F> {
     fn step(&self, step: Step, state: StepState) {
         let (mark, text) = match &state {
             StepState::Begun => return,

@@ -9,6 +9,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use crossterm::{cursor, queue, terminal};
 
 use crate::node::{Node, Row};
+use crate::telemetry::Said;
 
 /// A person reads no faster.
 const REDRAW_EVERY: Duration = Duration::from_secs(1);
@@ -99,7 +100,7 @@ async fn lines(node: Arc<Node>, telemetry: bool, stop: impl Future<Output = ()>)
             let news = row.telemetry.is_some() && old.is_none_or(|old| old.telemetry != row.telemetry);
             if telemetry
                 && news
-                && let Some((topic, text)) = &row.telemetry
+                && let Some(Said { topic, text, .. }) = &row.telemetry
             {
                 crate::output::print(&format!("{}  {topic}  {text}\n", row.name)).ok();
             }
@@ -159,7 +160,7 @@ fn render(rows: &[Row]) -> String {
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["DEVICE", "", "RUNG", "CONNECTED FROM", "EXPIRES", "LAST TELEMETRY"]);
     for row in rows {
-        let telemetry = row.telemetry.as_ref().map(|(topic, text)| {
+        let telemetry = row.telemetry.as_ref().map(|Said { topic, text, .. }| {
             format!(
                 "{}  {}",
                 topic.rsplit('/').next().unwrap_or(topic),

@@ -67,6 +67,8 @@ async fn run(cli: &Cli, sink: LogSink) -> Outcome {
         Verb::Client(client) => client.run(common).await,
         Verb::Ca(ca) => ca.run(common),
         Verb::Server(server) => server.run(common).await,
+        Verb::Request(request) => request.run(common),
+        Verb::Accept(accept) => accept.run(common).await,
         Verb::Sign(sign) => signer::run(common, sign).await,
         Verb::Completions { shell } => {
             let mut text = Vec::new();

@@ -36,7 +36,7 @@ use crate::directory::{Credential, Directory};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
 use crate::refusals::Refusals;
-use crate::telemetry::LastWords;
+use crate::telemetry::{LastWords, Said};
 use crate::{dates, trouble, workshop};
 
 /// How often the files are looked at, for those who change them without ringing (Easy-RSA, an editor).
@@ -83,8 +83,8 @@ pub(crate) struct Row {
     pub(crate) expires_at: Option<OffsetDateTime>,
     pub(crate) last_seen: Option<OffsetDateTime>,
     pub(crate) problem: Option<String>,
-    /// Topic and text of the last telemetry.
-    pub(crate) telemetry: Option<(String, String)>,
+    /// The last telemetry.
+    pub(crate) telemetry: Option<Said>,
 }
 
 impl Node {

@@ -6,19 +6,24 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use clap::Args;
 use quoll_pki::KeyKind;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::Semaphore;
 
 use crate::cli::{Common, ServerArgs};
 use crate::config::Settings;
-use crate::enrolment::{self, Wish};
+use crate::enrolment::{self, Desk, Wish};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
 use crate::workshop::{self, Workshop};
+
+/// Enrolments under way at a time: they mostly wait for restarting devices.
+const ENROLMENTS_AT_ONCE: usize = 16;
 
 /// What the signing process is started with.
 #[derive(Args, Clone, Debug)]
@@ -47,16 +52,17 @@ pub(crate) enum Said {
     /// All is there.
     Prepared { ca_made: bool, server_made: bool, passphrase_in: Option<PathBuf> },
     /// A step of an enrolment.
-    Step { text: String },
+    Step { device: String, text: String },
     /// The device is proven.
-    Enrolled,
-    /// The job failed.
-    Failed { exit: u8, what: String, why: Option<String>, hint: Option<String> },
+    Enrolled { device: String },
+    /// The job failed; the device it was about, if it was about one.
+    Failed { device: String, exit: u8, what: String, why: Option<String>, hint: Option<String> },
 }
 
 impl Said {
-    fn failed(failure: &Failure) -> Self {
+    fn failed(device: &str, failure: &Failure) -> Self {
         Self::Failed {
+            device: device.to_owned(),
             exit: failure.exit as u8,
             what: failure.what.clone(),
             why: failure.why.clone(),
@@ -73,45 +79,63 @@ pub(crate) async fn run(common: &Common, sign: &Sign) -> Outcome {
     let home = common.home()?;
     let settings = common.settings(&home, &sign.server)?;
     let source = common.passphrase(&home).may_ask(sign.may_ask);
+    let mut desk: Option<Arc<Desk>> = None;
     let mut workshop: Option<Workshop> = None;
+    let at_once = Arc::new(Semaphore::new(ENROLMENTS_AT_ONCE));
     let mut jobs = BufReader::new(tokio::io::stdin()).lines();
     while let Ok(Some(line)) = jobs.next_line().await {
         let job = serde_json::from_str(&line).map_err(|error| {
             Failure::new(Exit::Usage, "the signing process was asked nonsense").why(error)
         })?;
-        let said = match job {
-            Job::Prepare => prepare(&settings, source.clone()).map(|(open, said)| {
-                workshop = Some(open);
-                said
-            }),
+        match job {
+            Job::Prepare => match prepare(&settings, source.clone()) {
+                Ok((open, said)) => {
+                    workshop = Some(open);
+                    say(&said);
+                }
+                Err(failure) => say(&Said::failed("", &failure)),
+            },
             Job::Enrol(wish) => {
-                let bench = match workshop.take() {
-                    Some(open) => Ok(open),
-                    None => Workshop::open(&settings, source.clone()),
-                };
-                match bench {
-                    Ok(mut bench) => {
-                        let outcome = enrolment::enrol(&home, &settings, &mut bench, &wish, say_step).await;
-                        workshop = Some(bench);
-                        outcome.map(|_| Said::Enrolled)
+                let open = desk.clone().map_or_else(
+                    || {
+                        let mut bench = match workshop.take() {
+                            Some(open) => open,
+                            None => Workshop::open(&settings, source.clone())?,
+                        };
+                        Desk::open(&home, &settings, &mut bench).map(Arc::new)
+                    },
+                    Ok,
+                );
+                match open {
+                    Ok(open) => {
+                        desk = Some(Arc::clone(&open));
+                        let at_once = Arc::clone(&at_once);
+                        tokio::spawn(async move {
+                            let _place = at_once.acquire_owned().await;
+                            say(&enrol(&open, &wish).await);
+                        });
                     }
-                    Err(failure) => Err(failure),
+                    Err(failure) => say(&Said::failed(&wish.name, &failure)),
                 }
             }
-        };
-        say(&said.unwrap_or_else(|failure| Said::failed(&failure)));
+        }
     }
     Ok(())
+}
+
+async fn enrol(desk: &Desk, wish: &Wish) -> Said {
+    let device = wish.name.clone();
+    let step = |text: &str| say(&Said::Step { device: device.clone(), text: text.to_owned() });
+    match enrolment::enrol(desk, wish, step).await {
+        Ok(_) => Said::Enrolled { device },
+        Err(failure) => Said::failed(&device, &failure),
+    }
 }
 
 fn prepare(settings: &Settings, source: crate::passphrase::PassphraseSource) -> Outcome<(Workshop, Said)> {
     let (mut workshop, made) = Workshop::open_or_create(settings, source, KeyKind::Rsa2048)?;
     let server_made = workshop.ensure_server()?;
     Ok((workshop, Said::Prepared { ca_made: made.ca, server_made, passphrase_in: made.passphrase_in }))
-}
-
-fn say_step(text: &str) {
-    say(&Said::Step { text: text.to_owned() });
 }
 
 fn say(said: &Said) {
@@ -165,34 +189,49 @@ impl Signer {
 
     /// Makes CA and server certificate where they are missing.
     pub(crate) async fn prepare(&mut self) -> Outcome<Said> {
-        self.job(&Job::Prepare, |_| {}).await
+        self.ask(&Job::Prepare).await?;
+        match self.hear().await? {
+            Said::Failed { exit, what, why, hint, .. } => {
+                Err(Failure { exit: Exit::from_code(exit), what, why, hint })
+            }
+            said => Ok(said),
+        }
     }
 
-    /// Enrols a device; `step` hears of each step.
-    pub(crate) async fn enrol(&mut self, wish: Wish, step: impl FnMut(&str)) -> Outcome {
-        self.job(&Job::Enrol(wish), step).await.map(|_| ())
+    /// Enrols devices, several at once; `hear` is told of each step, and of each end, good or bad.
+    pub(crate) async fn enrol(
+        &mut self,
+        wishes: Vec<Wish>,
+        mut hear: impl FnMut(&str, Result<&str, &Failure>),
+    ) -> Outcome {
+        let mut open = wishes.len();
+        for wish in wishes {
+            self.ask(&Job::Enrol(wish)).await?;
+        }
+        while open > 0 {
+            match self.hear().await? {
+                Said::Step { device, text } => hear(&device, Ok(&text)),
+                Said::Failed { device, exit, what, why, hint } => {
+                    open -= 1;
+                    hear(&device, Err(&Failure { exit: Exit::from_code(exit), what, why, hint }));
+                }
+                Said::Enrolled { .. } => open -= 1,
+                Said::Prepared { .. } => {}
+            }
+        }
+        Ok(())
     }
 
-    async fn job(&mut self, job: &Job, mut step: impl FnMut(&str)) -> Outcome<Said> {
-        let gone = || {
-            Failure::new(Exit::System, "the signing process has ended")
-                .hint("run the command again; it goes on where it stopped")
-        };
+    async fn ask(&mut self, job: &Job) -> Outcome {
         let mut line =
             serde_json::to_vec(job).map_err(|error| Failure::new(Exit::System, "cannot ask").why(error))?;
         line.push(b'\n');
-        self.jobs.write_all(&line).await.map_err(|_| gone())?;
-        while let Ok(Some(line)) = self.answers.next_line().await {
-            match serde_json::from_str::<Said>(&line) {
-                Ok(Said::Step { text }) => step(&text),
-                Ok(Said::Failed { exit, what, why, hint }) => {
-                    return Err(Failure { exit: Exit::from_code(exit), what, why, hint });
-                }
-                Ok(said) => return Ok(said),
-                Err(error) => return Err(gone().why(error)),
-            }
-        }
-        Err(gone())
+        self.jobs.write_all(&line).await.map_err(|_| gone())
+    }
+
+    async fn hear(&mut self) -> Outcome<Said> {
+        let Ok(Some(line)) = self.answers.next_line().await else { return Err(gone()) };
+        serde_json::from_str(&line).map_err(|error| gone().why(error))
     }
 
     /// Ends it.
@@ -200,6 +239,11 @@ impl Signer {
         drop(self.jobs);
         self.child.wait().await.ok();
     }
+}
+
+fn gone() -> Failure {
+    Failure::new(Exit::System, "the signing process has ended")
+        .hint("run the command again; it goes on where it stopped")
 }
 
 /// Whether `up` needs the signing process before it can listen.

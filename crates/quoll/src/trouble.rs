@@ -2,6 +2,7 @@
 
 use quoll_fleet::registry::RegistryError;
 use quoll_pki::PkiError;
+use quoll_pki::bundle::BundleError;
 use quoll_server::StartError;
 
 use crate::failure::{Exit, Failure};
@@ -35,6 +36,30 @@ pub(crate) fn pki(error: PkiError) -> Failure {
         })
     });
     Failure::new(exit, &error).maybe_hint(hint)
+}
+
+/// A bundle that came in a file: the file is named.
+pub(crate) fn bundle_file(file: &std::path::Path, error: BundleError) -> Failure {
+    let is_files_fault = !matches!(&error, BundleError::Pki(_) | BundleError::ClockBehind { .. });
+    let failure = bundle(error);
+    if is_files_fault {
+        let Failure { exit, what, why: _, hint } = failure;
+        return Failure::new(exit, format!("{} was not taken", file.display())).why(what).maybe_hint(hint);
+    }
+    failure
+}
+
+pub(crate) fn bundle(error: BundleError) -> Failure {
+    let exit = match &error {
+        BundleError::PhraseDiffers { .. } => Exit::Unconfirmed,
+        BundleError::ClockBehind { .. } => Exit::System,
+        BundleError::NothingWanted => Exit::Usage,
+        _ => Exit::Unusable,
+    };
+    match error {
+        BundleError::Pki(error) => pki(error),
+        error => Failure::new(exit, &error).maybe_hint(error.hint()),
+    }
 }
 
 pub(crate) fn registry(error: RegistryError) -> Failure {

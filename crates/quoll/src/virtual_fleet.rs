@@ -55,34 +55,33 @@ impl VirtualFleet {
         Ok(Self { devices, host: host(settings) })
     }
 
-    /// Enrols them, one after the other.
+    /// Enrols them, several at once.
     pub(crate) async fn enrol(&self, signer: &mut Signer) -> Outcome {
+        let mut wishes = Vec::new();
         for (name, device) in &self.devices {
             let at = device.http_addr().to_string();
             print(&format!("{name}  virtual device at http://{at}/\n"))?;
-            let wish = Wish {
+            wishes.push(Wish {
                 name: name.clone(),
                 at,
                 host: Some(self.host.clone()),
                 // A virtual device forgets its keys when the node stops.
                 replace_key: true,
                 ..Wish::default()
-            };
-            let mut failed = Ok(());
-            let enrolled = signer
-                .enrol(wish, |step| {
-                    if failed.is_ok() {
-                        failed = print(&format!("{name}  {step}\n"));
-                    }
-                })
-                .await;
-            failed?;
-            // One that cannot come in, such as a revoked one, does not keep the others out.
-            if let Err(failure) = enrolled {
-                failure.report();
-            }
+            });
         }
-        Ok(())
+        let mut printed = Ok(());
+        signer
+            .enrol(wishes, |device, news| match news {
+                Ok(step) if printed.is_ok() => printed = print(&format!("{device}  {step}\n")),
+                Ok(_) => {}
+                // One that cannot come in, such as a revoked one, does not keep the others out.
+                Err(failure) => {
+                    failure.report();
+                }
+            })
+            .await?;
+        printed
     }
 
     pub(crate) async fn stop(self) {

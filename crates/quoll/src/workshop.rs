@@ -54,6 +54,7 @@ impl Workshop {
         source: PassphraseSource,
         kind: KeyKind,
     ) -> Outcome<(Self, Made)> {
+        refuse_waiting(settings)?;
         if is_made(settings) {
             return Ok((Self::open(settings, source)?, Made::default()));
         }
@@ -76,6 +77,9 @@ impl Workshop {
     /// The CA, asking for its passphrase the first time.
     pub(crate) fn authority(&mut self) -> Outcome<(Arc<Authority>, &Passphrase)> {
         if self.unlocked.is_none() {
+            if !has_ca_key(&self.settings) {
+                return Err(no_ca_key(&self.settings));
+            }
             let name = self.pki.ca().subject_cn().unwrap_or("without a name").to_owned();
             let passphrase = self.source.of_existing(&name)?;
             let authority = Arc::new(self.pki.unlock(&passphrase).map_err(trouble::pki)?);
@@ -113,6 +117,27 @@ pub(crate) fn alt_names(settings: &Settings) -> AltNames {
 /// Whether the folder has a CA.
 pub(crate) fn is_made(settings: &Settings) -> bool {
     settings.pki.join("ca.crt").exists()
+}
+
+/// Whether the CA's own key is in the folder; where it is on another machine, everything but signing works.
+pub(crate) fn has_ca_key(settings: &Settings) -> bool {
+    settings.pki.join("private/ca.key").exists()
+}
+
+fn no_ca_key(settings: &Settings) -> Failure {
+    Failure::new(Exit::Unusable, "the CA's key is not on this machine")
+        .why(format!("there is no {}", settings.pki.join("private/ca.key").display()))
+        .hint("ask the machine that has it: quoll request, there quoll ca sign, here quoll accept")
+}
+
+/// A folder that waits for its CA's answer does not get a CA of its own.
+fn refuse_waiting(settings: &Settings) -> Outcome {
+    if is_made(settings) || !settings.pki.join("quoll/requests").exists() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Unusable, "this machine waits for the answer of its CA")
+        .why(format!("a request was made in {}, and no answer accepted yet", settings.pki.display()))
+        .hint("take it in: quoll accept FILE; or choose another folder with --home for a CA of its own"))
 }
 
 /// Opens the folder of the settings to read.

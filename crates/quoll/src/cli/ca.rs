@@ -28,6 +28,15 @@ pub(crate) enum Ca {
         certificate at once."
     )]
     Crl,
+    /// Sign a request from another machine, and write the answer
+    #[command(
+        after_help = "Example:\n  quoll ca sign home.quollreq --phrase \"3f9a 11c0 77de 90b2 5e41\"\n\nIf it is interrupted, the \
+        same command goes on: what is signed is not signed twice."
+    )]
+    Sign(super::sign::SignRequest),
+    /// Write what a machine that compiles firmware needs: CA certificate, fingerprint, names; nothing secret
+    #[command(after_help = "Example:\n  quoll ca export-anchors home.quollanchors")]
+    ExportAnchors(super::sign::ExportAnchors),
 }
 
 /// `quoll ca init`.
@@ -53,6 +62,8 @@ impl Ca {
             Self::Init(init) => init.run(common),
             Self::Show => show(common),
             Self::Crl => crl(common),
+            Self::Sign(sign) => sign.run(common),
+            Self::ExportAnchors(export) => export.run(common),
         }
     }
 }

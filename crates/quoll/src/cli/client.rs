@@ -10,6 +10,7 @@ use quoll_fleet::registry::{Owner, Registry};
 use quoll_pki::{CertName, Certificate, IssueRequest, KeyStorage, PrivateKey, Profile};
 use serde_json::json;
 use time::OffsetDateTime;
+use zeroize::Zeroizing;
 
 use super::{Common, ServerArgs, confirm};
 use crate::config::Settings;
@@ -51,13 +52,23 @@ pub(crate) struct Add {
 
 /// A role on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Word {
+pub(crate) enum Word {
     /// Publish and subscribe everywhere
     Everything,
     /// Subscribe everywhere, publish nowhere
     Observer,
     /// What Home Assistant needs with Tasmota's default topics
     HomeAssistant,
+}
+
+impl Word {
+    pub(crate) fn role(self) -> Role {
+        match self {
+            Self::Everything => Role::Everything,
+            Self::Observer => Role::Observer,
+            Self::HomeAssistant => Role::HomeAssistant,
+        }
+    }
 }
 
 /// `quoll client revoke`.
@@ -92,11 +103,7 @@ impl Add {
         workshop.authority()?;
 
         let known = registry.client(&name).map_err(trouble::registry)?;
-        let role = match self.role {
-            Word::Everything => Role::Everything,
-            Word::Observer => Role::Observer,
-            Word::HomeAssistant => Role::HomeAssistant,
-        };
+        let role = self.role.role();
         if let Some(known) = &known {
             refuse_other(known, &role)?;
         }
@@ -107,7 +114,7 @@ impl Add {
         registry
             .assign_client_certificate(&name, &certificate.serial().to_string(), certificate.not_after())
             .map_err(trouble::registry)?;
-        write_bundle(&folder, &settings, &name, &workshop, &certificate, &key)?;
+        write_bundle(&folder, &settings, &name, workshop.pki().ca(), &certificate, &key)?;
         crate::bell::ring(&home).await?;
 
         let facts = [
@@ -125,7 +132,7 @@ impl Add {
     }
 }
 
-fn parse_name(text: &str) -> Outcome<ClientName> {
+pub(super) fn parse_name(text: &str) -> Outcome<ClientName> {
     ClientName::parse(text).map_err(|error| {
         Failure::new(Exit::Usage, format!("{text:?} cannot be a client's name"))
             .why(&error)
@@ -147,7 +154,7 @@ fn refuse_taken(folder: &Path, name: &ClientName) -> Outcome {
     Ok(())
 }
 
-fn refuse_other(known: &Account, role: &Role) -> Outcome {
+pub(super) fn refuse_other(known: &Account, role: &Role) -> Outcome {
     if known.revoked {
         return Err(Failure::new(Exit::Unusable, format!("the client {} is revoked", known.name)).hint(
             "choose another name: what a revoked name did must stay tellable from what its successor does",
@@ -191,11 +198,11 @@ fn certificate(
     Ok((issued.certificate, issued.key))
 }
 
-fn write_bundle(
+pub(super) fn write_bundle(
     folder: &Path,
     settings: &Settings,
     name: &ClientName,
-    workshop: &Workshop,
+    ca: &Certificate,
     certificate: &Certificate,
     key: &PrivateKey,
 ) -> Outcome {
@@ -221,11 +228,19 @@ fn write_bundle(
         port = settings.device_port(),
         line = try_it(folder, settings, name),
     );
-    write_whole(&folder.join("ca.crt"), workshop.pki().ca().pem().as_bytes(), 0o644, true)?;
+    write_whole(&folder.join("ca.crt"), ca.pem().as_bytes(), 0o644, true)?;
     write_whole(&folder.join(format!("{name}.crt")), certificate.pem().as_bytes(), 0o644, true)?;
     write_whole(&folder.join("README.txt"), readme.as_bytes(), 0o644, true)?;
+    let key_path = folder.join(format!("{name}.key"));
+    // A renewal keeps the key.
+    if fs::read(&key_path)
+        .map(Zeroizing::new)
+        .is_ok_and(|there| there.as_slice() == key.pkcs8_pem().as_bytes())
+    {
+        return Ok(());
+    }
     // The key last: where it is, the folder is whole.
-    write_whole(&folder.join(format!("{name}.key")), key.pkcs8_pem().as_bytes(), 0o600, false)
+    write_whole(&key_path, key.pkcs8_pem().as_bytes(), 0o600, false)
 }
 
 /// A command line that shows all telemetry.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Common, ServerArgs, confirm};
 use crate::control::{self, Answer, Question, Seen};
-use crate::enrolment::{self, Wish, device_name};
+use crate::enrolment::{self, Desk, Wish, device_name};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
 use crate::output::{Format, Listing, print, print_facts};
@@ -137,8 +137,8 @@ impl Add {
             let plan = enrolment::plan(&home, &settings, &workshop, &wish)?;
             return print(&format!("{plan}nothing was changed (--dry-run)\n"));
         }
-        let enrolled =
-            enrolment::enrol(&home, &settings, &mut workshop, &wish, |line| eprintln!("  {line}")).await?;
+        let desk = Desk::open(&home, &settings, &mut workshop)?;
+        let enrolled = enrolment::enrol(&desk, &wish, |line| eprintln!("  {line}")).await?;
         for note in &enrolled.notes {
             eprintln!("quoll: note: {note}");
         }

@@ -1,9 +1,12 @@
 //! The command line: what may be said. Each verb has its file; what all verbs share is here.
 
+pub(crate) mod accept;
 pub(crate) mod ca;
 pub(crate) mod client;
 pub(crate) mod device;
+pub(crate) mod request;
 pub(crate) mod server;
+pub(crate) mod sign;
 pub(crate) mod up;
 
 use std::io::IsTerminal as _;
@@ -67,6 +70,15 @@ pub(crate) enum Verb {
     /// The server's certificate and address: show, renew
     #[command(subcommand)]
     Server(server::Server),
+    /// Ask a CA on another machine for certificates: keys are made here and stay here
+    #[command(
+        after_help = "Example:\n  quoll request --server --client hass --devices names.txt --out home.quollreq\n\nOn the CA's \
+        machine: quoll ca sign home.quollreq; here again: quoll accept home.quollcert."
+    )]
+    Request(request::Request),
+    /// Take in what the CA on another machine answered
+    #[command(after_help = "Example:\n  quoll accept home.quollcert")]
+    Accept(accept::Accept),
     /// Write completions for a shell to standard output
     #[command(after_help = "Example:\n  quoll completions bash > /etc/bash_completion.d/quoll")]
     Completions {
