@@ -218,7 +218,7 @@ impl AclFile {
             return layer;
         }
         for pattern in &self.patterns {
-            if let Some(filter) = pattern.fill(username, client_id) {
+            if let Some(filter) = fill(&pattern.text, username, client_id) {
                 layer.add(pattern.access, filter);
             }
         }
@@ -247,34 +247,33 @@ impl Layer {
     }
 }
 
-impl Pattern {
-    /// The filter for a client; `None` where it matches nothing.
-    fn fill(&self, username: Option<&str>, client_id: &str) -> Option<TopicFilter> {
-        if self.text.contains("%u") && username.is_none() {
-            return None;
-        }
-        let mut levels = Vec::new();
-        for level in self.text.split('/') {
-            let name = match level {
-                "%u" => username.unwrap_or_default(),
-                "%c" => client_id,
-                _ => {
-                    levels.push(level);
-                    continue;
-                }
-            };
-            // A name with a slash is no level, and an empty one is nobody.
-            if name.is_empty() || name.contains('/') {
-                return None;
-            }
-            levels.push(name);
-        }
-        // A pattern that begins with a name is not about `$` topics, whatever the name is.
-        if self.text.starts_with('%') && levels.first().is_some_and(|level| level.starts_with('$')) {
-            return None;
-        }
-        TopicFilter::parse(&levels.join("/")).ok()
+/// The filter of a pattern for a client, with `%u` and `%c` in place where they are whole levels; `None` where it matches
+/// nothing. Names that look like wildcards are the caller's to keep away.
+pub(super) fn fill(pattern: &str, username: Option<&str>, client_id: &str) -> Option<TopicFilter> {
+    if pattern.contains("%u") && username.is_none() {
+        return None;
     }
+    let mut levels = Vec::new();
+    for level in pattern.split('/') {
+        let name = match level {
+            "%u" => username.unwrap_or_default(),
+            "%c" => client_id,
+            _ => {
+                levels.push(level);
+                continue;
+            }
+        };
+        // A name with a slash is no level, and an empty one is nobody.
+        if name.is_empty() || name.contains('/') {
+            return None;
+        }
+        levels.push(name);
+    }
+    // A pattern that begins with a name is not about `$` topics, whatever the name is.
+    if pattern.starts_with('%') && levels.first().is_some_and(|level| level.starts_with('$')) {
+        return None;
+    }
+    TopicFilter::parse(&levels.join("/")).ok()
 }
 
 /// A line, understood.

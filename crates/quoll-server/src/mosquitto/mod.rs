@@ -8,6 +8,7 @@
 //! | [`global`], [`listener`], [`tls`], [`bridge`], [`plugins`], [`log`] | the configuration as understood |
 //! | [`complaint`] | faults and remarks, each with its place |
 //! | [`acl_file`] | `acl_file`: permissions by user and pattern, compiled to grants |
+//! | [`dynamic_security`] | the plugin's clients, groups and roles, compiled to grants |
 //! | [`password_file`], [`password_hash`] | `password_file`: checked, and written for `quoll passwd` |
 //!
 //! Starts nothing and opens no socket: whoever wires a broker takes a [`Configuration`] and does so. Paths are as typed.
@@ -16,6 +17,7 @@ pub mod acl_file;
 pub mod bridge;
 pub mod complaint;
 pub mod documentation;
+pub mod dynamic_security;
 pub mod global;
 pub mod listener;
 pub mod log;

@@ -3,6 +3,7 @@
 mod acl;
 mod configuration;
 mod counterpart;
+mod dynamic_security;
 mod faults;
 mod garbage;
 mod passwords;
