@@ -69,7 +69,11 @@ impl Shard {
         }
         let ack =
             ConnAck { session_present: kept.is_some(), reason: ReasonCode::SUCCESS, properties: answer };
-        out.push(Effect::Send(conn, Packet::ConnAck(Box::new(ack))));
+        let ack = Packet::ConnAck(Box::new(ack));
+        let is_welcome = fits(&ack, connect.version, connect.properties.maximum_packet_size);
+        if is_welcome {
+            out.push(Effect::Send(conn, ack));
+        }
         out.push(Effect::Tell(Event::Connected {
             conn,
             client_id: session.client_id.clone(),
@@ -79,6 +83,10 @@ impl Shard {
             session_present: kept.is_some(),
         }));
         self.deadlines.watch(key, session);
+        if !is_welcome {
+            // Without the limits in CONNACK it would believe others; so it gets no answer at all.
+            return self.close(key, Farewell::Silent, Departure::Closed(ReasonCode::PACKET_TOO_LARGE), out);
+        }
         if kept.is_some() {
             self.vet(key);
             self.tell_groups(key, true, out);
@@ -256,4 +264,11 @@ impl crate::settings::ShardSettings {
             None => asked,
         }
     }
+}
+
+/// Whether a packet is no larger than the client takes [MQTT-3.1.2-24].
+fn fits(packet: &Packet, version: ProtocolVersion, limit: Option<u32>) -> bool {
+    let Some(limit) = limit else { return true };
+    let mut bytes = Vec::new();
+    quoll_mqtt::encode(packet, version, &mut bytes).is_ok() && bytes.len() <= limit as usize
 }

@@ -1,7 +1,7 @@
 //! The other end of CONNECT: a connection goes, and perhaps its session with it (§3.14, §4.1).
 
 use quoll_mqtt::packet::Disconnect;
-use quoll_mqtt::{ProtocolVersion, ReasonCode};
+use quoll_mqtt::{ProtocolVersion, QoS, ReasonCode};
 
 use crate::change::Change;
 use crate::deadline::NEVER;
@@ -82,8 +82,10 @@ impl Shard {
         if let Some(word) = session.last_word.take() {
             self.say(*word, &session.grants, out);
         }
-        // What it had by a shared subscription and never acknowledged goes to another member, oldest first (§4.8.2).
-        let unacknowledged = session.inflight.drain().filter_map(|slot| slot.parcel);
+        // What it had by a shared subscription and never acknowledged goes to another member, oldest first (§4.8.2);
+        // not what was on its way at QoS 2, which it may have [MQTT-4.8.2-5].
+        let sent = session.inflight.drain().filter_map(|slot| slot.parcel);
+        let unacknowledged = sent.filter(|parcel| parcel.qos != QoS::ExactlyOnce);
         let parcels: Vec<_> = unacknowledged.chain(session.queue.drain().map(|(_, parcel)| parcel)).collect();
         for parcel in parcels {
             self.give_back(parcel, out);

@@ -128,7 +128,7 @@ pub(crate) fn read<'a>(
         let id = part.var_int()?;
         let row = row(id).ok_or_else(|| part.malformed("unknown property (§2.2.2.2)"))?;
         if row.places & place == 0 {
-            return Err(part.protocol(row.misplaced));
+            return Err(part.malformed(row.misplaced));
         }
         if seen & (1 << id) != 0 && !may_repeat(id, place) {
             return Err(part.protocol(row.twice));

@@ -190,9 +190,9 @@ fn properties_are_held_to_their_rules() {
         (b"\x27\x00\x00\x00\x00", "Maximum Packet Size 0", PROTOCOL),
         (b"\x17\x02", "0 or 1", PROTOCOL),
         (b"\x19\x02", "0 or 1", PROTOCOL),
-        (b"\x23\x00\x01", "Topic Alias is no property of this packet", PROTOCOL),
-        (b"\x18\x00\x00\x00\x01", "Will Delay Interval is no property", PROTOCOL),
-        (b"\x01\x00", "Payload Format Indicator is no property", PROTOCOL),
+        (b"\x23\x00\x01", "Topic Alias is no property of this packet", MALFORMED),
+        (b"\x18\x00\x00\x00\x01", "Will Delay Interval is no property", MALFORMED),
+        (b"\x01\x00", "Payload Format Indicator is no property", MALFORMED),
         (b"\x16\x00\x01x", "without Authentication Method", PROTOCOL),
         (b"\x00", "unknown property", MALFORMED),
         (b"\x04\x00", "unknown property", MALFORMED),
@@ -230,7 +230,7 @@ fn publish_is_held_to_its_rules() {
             (&publish_with(b"\x08\x00\x01#"), "MQTT-3.3.2-14", PROTOCOL),
             (&publish_with(b"\x08\x00\x00"), "MQTT-3.3.2-14", PROTOCOL),
             (&publish_with(b"\x01\x02"), "0 or 1", PROTOCOL),
-            (&publish_with(b"\x21\x00\x01"), "Receive Maximum is no property", PROTOCOL),
+            (&publish_with(b"\x21\x00\x01"), "Receive Maximum is no property", MALFORMED),
             (&publish_with(b"\x23\x00\x01\x23\x00\x01"), "Topic Alias more than once", PROTOCOL),
             (b"\x30\x03\x00\x00\x00", "neither topic nor topic alias", PROTOCOL),
             (b"\x30\x04\x00\x01+\x00", "MQTT-3.3.2-2", MALFORMED),
@@ -267,7 +267,7 @@ fn acknowledgements_are_held_to_their_rules() {
             (b"\x62\x03\x00\x01\x10", "reason code", PROTOCOL),
             (b"\x70\x03\x00\x01\x80", "reason code", PROTOCOL),
             (b"\x40\x05\x00\x01\x00\x00!", "behind the last field", MALFORMED),
-            (b"\x40\x06\x00\x01\x00\x02\x17\x00", "is no property", PROTOCOL),
+            (b"\x40\x06\x00\x01\x00\x02\x17\x00", "is no property", MALFORMED),
         ],
     );
     refused(Some(V311), Role::Server, &[(b"\x40\x03\x00\x01\x00", "behind the last field", MALFORMED)]);
@@ -349,7 +349,7 @@ fn disconnect_and_auth_are_held_to_their_rules() {
         &[
             (b"\xE0\x01\x01", "MQTT-3.14.2-1", PROTOCOL),
             (b"\xE0\x03\x00\x00!", "behind the last field", MALFORMED),
-            (b"\xE0\x04\x00\x02\x17\x00", "is no property", PROTOCOL),
+            (b"\xE0\x04\x00\x02\x17\x00", "is no property", MALFORMED),
             (b"\xF0\x00", "MQTT-3.15.2-1", PROTOCOL), // success is the server's word
             (b"\xF0\x02\x18\x00", "no Authentication Method", PROTOCOL),
             (b"\xF0\x02\x17\x00", "MQTT-3.15.2-1", PROTOCOL),

@@ -88,7 +88,7 @@ fn credentials(home: &Home, name: &str) -> Target {
 
 /// A connection under a device's own certificate, beside the device's.
 async fn connect(target: &Target, name: &str) -> Result<Client, ClientError> {
-    let options = ClientOptions { client_id: format!("beside-{name}"), ..ClientOptions::default() };
+    let options = ClientOptions::new(format!("beside-{name}"));
     let (mut client, _) = Client::connect(target, options).await?;
     client.subscribe_to(TopicFilter::parse(&format!("cmnd/{name}/#")).unwrap(), QoS::AtMostOnce).await?;
     Ok(client)

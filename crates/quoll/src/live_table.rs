@@ -13,6 +13,8 @@ use crate::telemetry::Said;
 
 /// A person reads no faster.
 const REDRAW_EVERY: Duration = Duration::from_secs(1);
+/// Of a payload, what fits beside the other columns.
+const TELEMETRY_SHOWN: usize = 44;
 /// Log lines kept until the next redraw; more than this at once nobody reads.
 const LOG_LINES_KEPT: usize = 200;
 
@@ -157,15 +159,11 @@ fn render(rows: &[Row]) -> String {
             .into();
     }
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["DEVICE", "", "RUNG", "CONNECTED FROM", "EXPIRES", "LAST TELEMETRY"]);
     for row in rows {
         let telemetry = row.telemetry.as_ref().map(|Said { topic, text, .. }| {
-            format!(
-                "{}  {}",
-                topic.rsplit('/').next().unwrap_or(topic),
-                text.chars().take(60).collect::<String>()
-            )
+            format!("{}  {}", topic.rsplit('/').next().unwrap_or(topic), brief(text))
         });
         table.add_row([
             row.name.clone(),
@@ -178,4 +176,29 @@ fn render(rows: &[Row]) -> String {
     }
     let online = rows.iter().filter(|row| row.online).count();
     format!("{table}\n{online} of {} online   (Ctrl-C stops the broker)", rows.len())
+}
+
+/// A payload on a table's line: without the time, which is now, and without JSON's quotes.
+fn brief(text: &str) -> String {
+    let mut value = serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
+    let plain = match value.as_object_mut() {
+        Some(object) => {
+            object.shift_remove("Time");
+            value.to_string().replace('"', "")
+        }
+        None => text.to_owned(),
+    };
+    plain.chars().take(TELEMETRY_SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn telemetry_is_shown_without_its_time_and_quotes() {
+        assert_eq!(brief(r#"{"Time":"2026","ENERGY":{"Power":5}}"#), "{ENERGY:{Power:5}}");
+        assert_eq!(brief("ON"), "ON");
+        assert_eq!(brief(&"x".repeat(500)).len(), TELEMETRY_SHOWN);
+    }
 }

@@ -67,7 +67,7 @@ impl Listing {
 
     fn table(&self) -> Table {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(self.columns.iter().map(|(_, heading)| *heading));
         for row in &self.rows {
             table.add_row(row.iter().map(plain));
