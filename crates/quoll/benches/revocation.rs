@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quoll_mqtt::client::ClientOptions;
-use quoll_mqtt::{QoS, TopicFilter};
+use quoll_mqtt::{ProtocolVersion, QoS, TopicFilter};
 use quoll_pki::{CertName, Passphrase, Pki};
 use quoll_server::client::{Client, ClientError, Target};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -88,7 +88,7 @@ fn credentials(home: &Home, name: &str) -> Target {
 
 /// A connection under a device's own certificate, beside the device's.
 async fn connect(target: &Target, name: &str) -> Result<Client, ClientError> {
-    let options = ClientOptions::new(format!("beside-{name}"));
+    let options = ClientOptions::new(ProtocolVersion::V5, format!("beside-{name}"));
     let (mut client, _) = Client::connect(target, options).await?;
     client.subscribe_to(TopicFilter::parse(&format!("cmnd/{name}/#")).unwrap(), QoS::AtMostOnce).await?;
     Ok(client)
