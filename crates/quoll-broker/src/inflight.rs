@@ -34,8 +34,11 @@ const FEW: usize = 4;
 /// The slots of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Inflight {
-    slots: VecDeque<Slot>,
+    /// Each with the turn at which its identifier was drawn; 0 for one that was recalled.
+    slots: VecDeque<(u64, Slot)>,
     last_id: u16,
+    /// Identifiers drawn so far.
+    turns: u64,
     /// Slots that are not owed: they fill the window.
     under_way: u16,
 }
@@ -50,7 +53,7 @@ impl Inflight {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter()
+        self.slots.iter().map(|(_, slot)| slot)
     }
 
     /// Whether anything is to be sent again.
@@ -59,12 +62,17 @@ impl Inflight {
     }
 
     /// An identifier that is free, in turn [MQTT-2.2.1-2]. There is one: the window is below 65,536.
+    ///
+    /// They are drawn in a circle, so one can be taken only where the oldest slot is a whole round old; a look at all
+    /// slots for each message would be dear where the window is wide.
     pub(crate) fn free_id(&mut self) -> PacketId {
         loop {
             self.last_id = self.last_id.wrapping_add(1);
-            if let Some(id) = PacketId::new(self.last_id)
-                && self.find(id).is_none()
-            {
+            self.turns += 1;
+            let Some(id) = PacketId::new(self.last_id) else { continue };
+            let oldest = self.slots.front().map_or(self.turns, |(turn, _)| *turn);
+            let is_young = oldest > 0 && self.turns - oldest < u64::from(u16::MAX);
+            if is_young || self.find(id).is_none() {
                 return id;
             }
         }
@@ -74,25 +82,26 @@ impl Inflight {
         if !slot.owed {
             self.under_way += 1;
         }
+        let was_drawn = self.turns > 0 && self.last_id == slot.id.get();
         self.last_id = slot.id.get();
-        self.slots.push_back(slot);
+        self.slots.push_back((if was_drawn { self.turns } else { 0 }, slot));
     }
 
     /// Where the identifier's slot is; the oldest first, which is nearly always the one asked for.
     pub(crate) fn find(&self, id: PacketId) -> Option<usize> {
-        self.slots.iter().position(|slot| slot.id == id)
+        self.slots.iter().position(|(_, slot)| slot.id == id)
     }
 
     pub(crate) fn find_place(&self, place: u64) -> Option<usize> {
-        self.slots.iter().position(|slot| slot.place == place)
+        self.slots.iter().position(|(_, slot)| slot.place == place)
     }
 
     pub(crate) fn slot(&mut self, at: usize) -> &mut Slot {
-        &mut self.slots[at]
+        &mut self.slots[at].1
     }
 
     pub(crate) fn remove(&mut self, at: usize) -> Option<Slot> {
-        let slot = self.slots.remove(at)?;
+        let (_, slot) = self.slots.remove(at)?;
         if !slot.owed {
             self.under_way -= 1;
         }
@@ -106,12 +115,12 @@ impl Inflight {
     /// A connection ended: everything is owed again.
     pub(crate) fn owe_all(&mut self) {
         self.under_way = 0;
-        self.slots.iter_mut().for_each(|slot| slot.owed = true);
+        self.slots.iter_mut().for_each(|(_, slot)| slot.owed = true);
     }
 
     /// The first slot that is owed, marked as sent.
     pub(crate) fn settle_next(&mut self) -> Option<&Slot> {
-        let slot = self.slots.iter_mut().find(|slot| slot.owed)?;
+        let (_, slot) = self.slots.iter_mut().find(|(_, slot)| slot.owed)?;
         slot.owed = false;
         self.under_way += 1;
         Some(slot)
@@ -119,7 +128,7 @@ impl Inflight {
 
     /// The peer got this slot's message: PUBREL is owed from now on, not the message.
     pub(crate) fn received(&mut self, at: usize) {
-        let slot = &mut self.slots[at];
+        let (_, slot) = &mut self.slots[at];
         slot.parcel = None;
         if slot.owed {
             slot.owed = false;
@@ -129,6 +138,45 @@ impl Inflight {
 
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Slot> {
         self.under_way = 0;
-        self.slots.drain(..)
+        self.slots.drain(..).map(|(_, slot)| slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(id: PacketId) -> Slot {
+        Slot { place: u64::from(id.get()), id, parcel: None, owed: false }
+    }
+
+    #[test]
+    fn an_identifier_under_way_is_never_given_twice_however_often_the_circle_closes() {
+        let mut inflight = Inflight::default();
+        let recalled = PacketId::new(7).unwrap();
+        inflight.push(slot(recalled));
+        let stays = inflight.free_id();
+        inflight.push(slot(stays));
+        for _ in 0..3 * usize::from(u16::MAX) {
+            let id = inflight.free_id();
+            assert!(id != recalled && id != stays, "{id:?} is under way");
+            inflight.push(slot(id));
+            inflight.remove(inflight.len() - 1);
+        }
+        inflight.remove(0);
+        inflight.remove(0);
+        let seen: std::collections::BTreeSet<_> = (0..u16::MAX).map(|_| inflight.free_id()).collect();
+        assert_eq!(seen.len(), usize::from(u16::MAX), "then all are free again");
+    }
+
+    #[test]
+    fn a_full_circle_of_identifiers_is_under_way_without_a_repeat() {
+        let mut inflight = Inflight::default();
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..u16::MAX {
+            let id = inflight.free_id();
+            assert!(seen.insert(id), "{id:?} was given twice");
+            inflight.push(slot(id));
+        }
     }
 }
