@@ -4,7 +4,7 @@
 //! accepted and all that the CA revoked, `issued/`, `certs_by_serial/`, `crl.pem`. The CA's key is not in it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -29,7 +29,7 @@ use crate::{
     request::{AltNames, IfTaken},
     serial::Serial,
     store::{
-        Pki,
+        EASYRSA_FILES, Pki,
         files::{self, Mode},
         index::{EntryState, IndexEntry},
         journal::Unfinished,
@@ -313,9 +313,16 @@ impl Acceptance {
         for folder in FOLDERS {
             files::make_folder(&self.dir.join(folder))?;
         }
+        for (file, content) in EASYRSA_FILES {
+            let path = self.dir.join(file);
+            if !path.exists() {
+                files::write(&path, content.as_bytes(), Mode::Private)?;
+            }
+        }
         if !layout.index().exists() {
             files::write(&layout.index(), b"", Mode::Private)?;
             files::write(&layout.index_attributes(), b"unique_subject = no\n", Mode::Private)?;
+            files::write(&layout.serial(), b"01\n", Mode::Private)?;
         }
         if self.ca == CaChange::Extended
             && let Some(old) = read_certificate(&layout.ca_certificate())?
@@ -332,9 +339,14 @@ impl Acceptance {
     /// Everything that the CA revoked is revoked here, whoever held it.
     fn take_revocations(&self, pki: &Pki) -> Result<Vec<Serial>, BundleError> {
         let mut index = pki.read_index()?;
+        let is_old = pki.read_crl()?.is_some_and(|ours| ours.number > self.answer.crl.number);
         let mut news = Vec::new();
         for entry in &self.answer.revoked {
             let EntryState::Revoked { at, reason } = entry.state else { continue };
+            // A hold may have been lifted since; a revocation never is.
+            if is_old && entry.state.is_on_hold() {
+                continue;
+            }
             match index.get(&entry.serial) {
                 Some(known) if known.is_revoked() => continue,
                 Some(_) => {
@@ -342,19 +354,19 @@ impl Acceptance {
                 }
                 None => index.push(entry.clone()),
             }
-            news.push((entry.serial.clone(), entry.common_name()));
+            news.push(entry.serial.clone());
         }
         if !news.is_empty() {
             pki.write_index(&mut index)?;
         }
+        let theirs: HashSet<_> = self.answer.revoked.iter().map(|entry| &entry.serial).collect();
         // Also those that an interruption left between index and files.
         for entry in index.entries().filter(|entry| entry.is_revoked()) {
-            let known = self.answer.revoked.iter().any(|revoked| revoked.serial == entry.serial);
-            if known && pki.layout.by_serial(&entry.serial).exists() {
+            if theirs.contains(&entry.serial) && pki.layout.by_serial(&entry.serial).exists() {
                 pki.retire(&entry.serial, entry.common_name().as_deref())?;
             }
         }
-        Ok(news.into_iter().map(|(serial, _)| serial).collect())
+        Ok(news)
     }
 
     /// Holds that our CRL has and the new one has not. One that was put on here and has not travelled yet is in neither.

@@ -173,7 +173,8 @@ impl RequestBundle {
 }
 
 impl Signing {
-    /// Checks a request against the folder. Nothing is changed, and no key is needed.
+    /// Checks a request against the folder. Nothing is changed but what an interrupted act left, which is put in order;
+    /// no key is needed.
     ///
     /// # Errors
     /// [`BundleError::WrongCa`], [`BundleError::AlreadySigned`], [`BundleError::OtherRequest`],
@@ -192,8 +193,8 @@ impl Signing {
         }
         let record = Book::signed(&pki.layout).read::<SignedRecord>(bundle.id())?;
         check_record(&bundle, record.as_ref(), decisions)?;
-        let index = pki.read_index()?;
-        check_clock(pki, &index, decisions, now)?;
+        check_clock(pki, &pki.read_index()?, decisions, now)?;
+        let index = recovered(pki, now)?;
         let wanted = bundle.asked.iter().map(|one| wanted(pki, one)).collect::<Result<_, _>>()?;
         let mut signing = Self { bundle, wanted, lines: Vec::new(), decisions, record };
         for wanted in &signing.wanted {
@@ -406,6 +407,14 @@ fn wanted(pki: &Pki, asked: &Asked) -> Result<Wanted, BundleError> {
     })?;
     let if_taken = if asked.renew { IfTaken::Supersede } else { IfTaken::Refuse };
     Ok(Wanted { request: asked.request.clone(), profile, days: asked.days, if_taken })
+}
+
+/// The index, once what an interrupted chunk left is entered in it.
+fn recovered(pki: &Pki, now: OffsetDateTime) -> Result<Index, BundleError> {
+    let _lock = pki.lock()?;
+    let mut index = pki.read_index()?;
+    pki.recover(&mut index, now)?;
+    Ok(index)
 }
 
 fn check_record(
