@@ -1,7 +1,7 @@
 //! The console of a device, by whatever road: one question, one answer.
 //!
-//! [`crate::http_console`] is the road we have; the virtual device answers in memory, so that enrolment can be tested
-//! without a socket. Errors are cut by what the one who asks can do about them.
+//! [`crate::http_console`] and [`crate::serial_console`] are the roads; the virtual device answers in memory, so that
+//! enrolment can be tested without a socket. Errors are cut by what the one who asks can do about them.
 
 use async_trait::async_trait;
 
@@ -81,6 +81,14 @@ pub enum ConsoleError {
         /// The limit.
         limit: usize,
     },
+    /// A serial line carries ASCII only. Nothing was sent.
+    #[error("the serial console of {address} takes plain ASCII only, and {keyword} has other characters")]
+    NotAscii {
+        /// The port.
+        address: String,
+        /// The command.
+        keyword: String,
+    },
     /// `{"WARNING":"Enter command cmnd="}`.
     #[error("{address} saw an empty command")]
     EmptyCommand {
@@ -93,6 +101,14 @@ pub enum ConsoleError {
         /// Host and port.
         address: String,
         /// What broke.
+        why: String,
+    },
+    /// The serial port cannot be opened: not there, not ours, in use, or no serial port.
+    #[error("the serial port {path} cannot be used: {why}")]
+    Port {
+        /// Its path.
+        path: String,
+        /// The operating system's word.
         why: String,
     },
     /// An answer from a Tasmota that is no JSON object.
@@ -124,9 +140,15 @@ impl ConsoleError {
             }
             Self::NotTasmota { .. } => "check the address; nothing was sent to it but a harmless question".into(),
             Self::UserMode { .. } => "set WebServer 2 on the device (over MQTT or its serial console)".into(),
+            Self::NotAscii { .. } => "set it on the device's web page, or choose another value".into(),
             Self::TooLong { .. } => "send shorter values, or several commands".into(),
             Self::EmptyCommand { .. } | Self::Malformed { .. } => {
                 "look at the device's own web console; its firmware may be very old".into()
+            }
+            Self::Port { .. } => {
+                "check the path and that no other program has it open; your user must be in the group that owns it \
+                 (often dialout)"
+                    .into()
             }
             Self::Broken { .. } => "ask the device what it has stored, then try again".into(),
         })

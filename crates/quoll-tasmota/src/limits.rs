@@ -47,3 +47,12 @@ pub const CONNECT_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Time for a whole question and answer. An ESP8266 busy with a TLS handshake stalls for up to two seconds.
 pub const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes written to a serial line at once. An ESP8266 reads its 256-byte buffer some twenty times a second.
+pub const SERIAL_CHUNK: usize = 128;
+
+/// Pause between such writes; 128 bytes take 11 ms on the line.
+pub const SERIAL_PAUSE: Duration = Duration::from_millis(20);
+
+/// Time for an answer over a serial line. The device may be in the middle of a TLS handshake.
+pub const SERIAL_ANSWER_PATIENCE: Duration = Duration::from_secs(5);

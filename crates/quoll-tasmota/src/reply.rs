@@ -54,6 +54,12 @@ impl Reply {
         }
     }
 
+    /// The answer to a Backlog on a road that has none of its own.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { fields: Map::new() }
+    }
+
     /// Whether the command was refused; the first question to any answer.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
@@ -220,6 +226,17 @@ impl Reply {
         self.page("StatusSTS")?.number("MqttCount")
     }
 
+    /// `Status 11`: heap and Wi-Fi, as far as they are there.
+    #[must_use]
+    pub fn vitals(&self) -> Vitals {
+        let Ok(page) = self.page("StatusSTS") else { return Vitals::default() };
+        let wifi = page.value("Wifi").ok().and_then(Value::as_object);
+        Vitals {
+            heap: page.number("Heap").ok(),
+            rssi: wifi.and_then(|wifi| wifi.get("RSSI")).and_then(Value::as_i64),
+        }
+    }
+
     /// A field of the answer, for display.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&Value> {
@@ -283,6 +300,15 @@ impl Firmware {
     pub fn crashes_without_broker(&self) -> bool {
         (([15, 1, 0, 1])..[15, 4, 0, 0]).contains(&self.number)
     }
+}
+
+/// Of `Status 11`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Vitals {
+    /// Free heap, in KiB.
+    pub heap: Option<u64>,
+    /// Quality of the Wi-Fi link, in per cent. An Ethernet device has none.
+    pub rssi: Option<i64>,
 }
 
 /// `Status 5`.

@@ -39,6 +39,7 @@ impl Machine {
             "power" => self.power(data),
             "restart" => self.restart(data, now),
             "reset" => self.reset(data, now),
+            "upgrade" => self.upgrade(data, now),
             _ => Outcome::Unknown,
         }
     }
@@ -274,6 +275,18 @@ impl Machine {
             }
             _ => Outcome::Reply(json!({"Reset": "1 to reset"})),
         }
+    }
+
+    /// An update over the air, to the same release.
+    fn upgrade(&mut self, data: &str, now: Now) -> Outcome {
+        if data != "1" {
+            return Outcome::Reply(json!({"Upgrade": "1 or >=version to upgrade or reset"}));
+        }
+        if self.profile.faults.forgets_keys_on_upgrade {
+            self.erase_keys();
+        }
+        self.schedule_restart(now);
+        Outcome::Reply(json!({"Upgrade": format!("Version {} from ota.tasmota.com", self.profile.version)}))
     }
 
     fn status(&self, index: Option<u32>, data: &str, now: Now) -> Outcome {

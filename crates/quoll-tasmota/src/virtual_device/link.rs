@@ -5,6 +5,7 @@
 //! rules of its own. Facts §3.5, §6.
 
 use std::{
+    io::ErrorKind,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,13 +16,13 @@ use quoll_mqtt::{
     packet::{Ack, Connect, Publish, Subscribe, Subscription, SubscriptionOptions, Will},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt,
     net::TcpStream,
     time::{Instant as Moment, sleep_until, timeout},
 };
 
 use super::{
-    Machine, Now,
+    Machine, Now, Tally,
     run::Shared,
     session::{ConnectPlan, RC_CONNECT_FAILED, RC_DNS, RC_TIMEOUT},
     tls::{TlsConnection, TlsFailure},
@@ -42,37 +43,45 @@ type End = Option<TlsFailure>;
 /// Runs one attempt, and the connection if it succeeds, to its end.
 pub(super) async fn run(device: Arc<Shared>, plan: ConnectPlan) {
     let verdict = |deed: &mut dyn FnMut(&mut Machine, Now)| device.act(|machine, now| deed(machine, now));
-    let mut wire = match open(&device, &plan).await {
+    // A refusal of the client certificate in TLS 1.3 style, or a record too long, comes after the handshake.
+    let mut wire = match enter(&device, &plan).await {
         Ok(wire) => wire,
-        Err(Failure::Tls(failure)) => {
-            verdict(&mut |machine, now| {
-                machine.tls_failed(failure, now);
-            });
-            return;
-        }
-        Err(Failure::Code(code)) => {
-            verdict(&mut |machine, now| machine.connect_failed(code, now));
+        Err(failure) => {
+            count(&device, &failure);
+            match failure {
+                Failure::Tls(failure) => verdict(&mut |machine, now| {
+                    machine.tls_failed(failure, now);
+                }),
+                Failure::Code(code) => verdict(&mut |machine, now| machine.connect_failed(code, now)),
+            };
             return;
         }
     };
-    let admitted = timeout(CONNACK_PATIENCE, wire.introduce(&plan)).await;
-    match admitted.unwrap_or(Err(Failure::Code(RC_TIMEOUT))) {
-        Ok(()) => {}
-        Err(Failure::Code(code)) => {
-            verdict(&mut |machine, now| machine.connect_failed(code, now));
-            return;
-        }
-        // A refusal of the client certificate in TLS 1.3 style, or a record too long, after the handshake.
-        Err(Failure::Tls(failure)) => {
-            verdict(&mut |machine, now| {
-                machine.tls_failed(failure, now);
-            });
-            return;
-        }
-    }
+    let online = device.tally.as_deref().map(Tally::online);
     verdict(&mut |machine, now| machine.connected(now));
     let end = wire.converse(&device, &plan).await;
+    drop(online);
+    if let Some(failure) = end {
+        count(&device, &Failure::Tls(failure));
+    }
     verdict(&mut |machine, now| machine.lost(end, now));
+}
+
+fn count(device: &Shared, failure: &Failure) {
+    let Some(tally) = &device.tally else { return };
+    match failure {
+        Failure::Tls(TlsFailure::Number(number)) => tally.tls_error(*number),
+        Failure::Tls(TlsFailure::Crash) => tally.crash(),
+        Failure::Code(code) => tally.return_code(*code),
+    }
+}
+
+/// From TCP to CONNACK.
+async fn enter(device: &Shared, plan: &ConnectPlan) -> Result<Wire, Failure> {
+    let mut wire = open(device, plan).await?;
+    let admitted = timeout(CONNACK_PATIENCE, wire.introduce(plan)).await;
+    admitted.unwrap_or(Err(Failure::Code(RC_TIMEOUT)))?;
+    Ok(wire)
 }
 
 enum Failure {
@@ -89,8 +98,16 @@ async fn open(device: &Shared, plan: &ConnectPlan) -> Result<Wire, Failure> {
     let resolved = tokio::net::lookup_host((plan.host.as_str(), plan.port)).await;
     let addresses: Vec<_> = resolved.map_err(|_| failed(-1001, RC_DNS))?.collect();
     let connecting = timeout(TCP_PATIENCE, TcpStream::connect(addresses.as_slice()));
-    let Ok(Ok(socket)) = connecting.await else {
-        return Err(failed(-1002, RC_CONNECT_FAILED));
+    let socket = match connecting.await {
+        Ok(Ok(socket)) => socket,
+        Ok(Err(error)) if plan.tls.is_some() && error.kind() == ErrorKind::ConnectionRefused => {
+            let crashes = device.with(|machine, _| machine.faults().crashes_on_refusal);
+            return Err(match crashes {
+                Some(true) => Failure::Tls(TlsFailure::Crash),
+                _ => failed(-1002, RC_CONNECT_FAILED),
+            });
+        }
+        _ => return Err(failed(-1002, RC_CONNECT_FAILED)),
     };
     let _ = socket.set_nodelay(true);
     let Some(settings) = plan.tls.clone() else {
@@ -202,18 +219,27 @@ impl Wire {
                 self.pending.drain(..length);
                 return Ok(packet);
             }
-            let mut buffer = [0; 4096];
             let read = match &mut self.transport {
-                Transport::Plain(socket) => {
-                    let length = socket.read(&mut buffer).await.map_err(|_| None)?;
-                    buffer[..length].to_vec()
-                }
+                Transport::Plain(socket) => read_now(socket).await.map_err(|_| None)?,
                 Transport::Tls(connection) => connection.read().await.map_err(Some)?,
             };
             if read.is_empty() {
                 return Err(None);
             }
             self.pending.extend(read);
+        }
+    }
+}
+
+/// What has come; empty at the end. The buffer is not part of the waiting task: a fleet of thousands waits here.
+async fn read_now(socket: &TcpStream) -> std::io::Result<Vec<u8>> {
+    loop {
+        socket.readable().await?;
+        let mut buffer = [0; 4096];
+        match socket.try_read(&mut buffer) {
+            Ok(length) => return Ok(buffer[..length].to_vec()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -14,7 +14,12 @@ use super::{
     session::{Publication, Session},
     tls::Anchor,
 };
-use crate::{limits::ECHO_CHARS, setting::SetOption, tls_key::Stored, topics::Topics};
+use crate::{
+    limits::{ECHO_CHARS, SERIAL_COMMAND_CHARS},
+    setting::SetOption,
+    tls_key::Stored,
+    topics::Topics,
+};
 
 /// A moment: how long the simulation has run, and the true time.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +61,15 @@ pub struct Machine {
     next_log: u32,
     /// Messages for the broker, oldest first.
     pub(super) outbox: VecDeque<Publication>,
+    /// What the serial line shows, where one is attached.
+    printer: Option<Printer>,
+}
+
+/// The device's end of a serial line.
+struct Printer {
+    /// The active level: at least 2 once somebody has typed, whatever SerialLog says.
+    level: u8,
+    lines: VecDeque<Zeroizing<String>>,
 }
 
 struct Queued {
@@ -88,6 +102,8 @@ const LOG_CHARS: usize = 4000;
 const BACKLOG: usize = 100;
 /// Messages waiting for the broker; older ones are dropped.
 const OUTBOX: usize = 256;
+/// Lines waiting for the serial line; older ones are dropped.
+const PRINTED: usize = 256;
 
 impl Machine {
     /// Boots from flash. `address` is where its HTTP console answers.
@@ -110,6 +126,7 @@ impl Machine {
             log: VecDeque::new(),
             next_log: 1,
             outbox: VecDeque::new(),
+            printer: None,
             profile,
             settings,
             address,
@@ -134,6 +151,36 @@ impl Machine {
         }
         self.flash.keys = self.keys.flash();
         answers
+    }
+
+    /// Attaches a serial line: from now on log lines wait for [`Self::take_printed`].
+    pub fn attach_serial(&mut self) {
+        self.printer = Some(Printer { level: self.settings.serial_log, lines: VecDeque::new() });
+    }
+
+    /// A whole line came over the serial line. It is logged in full before it runs, whoever reads the logs, and the
+    /// serial line shows the answers even if SerialLog is 0.
+    pub fn serial_line(&mut self, line: &str, now: Now) {
+        if let Some(printer) = &mut self.printer {
+            printer.level = self.settings.serial_log.max(2);
+        }
+        if line.len() > SERIAL_COMMAND_CHARS {
+            self.note(2, now, "CMD: Serial buffer overrun");
+            return;
+        }
+        self.note(2, now, &Zeroizing::new(format!("CMD: {line}")));
+        self.command(line, now);
+    }
+
+    /// Takes the lines that wait for the serial line.
+    pub fn take_printed(&mut self) -> Vec<Zeroizing<String>> {
+        self.printer.as_mut().map(|printer| printer.lines.drain(..).collect()).unwrap_or_default()
+    }
+
+    /// Its MAC.
+    #[must_use]
+    pub fn mac(&self) -> crate::mac::Mac {
+        self.profile.mac
     }
 
     /// When [`Self::tick`] has something to do next.
@@ -302,12 +349,22 @@ impl Machine {
 
     /// Writes a line to the web log, if the level is kept: 1 error, 2 info, 3 debug.
     pub(super) fn note(&mut self, level: u8, now: Now, text: &str) {
-        if level > self.settings.web_log {
+        let printed = self.printer.as_ref().is_some_and(|printer| level <= printer.level);
+        if level > self.settings.web_log && !printed {
             return;
         }
         let of_day = self.clock(now) % 86_400;
         let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
         let line = format!("{hour:02}:{minute:02}:{second:02}.{:03} {text}", now.up.subsec_millis());
+        if printed && let Some(printer) = &mut self.printer {
+            if printer.lines.len() == PRINTED {
+                printer.lines.pop_front();
+            }
+            printer.lines.push_back(Zeroizing::new(line.clone()));
+        }
+        if level > self.settings.web_log {
+            return;
+        }
         self.log.push_back((self.next_log, line));
         self.next_log += 1;
         let mut chars: usize = self.log.iter().map(|(_, line)| line.len() + 1).sum();
@@ -386,6 +443,12 @@ impl Machine {
             0 | 24.. => Outcome::Unknown,
             _ => self.dispatch(&name, index, data.trim(), now),
         };
+        if name == "seriallog"
+            && !data.is_empty()
+            && let Some(printer) = &mut self.printer
+        {
+            printer.level = self.settings.serial_log;
+        }
         if self.profile.faults.dies_after.as_deref().is_some_and(|last| last.eq_ignore_ascii_case(word)) {
             self.profile.faults.dies_after = None;
             self.drop_dead(now);
@@ -411,7 +474,11 @@ impl Machine {
     /// An answer goes to the log and to the broker.
     fn tell(&mut self, answer: &Answer, now: Now) {
         let Ok(topic) = self.topics().status(&answer.name) else { return };
-        self.note(2, now, &format!("MQT: {} = {}", topic.as_str(), answer.json));
+        let line = match self.session.is_connected() {
+            true => format!("MQT: {} = {}", topic.as_str(), answer.json),
+            false => format!("RSL: {} = {}", answer.name, answer.json),
+        };
+        self.note(2, now, &line);
         self.publish(Publication {
             topic: topic.as_str().into(),
             payload: answer.json.clone().into_bytes(),

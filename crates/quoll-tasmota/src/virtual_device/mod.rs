@@ -11,7 +11,8 @@
 //! | [`flash`], [`key_store`] | what survives a restart; the quirks of TLSKey's storage |
 //! | [`tls`] | its TLS client |
 //! | `memory_console` | its console without a socket, for tests of enrolment |
-//! | [`run`], `web`, `link` | the coat on tokio: its life, its HTTP server, its connection to the broker |
+//! | [`run`], `web`, `serial`, `link` | the coat on tokio: its life, its two consoles, its connection to the broker |
+//! | [`Tally`] | what happened to many of them together |
 
 pub mod flash;
 pub mod key_store;
@@ -24,15 +25,17 @@ pub mod tls;
 mod commands;
 mod link;
 mod report;
-
+mod serial;
+mod tally;
 mod web;
 
 pub use flash::Flash;
 pub use machine::{Answer, Machine, Now};
 pub use memory_console::MemoryConsole;
-pub use run::{DeviceState, RunningDevice, VirtualDevice};
+pub use run::{DeviceState, RunningDevice, VirtualDevice, Wiring};
+pub use tally::{Count, Tally};
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crate::mac::Mac;
 
@@ -141,6 +144,12 @@ pub struct Faults {
     pub impostor: Option<String>,
     /// Accepts connections on its HTTP port and never answers.
     pub hangs: bool,
+    /// Loses key and certificate in an update over the air (`Upgrade 1`).
+    pub forgets_keys_on_upgrade: bool,
+    /// Loses its Wi-Fi for some seconds, again and again; the mean time between, before the pace is applied.
+    pub weak_wifi: Option<Duration>,
+    /// Crashes when its TLS broker's port refuses it: the bug of 15.1.0.1 to 15.3. Facts §9.
+    pub crashes_on_refusal: bool,
 }
 
 /// What a device believes about the time.

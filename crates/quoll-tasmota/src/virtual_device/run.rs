@@ -1,12 +1,17 @@
-//! The coat of a virtual device: it boots, lives, restarts from flash, and answers HTTP on a socket handed to it.
+//! The coat of a virtual device: it boots, lives, restarts from flash, and answers on what is wired to it: HTTP on a
+//! socket, its serial line on a pty.
 //!
-//! Needs a tokio runtime. Two tasks for each device, one more while it talks to the broker; each ends with
-//! [`RunningDevice::stop`] or when the handle is dropped.
+//! Needs a tokio runtime. One task for each device, one more for each console, one more while it talks to the broker;
+//! each ends with [`RunningDevice::stop`] or when the handle is dropped.
 
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -17,13 +22,15 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Flash, Machine, Now, VirtualProfile, link, web};
+use super::{Flash, Machine, Now, Tally, VirtualProfile, link, serial, web};
 use crate::tls_key::Stored;
 
 /// HTTP connections served at the same time; a real device has about as many sockets.
 const HTTP_CONNECTIONS: usize = 5;
 /// From power to the first line of the log, before the pace is applied. Facts §7.5: HTTP is away 5 to 15 s.
 const BOOT_SECONDS: f64 = 5.0;
+/// How long a device with weak Wi-Fi is away, before the pace is applied.
+const AWAY_SECONDS: f64 = 5.0;
 /// Shortest nap of the life loop, so that a pace of zero cannot spin.
 const NAP: Duration = Duration::from_millis(1);
 /// Longest nap, so that a changed setting is never waited for in vain.
@@ -58,18 +65,52 @@ impl VirtualDevice {
         flash: Flash,
         listener: TcpListener,
     ) -> io::Result<RunningDevice> {
-        let address = listener.local_addr()?;
+        Self::start_wired(profile, flash, Wiring { http: Some(listener), tally: None })
+    }
+
+    /// The same with more or less wired to it.
+    ///
+    /// # Errors
+    /// The listener has no local address.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start_wired(profile: VirtualProfile, flash: Flash, wiring: Wiring) -> io::Result<RunningDevice> {
+        let address = match &wiring.http {
+            Some(listener) => listener.local_addr()?,
+            None => NO_CONSOLE,
+        };
         let shared = Arc::new(Shared {
             address,
             epoch: Instant::now(),
             device: Mutex::new(Device::Down(Box::new(Off { profile, flash, last: DeviceState::default() }))),
             wake: Notify::new(),
             mail: Notify::new(),
+            printer: Notify::new(),
+            has_serial: AtomicBool::new(false),
+            is_away: AtomicBool::new(false),
+            tally: wiring.tally,
         });
         shared.boot();
-        let tasks = vec![tokio::spawn(live(shared.clone())), tokio::spawn(listen(shared.clone(), listener))];
+        let mut tasks = vec![tokio::spawn(live(shared.clone()))];
+        if let Some(listener) = wiring.http {
+            tasks.push(tokio::spawn(listen(shared.clone(), listener)));
+        }
         Ok(RunningDevice { shared, tasks })
     }
+}
+
+/// The address that a device without an HTTP console believes to have.
+const NO_CONSOLE: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1)), 80);
+
+/// What is wired to a device.
+#[derive(Default)]
+pub struct Wiring {
+    /// Where its HTTP console answers; none for a load of thousands, which saves a socket each.
+    pub http: Option<TcpListener>,
+    /// Where its connections are counted.
+    pub tally: Option<Arc<Tally>>,
 }
 
 /// A device that is switched on. Dropping it switches it off at once.
@@ -132,6 +173,18 @@ impl RunningDevice {
         self.shared.act(|machine, now| super::machine::merged(&machine.command(line, now)))
     }
 
+    /// Wires a serial line to it: a pseudo-terminal. Gives the path to open, which is gone with the device.
+    ///
+    /// # Errors
+    /// The system has no pseudo-terminal left.
+    pub fn attach_serial(&mut self) -> io::Result<PathBuf> {
+        let (line, path) = serial::Line::open()?;
+        self.shared.has_serial.store(true, Ordering::Relaxed);
+        self.shared.with(|machine, _| machine.attach_serial());
+        self.tasks.push(tokio::spawn(serial::serve(self.shared.clone(), line)));
+        Ok(path)
+    }
+
     /// Switches it off and waits until its tasks have ended.
     pub async fn stop(mut self) {
         for task in &self.tasks {
@@ -160,6 +213,12 @@ pub(super) struct Shared {
     wake: Notify,
     /// The link has something to send.
     pub(super) mail: Notify,
+    /// The serial line may have something to print.
+    pub(super) printer: Notify,
+    has_serial: AtomicBool,
+    /// Without Wi-Fi at this moment.
+    is_away: AtomicBool,
+    pub(super) tally: Option<Arc<Tally>>,
 }
 
 enum Device {
@@ -188,13 +247,22 @@ impl Shared {
         let result = self.with(deed);
         self.wake.notify_one();
         self.mail.notify_one();
+        self.printer.notify_one();
         result
+    }
+
+    /// Whether its network can be reached: it is up and has Wi-Fi.
+    pub(super) fn has_network(&self) -> bool {
+        !self.is_away.load(Ordering::Relaxed) && matches!(&*self.lock(), Device::Up(_))
     }
 
     fn boot(&self) {
         let mut device = self.lock();
         if let Device::Down(off) = &*device {
-            let machine = Machine::boot(off.profile.clone(), off.flash.clone(), self.address, self.now());
+            let mut machine = Machine::boot(off.profile.clone(), off.flash.clone(), self.address, self.now());
+            if self.has_serial.load(Ordering::Relaxed) {
+                machine.attach_serial();
+            }
             *device = Device::Up(Box::new(machine));
         }
     }
@@ -247,12 +315,18 @@ fn snapshot(machine: &Machine) -> DeviceState {
 
 /// Boot after boot.
 async fn live(shared: Arc<Shared>) {
+    let mut weather = Weather::of(&shared);
     loop {
         let mut links = JoinSet::new();
         while let Some(nap) = turn(&shared, &mut links) {
             tokio::select! {
                 () = sleep(nap) => {}
                 () = shared.wake.notified() => {}
+                () = weather.worsens() => {
+                    links.shutdown().await;
+                    lose_wifi(&shared).await;
+                    weather.next();
+                }
                 Some(_) = links.join_next() => {}
             }
         }
@@ -261,6 +335,54 @@ async fn live(shared: Arc<Shared>) {
         sleep(Duration::from_secs_f64(pause)).await;
         shared.boot();
     }
+}
+
+/// When the Wi-Fi of a device goes next. Seeded by its MAC: the same fleet has the same weather.
+struct Weather {
+    mean: Option<Duration>,
+    state: u64,
+    due: tokio::time::Instant,
+}
+
+impl Weather {
+    fn of(shared: &Shared) -> Self {
+        let seen = shared.with(|machine, _| (machine.faults().weak_wifi, machine.pace(), machine.mac()));
+        let (mean, pace, mac) = seen.unwrap_or((None, 1.0, crate::mac::Mac([0; 6])));
+        let state = mac.0.iter().fold(0, |state, byte| state << 8 | u64::from(*byte));
+        let mean = mean.map(|mean| mean.mul_f64(pace.max(0.001)));
+        let mut weather = Self { mean, state, due: tokio::time::Instant::now() };
+        weather.next();
+        weather
+    }
+
+    /// Between half and one and a half of the mean from now.
+    fn next(&mut self) {
+        // SplitMix64.
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        let share =
+            f64::from(u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or(0)) / f64::from(u32::MAX);
+        if let Some(mean) = self.mean {
+            self.due = tokio::time::Instant::now() + mean.mul_f64(0.5 + share).max(NAP);
+        }
+    }
+
+    async fn worsens(&self) {
+        match self.mean {
+            Some(_) => tokio::time::sleep_until(self.due).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// For some seconds nobody can reach it, and it reaches nobody.
+async fn lose_wifi(shared: &Shared) {
+    shared.is_away.store(true, Ordering::Relaxed);
+    shared.act(|machine, now| machine.wifi_lost(now));
+    sleep(Duration::from_secs_f64(shared.pace() * AWAY_SECONDS).max(NAP)).await;
+    shared.is_away.store(false, Ordering::Relaxed);
 }
 
 /// One turn of the life loop: how long to sleep, or none if the device is down.
@@ -278,6 +400,7 @@ fn turn(shared: &Arc<Shared>, links: &mut JoinSet<()>) -> Option<Duration> {
     if has_mail {
         shared.mail.notify_one();
     }
+    shared.printer.notify_one();
     if let Some(plan) = plan {
         links.spawn(link::run(shared.clone(), plan));
     }

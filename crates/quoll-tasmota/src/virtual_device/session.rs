@@ -221,6 +221,14 @@ impl Machine {
         self.outbox.clear();
     }
 
+    /// The Wi-Fi went away under it.
+    pub fn wifi_lost(&mut self, now: Now) {
+        self.note(2, now, "WIF: Connect failed as AP cannot be reached");
+        if !matches!(self.session.phase, Phase::Waiting { .. }) {
+            self.lost(None, now);
+        }
+    }
+
     /// A message for the device. Too large ones are dropped silently, as is what is no command. Facts §6.4.
     pub fn message(&mut self, topic: &str, payload: &[u8], now: Now) {
         if 5 + topic.len() + payload.len() > MQTT_PACKET_BYTES {

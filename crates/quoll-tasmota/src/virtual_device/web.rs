@@ -37,7 +37,7 @@ enum Verdict {
 
 /// Reads one request and answers it. While the device is down, or its web server off, the connection is reset.
 pub(super) async fn serve(socket: &mut TcpStream, device: &Shared) {
-    if device.with(|machine, _| machine.web_server() > 0) != Some(true) {
+    if !device.has_network() || device.with(|machine, _| machine.web_server() > 0) != Some(true) {
         let _ = socket.set_zero_linger();
         return;
     }

@@ -4,11 +4,7 @@
 use std::{io, time::Duration};
 
 use aws_lc_rs::rand;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use super::{TlsClient, TlsFailure, TlsSettings, client::Summary};
 
@@ -42,16 +38,13 @@ impl TlsConnection {
     }
 
     async fn handshake(&mut self) -> Result<(), TlsFailure> {
-        let mut buffer = [0; READ_BYTES];
         while !self.client.has_opened() {
             // A failed write is no verdict yet: the alert that explains it may be waiting to be read.
             let _ = self.flush().await;
-            match self.socket.read(&mut buffer).await {
-                Ok(0) | Err(_) => return Err(TlsFailure::CLOSED),
-                Ok(bytes) => match self.client.input(&buffer[..bytes]) {
-                    Err(failure) if self.client.has_opened() => self.failure = Some(failure),
-                    result => result?,
-                },
+            match self.take().await {
+                Ok(None) | Err(_) => return Err(TlsFailure::CLOSED),
+                Ok(Some(Err(failure))) if self.client.has_opened() => self.failure = Some(failure),
+                Ok(Some(result)) => result?,
             }
         }
         self.flush().await.map_err(|_| TlsFailure::CLOSED)
@@ -62,7 +55,6 @@ impl TlsConnection {
     /// # Errors
     /// The server broke the rules, or sent a record that is too long (6).
     pub async fn read(&mut self) -> Result<Vec<u8>, TlsFailure> {
-        let mut buffer = [0; READ_BYTES];
         loop {
             let received = self.client.received();
             if !received.is_empty() || (self.client.is_closed() && self.failure.is_none()) {
@@ -71,9 +63,23 @@ impl TlsConnection {
             if let Some(failure) = self.failure {
                 return Err(failure);
             }
-            match self.socket.read(&mut buffer).await {
-                Ok(0) | Err(_) => return Ok(Vec::new()),
-                Ok(bytes) => self.failure = self.client.input(&buffer[..bytes]).err(),
+            match self.take().await {
+                Ok(None) | Err(_) => return Ok(Vec::new()),
+                Ok(Some(result)) => self.failure = result.err(),
+            }
+        }
+    }
+
+    /// Hands what has come to the client; none at the end. The buffer is not part of the waiting task.
+    async fn take(&mut self) -> io::Result<Option<Result<(), TlsFailure>>> {
+        loop {
+            self.socket.readable().await?;
+            let mut buffer = [0; READ_BYTES];
+            match self.socket.try_read(&mut buffer) {
+                Ok(0) => return Ok(None),
+                Ok(bytes) => return Ok(Some(self.client.input(&buffer[..bytes]))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
         }
     }
