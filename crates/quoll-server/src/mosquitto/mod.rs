@@ -8,6 +8,7 @@
 //! | [`global`], [`listener`], [`tls`], [`bridge`], [`plugins`], [`log`] | the configuration as understood |
 //! | [`complaint`] | faults and remarks, each with its place |
 //! | [`acl_file`] | `acl_file`: permissions by user and pattern, compiled to grants |
+//! | [`door`] | who comes in to a listener, and with what grants: the files below, put together |
 //! | [`dynamic_security`] | the plugin's clients, groups and roles, compiled to grants |
 //! | [`password_file`], [`password_hash`] | `password_file`: checked, and written for `quoll passwd` |
 //!
@@ -17,6 +18,7 @@ pub mod acl_file;
 pub mod bridge;
 pub mod complaint;
 pub mod documentation;
+pub mod door;
 pub mod dynamic_security;
 pub mod global;
 pub mod listener;
@@ -43,6 +45,7 @@ use std::{fs, io};
 pub use bridge::BridgeConfiguration;
 pub use complaint::{Complaint, Fault, Matter, Place, Remark};
 pub use documentation::documentation;
+pub use door::{Door, DoorError, Visitor};
 pub use global::Global;
 pub use listener::{ListenerConfiguration, Security};
 pub use plugins::Plugin;
@@ -74,11 +77,11 @@ pub struct Surroundings {
 
 /// Where files come from.
 pub trait Files {
-    /// A file's content, or a little more than the largest that is accepted.
+    /// A file's content; of one with more than `most` bytes its beginning, one byte longer than that.
     ///
     /// # Errors
     /// As the system says.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>>;
 
     /// Names of the `*.conf` files of a folder, in any order.
     ///
@@ -92,10 +95,10 @@ pub trait Files {
 pub struct Disk;
 
 impl Files for Disk {
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        // A little more than is accepted, so that a device or a log named by mistake is seen to be too large.
+    fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+        // A device or a log named by mistake has no end.
         let mut content = Vec::new();
-        fs::File::open(path)?.take((1 << 20) + 1).read_to_end(&mut content)?;
+        fs::File::open(path)?.take(most as u64 + 1).read_to_end(&mut content)?;
         Ok(content)
     }
 
@@ -114,8 +117,8 @@ impl Files for Disk {
 /// Reads a mosquitto.conf and what it includes.
 ///
 /// # Errors
-/// All complaints, remarks included, in the order of reading, if one of them is a fault. Mosquitto ends at the first fault,
-/// with exit status 3.
+/// All complaints, remarks included, if one of them is a fault: first those of lines, then those of whole blocks. Mosquitto
+/// ends at the first fault, with exit status 3.
 pub fn read(
     path: &Path,
     files: &dyn Files,

@@ -68,7 +68,7 @@ impl Draft {
     fn file(&mut self, path: &Path, files: &dyn Files, main: bool) {
         let file: Arc<Path> = path.into();
         let place = |line, column| Place { file: file.clone(), line, column };
-        let content = match files.read(path) {
+        let content = match files.read(path, MAX_FILE) {
             Ok(content) if content.len() > MAX_FILE => {
                 return self.fault(place(1, 1), Fault::TooLarge { limit: MAX_FILE });
             }

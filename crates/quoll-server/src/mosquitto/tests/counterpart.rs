@@ -236,3 +236,29 @@ fn what_we_take_mosquitto_2_0_takes_too() {
         }
     }
 }
+
+/// The files that come with Debian's package; in the example all options stand behind a `#`, at least by name.
+#[test]
+fn debians_own_files_are_taken() {
+    use super::super::acl_file::AclFile;
+    use super::super::options::find;
+    use super::super::password_file::PasswordFile;
+
+    let text = |path: &str| fs::read(program(path)).unwrap();
+    we_take(&String::from_utf8(text("/etc/mosquitto/mosquitto.conf")).unwrap())
+        .unwrap_or_else(|complaints| panic!("{complaints:?}"));
+    let folder = "/usr/share/doc/mosquitto/examples";
+    let example = String::from_utf8(text(&format!("{folder}/mosquitto.conf"))).unwrap();
+    we_take(&example).unwrap_or_else(|complaints| panic!("{complaints:?}"));
+    let is_name =
+        |word: &&str| word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let options = example.lines().filter_map(|line| line.strip_prefix('#'));
+    let names: Vec<&str> = options.filter_map(|line| line.split(' ').next()).filter(is_name).collect();
+    assert!(names.len() > 50, "{names:?}");
+    for name in names {
+        assert!(find(name).is_some(), "{name}");
+    }
+    let acl = format!("{folder}/aclfile.example");
+    AclFile::parse(Path::new(&acl), &text(&acl)).unwrap();
+    assert_eq!(PasswordFile::parse(&text(&format!("{folder}/pwfile.example"))).unwrap().len(), 3);
+}

@@ -153,7 +153,7 @@ fn the_tables_are_what_the_plugin_does() {
         assert!(command.args(["-t", name, "-q", "1", "-r", "-m", payload]).status().unwrap().success());
     };
     for (index, (user, name, _)) in PUBLISHES.iter().enumerate() {
-        say(*user, &format!("{name}"), &index.to_string());
+        say(*user, name, &index.to_string());
     }
     say(Some("admin"), "zz/end", "end");
     let mut watcher = client("mosquitto_sub", Some("admin"), "watch");

@@ -1,0 +1,171 @@
+//! A listener's door as Mosquitto keeps it: who comes in, and with what permissions.
+//!
+//! Holds the files that [`Security`] names, read once; to read them anew is to build a new door and swap it in. The caller
+//! brings what is known of a client, and spares its threads the milliseconds of [`Door::admits`].
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use quoll_broker::Grants;
+use thiserror::Error;
+
+use super::acl_file::{self, AclComplaint, AclFile};
+use super::dynamic_security::{self, DynamicSecurity, DynamicSecurityError};
+use super::password_file::{self, Answer, PasswordFault, PasswordFile};
+use super::{Files, Security};
+
+/// The files of a listener's security, read.
+#[derive(Clone, Debug)]
+pub struct Door {
+    allow_anonymous: bool,
+    passwords: Vec<PasswordFile>,
+    permissions: Permissions,
+    dynamic: Vec<DynamicSecurity>,
+    /// What should be known about the files.
+    pub warnings: Vec<String>,
+}
+
+/// Where permissions come from. Where there are several files Mosquitto asks them in turn, and the first file of
+/// permissions has an answer to everything.
+#[derive(Clone, Debug)]
+enum Permissions {
+    /// No file: everything is allowed.
+    All,
+    File(AclFile),
+    /// The first file of dynamic security.
+    Dynamic,
+}
+
+/// What is known of a client that asks to be let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Visitor<'a> {
+    /// The user name: of its certificate, where the listener takes it from there, else of its CONNECT.
+    pub username: Option<&'a str>,
+    /// Its client id.
+    pub client_id: &'a str,
+    /// The password of its CONNECT.
+    pub password: Option<&'a [u8]>,
+    /// Whether the user name is of its certificate; it is then believed.
+    pub certified: bool,
+}
+
+/// Why a file cannot be used. Mosquitto ends then.
+#[derive(Debug, Error)]
+#[error("cannot use {}: {}", path.display(), reason)]
+pub struct DoorError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub reason: DoorReason,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DoorReason {
+    /// It cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] io::Error),
+    /// Its permissions.
+    #[error("{}", lines(_0))]
+    Acl(Vec<AclComplaint>),
+    /// Its passwords.
+    #[error("{}", lines(_0))]
+    Passwords(Vec<PasswordFault>),
+    /// Its clients, groups and roles.
+    #[error(transparent)]
+    Dynamic(#[from] DynamicSecurityError),
+}
+
+fn lines<T: ToString>(faults: &[T]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl Door {
+    /// Reads the files of a listener.
+    ///
+    /// # Errors
+    /// The first file that cannot be used.
+    pub fn open(security: &Security, files: &dyn Files) -> Result<Self, DoorError> {
+        let mut warnings = Vec::new();
+        let mut passwords = Vec::new();
+        for path in &security.password_files {
+            let file = read(path, files, password_file::MAX_FILE, |content| {
+                PasswordFile::parse(content).map_err(DoorReason::Passwords)
+            })?;
+            let over = file.passed_over.iter();
+            warnings.extend(
+                over.map(|line| format!("{}: line {line} has no colon and is left out", path.display())),
+            );
+            passwords.push(file);
+        }
+        let mut dynamic = Vec::new();
+        for path in &security.dynamic_security {
+            let file = read(path, files, dynamic_security::MAX_FILE, |content| {
+                Ok(DynamicSecurity::parse(content)?)
+            })?;
+            warnings.extend(file.warnings.iter().map(|text| format!("{}: {text}", path.display())));
+            dynamic.push(file);
+        }
+        let mut acl = None;
+        for path in &security.acl_files {
+            let file = read(path, files, acl_file::MAX_FILE, |content| {
+                AclFile::parse(path, content).map_err(DoorReason::Acl)
+            })?;
+            warnings.extend(file.warnings.iter().map(ToString::to_string));
+            if acl.is_some() {
+                warnings
+                    .push(format!("{} is never asked: the file before it has all answers", path.display()));
+            }
+            acl.get_or_insert(file);
+        }
+        let permissions = match acl {
+            Some(file) => Permissions::File(file),
+            None if dynamic.is_empty() => Permissions::All,
+            None => Permissions::Dynamic,
+        };
+        let allow_anonymous = security.allow_anonymous;
+        Ok(Self { allow_anonymous, passwords, permissions, dynamic, warnings })
+    }
+
+    /// Whether a client comes in. Blocks for milliseconds on purpose.
+    #[must_use]
+    pub fn admits(&self, visitor: &Visitor<'_>) -> bool {
+        if visitor.certified {
+            return visitor.username.is_some();
+        }
+        if self.passwords.is_empty() && self.dynamic.is_empty() {
+            return self.allow_anonymous;
+        }
+        let Some(username) = visitor.username else { return self.allow_anonymous };
+        // A user name without a password proves nothing.
+        let Some(password) = visitor.password else { return false };
+        let files = self.passwords.iter().map(|file| file.verify(username, password));
+        let clients = self.dynamic.iter().map(|file| file.verify(username, visitor.client_id, password));
+        files.chain(clients).find(|answer| *answer != Answer::Unknown) == Some(Answer::Right)
+    }
+
+    /// The permissions of a client that was let in.
+    #[must_use]
+    pub fn grants(&self, username: Option<&str>, client_id: &str) -> Grants {
+        match &self.permissions {
+            Permissions::All => Grants::all(),
+            Permissions::File(acl) => acl.grants(username, client_id),
+            Permissions::Dynamic => {
+                self.dynamic.first().map_or_else(Grants::none, |file| file.grants(username, client_id))
+            }
+        }
+    }
+}
+
+fn read<T>(
+    path: &Path,
+    files: &dyn Files,
+    most: usize,
+    parse: impl FnOnce(&[u8]) -> Result<T, DoorReason>,
+) -> Result<T, DoorError> {
+    let content = files.read(path, most).map_err(DoorReason::from);
+    let content = content.map(zeroize::Zeroizing::new);
+    content.and_then(|content| parse(&content)).map_err(|reason| DoorError { path: path.to_owned(), reason })
+}
