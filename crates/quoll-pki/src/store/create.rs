@@ -45,7 +45,7 @@ const MARKER: &str = ".quoll-creating";
 
 /// What Easy-RSA needs of a folder that it did not make itself: its OpenSSL configuration, and the certificate types,
 /// with the guide's `tasmota` among them.
-const EASYRSA_FILES: [(&str, &str); 7] = [
+pub(crate) const EASYRSA_FILES: [(&str, &str); 7] = [
     ("openssl-easyrsa.cnf", include_str!("easyrsa/openssl-easyrsa.cnf")),
     ("x509-types/COMMON", include_str!("easyrsa/x509-types/COMMON")),
     ("x509-types/ca", include_str!("easyrsa/x509-types/ca")),

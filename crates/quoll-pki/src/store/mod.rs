@@ -22,6 +22,7 @@ use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
 use zeroize::Zeroizing;
 
+pub(crate) use self::create::EASYRSA_FILES;
 pub use self::create::NewCa;
 use self::{
     files::{Lock, Mode},
