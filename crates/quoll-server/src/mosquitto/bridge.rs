@@ -276,7 +276,7 @@ impl Draft {
             attempt_unsubscribe: said.flag("bridge_attempt_unsubscribe").unwrap_or(true),
             outgoing_retain: said.flag("bridge_outgoing_retain").unwrap_or(true),
             bind_address: said.text("bridge_bind_address").map(str::to_owned),
-            max_packet_size: said.number("bridge_max_packet_size").filter(|size| *size > 0),
+            max_packet_size: said.limit("bridge_max_packet_size"),
             max_topic_alias: said.number("bridge_max_topic_alias").unwrap_or(10),
             receive_maximum: said.number("bridge_receive_maximum"),
             session_expiry: seconds("bridge_session_expiry_interval", 0),

@@ -69,7 +69,7 @@ impl Global {
             rules: rules(said),
             per_listener_settings,
             max_inflight_bytes: said.number("max_inflight_bytes").unwrap_or(0),
-            max_connections: said.number("global_max_connections"),
+            max_connections: said.limit("global_max_connections"),
             check_retain_source: said.flag("check_retain_source").unwrap_or(true),
             tcp_nodelay: said.flag("set_tcp_nodelay").unwrap_or(false),
             sys_interval: (sys_interval > 0).then(|| Duration::from_secs(sys_interval)),
@@ -105,7 +105,7 @@ fn rules(said: &Said) -> ShardSettings {
             Some(false) => Overlapping::OneCopy,
             _ => Overlapping::EachSubscription,
         },
-        max_sessions: said.number("global_max_clients").unwrap_or(usual.max_sessions),
+        max_sessions: said.limit("global_max_clients").unwrap_or(usual.max_sessions),
         ..ShardSettings::default()
     }
 }
@@ -114,7 +114,8 @@ fn persistence(said: &Said, surroundings: &Surroundings) -> Option<Persistence> 
     if !said.flag("persistence").unwrap_or(false) {
         return None;
     }
-    let folder = said.path("persistence_location").or_else(|| surroundings.persistence_location.clone());
+    // The environment goes before the file.
+    let folder = surroundings.persistence_location.clone().or_else(|| said.path("persistence_location"));
     let file = said.text("persistence_file").unwrap_or("mosquitto.db");
     let interval = said.number::<u32>("autosave_interval").unwrap_or(1800);
     let autosave = match said.flag("autosave_on_changes") {

@@ -180,7 +180,7 @@ impl Draft {
             security: security(said, Some(index), surrounding),
             certificate_name,
             username_as_client_id: said.flag("use_username_as_clientid").unwrap_or(false),
-            max_connections: said.number("max_connections"),
+            max_connections: said.limit("max_connections"),
             max_qos: said.number("max_qos").and_then(QoS::from_bits).unwrap_or(QoS::ExactlyOnce),
             max_topic_alias: said.number("max_topic_alias").unwrap_or(10),
             max_topic_alias_broker: said.number("max_topic_alias_broker").unwrap_or(10),

@@ -3,7 +3,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`options`], [`table`] | what an option is, and all that Mosquitto 2.1 has, one row each |
-//! | [`documentation`] | the page about them, made from the rows |
+//! | [`mod@documentation`] | the page about them, made from the rows |
 //! | `line`, `value`, `said`, `read` | lines, words, values as typed, and which block they belong to |
 //! | [`global`], [`listener`], [`tls`], [`bridge`], [`plugins`], [`log`] | the configuration as understood |
 //! | [`complaint`] | faults and remarks, each with its place |
@@ -71,7 +71,7 @@ pub struct Configuration {
 pub struct Surroundings {
     /// This machine's name; bridges without `remote_clientid` have it in theirs.
     pub host_name: String,
-    /// The environment's `MOSQUITTO_PERSISTENCE_LOCATION`.
+    /// The environment's `MOSQUITTO_PERSISTENCE_LOCATION`, which goes before `persistence_location`.
     pub persistence_location: Option<PathBuf>,
 }
 

@@ -87,17 +87,17 @@ pub enum Kind {
     Name,
     /// A word and the rest of the line.
     NameAndPath,
-    /// PORT [ADDRESS or path of a UNIX socket].
+    /// `PORT [ADDRESS or path of a UNIX socket]`.
     Listener,
-    /// HOST[:PORT] ...
+    /// `HOST[:PORT] ...`.
     Addresses,
-    /// PATTERN [out|in|both [QOS [LOCAL-PREFIX [REMOTE-PREFIX]]]].
+    /// `PATTERN [out|in|both [QOS [LOCAL-PREFIX [REMOTE-PREFIX]]]]`.
     Topic,
     /// A number with a unit: s, h, d, w, m (30 days), y (365 days).
     Period,
-    /// BASE [CAP [STABLE]] in seconds.
+    /// `BASE [CAP [STABLE]]` in seconds.
     Restart,
-    /// IDLE INTERVAL COUNT.
+    /// `IDLE INTERVAL COUNT`.
     TcpKeepalive,
     /// Numbers 3, 4, 5, set apart by commas or blanks.
     Versions,
@@ -116,7 +116,7 @@ pub enum Below {
     Raised,
     /// A negative one means 0.
     Zero,
-    /// A negative one means -1, for no limit.
+    /// A negative one means -1: no limit, as 0 does.
     Unlimited,
 }
 

@@ -293,6 +293,8 @@ impl PasswordText {
     /// # Errors
     /// Where it cannot be written; the file is then as it was.
     pub fn save(&self, path: &Path) -> Result<(), PasswordError> {
+        // A link goes on to be one.
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let error = |reason| file_error("write", path, reason);
         let mut text = Zeroizing::new(String::new());
         for line in &self.lines {

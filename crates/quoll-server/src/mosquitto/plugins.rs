@@ -11,7 +11,8 @@ pub struct Plugin {
     pub place: Place,
     /// What it does.
     pub kind: PluginKind,
-    /// Whether user names and client ids with `+` or `#` are refused everything (`auth_plugin_deny_special_chars`).
+    /// Whether user names and client ids with `+` or `#` are refused everything (`auth_plugin_deny_special_chars`). The files
+    /// that are read here are decided so in any case, where the names go into topics.
     pub deny_special_characters: bool,
     /// The listeners that it serves, by their place among them; all if empty.
     pub listeners: Vec<usize>,

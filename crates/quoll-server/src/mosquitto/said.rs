@@ -60,6 +60,11 @@ impl Said {
         })
     }
 
+    /// A limit, of which 0 and below mean that there is none.
+    pub(super) fn limit(&self, name: &str) -> Option<u32> {
+        self.number(name).filter(|limit| *limit > 0)
+    }
+
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.value(name).map(|value| match value {
             Value::Text(text) => text.as_str(),

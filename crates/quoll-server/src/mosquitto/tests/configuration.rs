@@ -7,6 +7,7 @@ use quoll_broker::Overlapping;
 use quoll_mqtt::{ProtocolVersion, QoS};
 use rustls::CipherSuite;
 
+use super::super::Surroundings;
 use super::super::bridge::{BridgeAddress, Direction, Notifications, Reload, Restart, Start, TcpKeepalive};
 use super::super::global::{Autosave, Persistence};
 use super::super::listener::{CertificateName, Domain, Protocol, Proxy, Socket, Versions};
@@ -358,4 +359,27 @@ fn each_file_begins_without_an_open_block() {
     let configuration = texts.read().unwrap();
     let levels: Vec<_> = configuration.listeners.iter().map(|listener| listener.max_qos).collect();
     assert_eq!(levels, [QoS::AtLeastOnce, QoS::ExactlyOnce]);
+}
+
+#[test]
+fn a_limit_of_zero_is_none() {
+    for (value, expected) in [("0", None), ("-1", None), ("-7", None), ("3", Some(3))] {
+        let text = format!(
+            "global_max_connections {value}\nglobal_max_clients {value}\nlistener 1\nmax_connections {value}\n"
+        );
+        let configuration = good(&text);
+        assert_eq!(configuration.listeners[0].max_connections, expected, "{value}");
+        assert_eq!(configuration.global.max_connections, expected, "{value}");
+        let usual = quoll_broker::ShardSettings::default().max_sessions;
+        assert_eq!(configuration.global.rules.max_sessions, expected.unwrap_or(usual), "{value}");
+    }
+}
+
+#[test]
+fn the_environment_goes_before_the_file_about_where_to_keep() {
+    let texts = Texts::default().with("m.conf", "persistence true\npersistence_location /file\n");
+    let surroundings =
+        Surroundings { persistence_location: Some("/environment".into()), ..Surroundings::default() };
+    let configuration = super::super::read(Path::new("m.conf"), &texts, &surroundings).unwrap();
+    assert_eq!(configuration.global.persistence.unwrap().file, Path::new("/environment/mosquitto.db"));
 }

@@ -150,6 +150,10 @@ fn a_change_keeps_all_other_lines_and_who_may_read() {
     assert!(written.starts_with("# kept\nalice:$7$100$") && written.lines().count() == 2, "{written}");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file is left");
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    text.save(&link).unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink(), "the link is gone");
     let new = folder.path().join("new");
     text.save(&new).unwrap();
     assert_eq!(fs::metadata(&new).unwrap().permissions().mode() & 0o777, 0o600);
