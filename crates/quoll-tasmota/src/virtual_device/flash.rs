@@ -1,6 +1,10 @@
 //! What survives a restart of a virtual device: settings, key area, the time of the last save, the boot counter.
 
-use super::{VirtualProfile, key_store::KeyArea};
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::{Machine, Now, VirtualProfile, key_store::KeyArea};
 use crate::{fingerprint::Fingerprint, setting::SetOption};
 
 /// The flash of a device.
@@ -21,6 +25,20 @@ impl Flash {
     #[must_use]
     pub fn factory(profile: &VirtualProfile) -> Self {
         Self { settings: Settings::factory(profile), keys: None, saved_at: 0, boots: 0 }
+    }
+
+    /// As its owner left it who typed these console lines at the factory's, at this UTC time. How a load of thousands
+    /// is made. A line that the device refuses changes nothing.
+    #[must_use]
+    pub fn typed(profile: &VirtualProfile, lines: &[Zeroizing<String>], utc: u64) -> Self {
+        let now = Now { up: Duration::ZERO, utc };
+        let mut machine =
+            Machine::boot(profile.clone(), Self::factory(profile), ([127, 0, 0, 1], 80).into(), now);
+        for line in lines {
+            machine.command(line, now);
+        }
+        machine.save(now);
+        Self { boots: 0, ..machine.parts().1 }
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Machine, Now, Tally,
+    Machine, Now,
     run::Shared,
     session::{ConnectPlan, RC_CONNECT_FAILED, RC_DNS, RC_TIMEOUT},
     tls::{TlsConnection, TlsFailure},
@@ -57,7 +57,7 @@ pub(super) async fn run(device: Arc<Shared>, plan: ConnectPlan) {
             return;
         }
     };
-    let online = device.tally.as_deref().map(Tally::online);
+    let online = device.count_online();
     verdict(&mut |machine, now| machine.connected(now));
     let end = wire.converse(&device, &plan).await;
     drop(online);

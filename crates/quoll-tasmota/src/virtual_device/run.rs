@@ -22,7 +22,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Flash, Machine, Now, Tally, VirtualProfile, link, serial, web};
+use super::{Flash, Machine, Now, Tally, VirtualProfile, link, serial, tally::Online, web};
 use crate::tls_key::Stored;
 
 /// HTTP connections served at the same time; a real device has about as many sockets.
@@ -89,6 +89,7 @@ impl VirtualDevice {
             printer: Notify::new(),
             has_serial: AtomicBool::new(false),
             is_away: AtomicBool::new(false),
+            was_online: AtomicBool::new(false),
             tally: wiring.tally,
         });
         shared.boot();
@@ -218,6 +219,7 @@ pub(super) struct Shared {
     has_serial: AtomicBool,
     /// Without Wi-Fi at this moment.
     is_away: AtomicBool,
+    was_online: AtomicBool,
     pub(super) tally: Option<Arc<Tally>>,
 }
 
@@ -249,6 +251,12 @@ impl Shared {
         self.mail.notify_one();
         self.printer.notify_one();
         result
+    }
+
+    /// Counts it as online until the value is dropped.
+    pub(super) fn count_online(&self) -> Option<Online<'_>> {
+        let again = self.was_online.swap(true, Ordering::Relaxed);
+        self.tally.as_deref().map(|tally| tally.online(again))
     }
 
     /// Whether its network can be reached: it is up and has Wi-Fi.

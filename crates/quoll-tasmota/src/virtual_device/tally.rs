@@ -14,6 +14,7 @@ use std::{
 pub struct Tally {
     online: AtomicU64,
     connects: AtomicU64,
+    reconnects: AtomicU64,
     losses: AtomicU64,
     crashes: AtomicU64,
     failures: Mutex<Failures>,
@@ -30,8 +31,10 @@ struct Failures {
 pub struct Count {
     /// Connected at this moment.
     pub online: u64,
-    /// CONNACKs with code 0 so far; those beyond one for each device are reconnects.
+    /// CONNACKs with code 0 so far.
     pub connects: u64,
+    /// Those of devices that had been online before.
+    pub reconnects: u64,
     /// Connections that ended, whoever ended them.
     pub losses: u64,
     /// Times a device crashed over its connection and restarted.
@@ -50,6 +53,7 @@ impl Tally {
         Count {
             online: self.online.load(Ordering::Relaxed),
             connects: self.connects.load(Ordering::Relaxed),
+            reconnects: self.reconnects.load(Ordering::Relaxed),
             losses: self.losses.load(Ordering::Relaxed),
             crashes: self.crashes.load(Ordering::Relaxed),
             tls_errors: failures.tls.clone(),
@@ -58,7 +62,8 @@ impl Tally {
     }
 
     /// A device is online until the value is dropped.
-    pub(super) fn online(&self) -> Online<'_> {
+    pub(super) fn online(&self, again: bool) -> Online<'_> {
+        self.reconnects.fetch_add(u64::from(again), Ordering::Relaxed);
         self.online.fetch_add(1, Ordering::Relaxed);
         self.connects.fetch_add(1, Ordering::Relaxed);
         Online(self)
@@ -96,14 +101,14 @@ mod tests {
     #[test]
     fn a_device_is_online_until_its_connection_ends() {
         let tally = Tally::default();
-        let first = tally.online();
-        let second = tally.online();
+        let first = tally.online(false);
+        let second = tally.online(true);
         drop(first);
         tally.tls_error(296);
         tally.tls_error(296);
         tally.return_code(-2);
         let count = tally.count();
-        assert_eq!((count.online, count.connects, count.losses), (1, 2, 1));
+        assert_eq!((count.online, count.connects, count.reconnects, count.losses), (1, 2, 1, 1));
         assert_eq!(count.tls_errors.get(&296), Some(&2));
         assert_eq!(count.return_codes.get(&-2), Some(&1));
         drop(second);
