@@ -63,6 +63,7 @@ impl Up {
             .map(|listener| dashboard::start(listener, Arc::clone(&node)))
             .transpose()
             .map_err(|error| Failure::new(Exit::System, "cannot start the dashboard").why(error))?;
+        let _rereading = AbortOnDrop(tokio::spawn(reread_on_hangup(Arc::clone(&node))?));
         self.greet(&settings, &node, dashboard.as_ref().map(|dashboard| dashboard.address))?;
 
         let mut stop = std::pin::pin!(stop_signal()?);
@@ -224,7 +225,30 @@ fn address_failure(address: SocketAddr, error: &std::io::Error) -> Failure {
     }
 }
 
-/// Ends with the first SIGINT, SIGTERM or SIGHUP-less hang-up of the terminal.
+/// SIGHUP: look at folder and registry again, as other servers do.
+fn reread_on_hangup(node: Arc<Node>) -> Outcome<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())
+        .map_err(|error| Failure::new(Exit::System, "cannot listen for signals").why(error))?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            if let Err(failure) = node.reread().await {
+                tracing::error!("SIGHUP: the change could not be taken over: {}", failure.what);
+            }
+        }
+    })
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Ends with the first SIGINT or SIGTERM.
 fn stop_signal() -> Outcome<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let failed = |error: std::io::Error| Failure::new(Exit::System, "cannot listen for signals").why(error);
