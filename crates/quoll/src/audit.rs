@@ -43,7 +43,11 @@ impl Audit {
         let done = outcome?;
         noted.map_err(|error| {
             let failure = trouble::registry(error);
-            Failure { exit: Exit::Partial, what: format!("it is done, but the audit trail does not say so: {}", failure.what), ..failure }
+            Failure {
+                exit: Exit::Partial,
+                what: format!("it is done, but the audit trail does not say so: {}", failure.what),
+                ..failure
+            }
         })?;
         Ok(done)
     }

@@ -80,7 +80,8 @@ pub(crate) fn calendar(endings: &[Ending], now: OffsetDateTime) -> String {
         line(&mut out, &format!("DTSTART;VALUE=DATE:{day}"));
         line(&mut out, &format!("DTEND;VALUE=DATE:{next_day}"));
         line(&mut out, &format!("SUMMARY:{}", escape(&ending.summary())));
-        let serial = ending.serial.as_ref().map(|serial| format!("\nSerial number {serial}")).unwrap_or_default();
+        let serial =
+            ending.serial.as_ref().map(|serial| format!("\nSerial number {serial}")).unwrap_or_default();
         let text = format!("At {}.{serial}\nBefore that: {}", dates::stamp(ending.at), ending.next());
         line(&mut out, &format!("DESCRIPTION:{}", escape(&text)));
         line(&mut out, "TRANSP:TRANSPARENT");
@@ -107,7 +108,8 @@ pub(crate) fn metrics(endings: &[Ending]) -> String {
         let (kind, name) = (ending.kind.word(), label(&ending.name));
         let serial = ending.serial.as_deref().unwrap_or_default();
         let at = ending.at.unix_timestamp();
-        let _ = writeln!(out, "quoll_expiry_seconds{{kind=\"{kind}\",name=\"{name}\",serial=\"{serial}\"}} {at}");
+        let _ =
+            writeln!(out, "quoll_expiry_seconds{{kind=\"{kind}\",name=\"{name}\",serial=\"{serial}\"}} {at}");
     }
     out
 }
@@ -159,7 +161,12 @@ mod tests {
                 serial: Some("4F00".into()),
                 at: datetime!(2031-10-27 12:32:44 UTC),
             },
-            Ending { kind: Kind::Crl, name: "crl.pem".into(), serial: None, at: datetime!(2027-05-21 0:00 UTC) },
+            Ending {
+                kind: Kind::Crl,
+                name: "crl.pem".into(),
+                serial: None,
+                at: datetime!(2027-05-21 0:00 UTC),
+            },
         ]
     }
 

@@ -6,19 +6,25 @@
 //! | [`home`], [`config`], [`machine`], [`passphrase`] | where things live, what is set, what can be found out |
 //! | [`workshop`], [`signer`], [`enrolment`], [`revocation`] | acts on the CA and on devices; never in the broker's process |
 //! | [`node`] | a running node: the one file where the two wings are joined; [`directory`], [`refusals`], [`telemetry`] |
+//! | [`audit`], [`expiry`] | acts on the CA written down; what ends when |
+//! | [`announcements`], [`device_list`] | where devices are found: an existing broker, a CSV file |
 //! | [`control`], [`bell`] | the local socket between a node and the commands |
 //! | [`live_table`], [`dashboard`], [`output`] | what a person sees |
 //! | [`failure`], [`trouble`], [`dates`] | how a command ends badly; how dates are written |
-//! | [`virtual_fleet`] | devices to rehearse on |
+//! | [`virtual_fleet`], [`simulation`] | devices to rehearse on, beside the broker or against any |
 
+mod announcements;
+mod audit;
 mod bell;
 mod cli;
 mod config;
 mod control;
 mod dashboard;
 mod dates;
+mod device_list;
 mod directory;
 mod enrolment;
+mod expiry;
 mod failure;
 mod home;
 mod live_table;
@@ -29,6 +35,7 @@ mod passphrase;
 mod refusals;
 mod revocation;
 mod signer;
+mod simulation;
 mod telemetry;
 mod trouble;
 mod virtual_fleet;
@@ -65,10 +72,11 @@ async fn run(cli: &Cli, sink: LogSink) -> Outcome {
         Verb::Up(up) => up.run(common, sink).await,
         Verb::Device(device) => device.run(common).await,
         Verb::Client(client) => client.run(common).await,
-        Verb::Ca(ca) => ca.run(common),
+        Verb::Ca(ca) => ca.run(common).await,
         Verb::Server(server) => server.run(common).await,
         Verb::Request(request) => request.run(common),
         Verb::Accept(accept) => accept.run(common).await,
+        Verb::Simulate(simulate) => simulate.run(common).await,
         Verb::Sign(sign) => signer::run(common, sign).await,
         Verb::Completions { shell } => {
             let mut text = Vec::new();

@@ -13,6 +13,10 @@ pub(crate) enum Format {
     Table,
     Json,
     Csv,
+    /// A calendar; `quoll ca expiring` alone writes one.
+    Ics,
+    /// Metrics; `quoll ca expiring` alone writes them.
+    Prometheus,
 }
 
 /// A listing: columns with a key for scripts and a heading for people, and rows of JSON values.
@@ -57,6 +61,7 @@ impl Listing {
                     .map_err(|error| Failure::new(Exit::System, "cannot write CSV").why(error.error()))?;
                 Ok(String::from_utf8_lossy(&bytes).into_owned())
             }
+            Format::Ics | Format::Prometheus => Err(only_for_dates()),
         }
     }
 
@@ -90,6 +95,7 @@ pub(crate) fn print_facts(facts: &[(&'static str, &'static str, Value)], format:
             listing.row(facts.iter().map(|(_, _, value)| value.clone()).collect());
             listing.print(Format::Csv)
         }
+        Format::Ics | Format::Prometheus => Err(only_for_dates()),
         Format::Table => {
             let width = facts.iter().map(|(_, heading, _)| heading.len()).max().unwrap_or(0);
             let lines = facts.iter().map(|(_, heading, value)| match value {
@@ -102,6 +108,11 @@ pub(crate) fn print_facts(facts: &[(&'static str, &'static str, Value)], format:
             print(&lines.collect::<String>())
         }
     }
+}
+
+fn only_for_dates() -> Failure {
+    Failure::new(Exit::Usage, "this is no list of dates, so it is neither a calendar nor metrics")
+        .hint("use --output table, json or csv here; ics and prometheus are for `quoll ca expiring`")
 }
 
 /// A value as a person or a spreadsheet reads it.

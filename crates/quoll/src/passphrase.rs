@@ -92,7 +92,8 @@ impl PassphraseSource {
     }
 }
 
-fn read(file: &Path) -> Outcome<Passphrase> {
+/// The passphrase in a file.
+pub(crate) fn read(file: &Path) -> Outcome<Passphrase> {
     Passphrase::from_file(file).map_err(|error| {
         Failure::new(Exit::Passphrase, format!("cannot take the passphrase from {}", file.display()))
             .maybe_hint(
@@ -105,6 +106,21 @@ fn read(file: &Path) -> Outcome<Passphrase> {
 /// Whether both ends of a terminal are ours.
 pub(crate) fn a_person_is_there() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// A new passphrase, asked twice; there must be a terminal.
+pub(crate) fn ask_twice(prompt: &str) -> Outcome<Passphrase> {
+    if !a_person_is_there() {
+        return Err(Failure::new(Exit::Passphrase, "a new passphrase is needed")
+            .why("there is no terminal to ask on")
+            .hint("give it in a file of mode 0600, on the first line; --help names the option"));
+    }
+    let first = ask(prompt)?;
+    if ask("The same again: ")? != first {
+        return Err(Failure::new(Exit::Passphrase, "the two passphrases differ")
+            .hint("nothing was changed; run the command again"));
+    }
+    Ok(Passphrase::new(first))
 }
 
 fn ask(prompt: &str) -> Outcome<String> {

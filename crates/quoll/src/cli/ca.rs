@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{Common, ServerArgs};
+use crate::audit::Audit;
 use crate::failure::Outcome;
 use crate::output::print_facts;
 use crate::workshop::{self, Workshop};
@@ -28,6 +29,52 @@ pub(crate) enum Ca {
         certificate at once."
     )]
     Crl,
+    /// Look at every certificate of the folder, and at what contradicts what; changes nothing
+    #[command(
+        after_help = "Example:\n  quoll --pki ~/easy-rsa/pki ca check\n\nDEVICES says which Tasmota devices could not live with a \
+        certificate, and why. A locked CA is enough."
+    )]
+    Check(super::ca_check::Check),
+    /// Encrypt the CA's key anew: AES-256, 600,000 rounds of PBKDF2
+    #[command(
+        after_help = "Example:\n  quoll ca reencrypt --ask-new\n\nThe old file stays until the new one is proven to open."
+    )]
+    Reencrypt(super::ca_check::Reencrypt),
+    /// Issue a certificate by a profile
+    #[command(
+        after_help = "Example:\n  quoll ca issue grafana --profile client --days 365\n  quoll ca issue mqtt2.lan --profile server --ip \
+        192.168.1.11\n  quoll ca issue web.lan --profile server --key ec-p384 --devices none"
+    )]
+    Issue(Box<super::ca_issue::Issue>),
+    /// List the profiles, your own (pki/profiles/*.toml) included
+    #[command(after_help = "Example:\n  quoll ca profiles")]
+    Profiles,
+    /// Renew a certificate with the key it has; without a name, make the CA itself last longer
+    #[command(
+        after_help = "Example:\n  quoll ca renew tasmota_kitchen\n  quoll ca renew\n\nThe CA keeps key and name: what it issued stays good, \
+        and devices need nothing new."
+    )]
+    Renew(super::ca_life::Renew),
+    /// Take a certificate back, for good or for a time
+    #[command(
+        after_help = "Example:\n  quoll ca revoke laptop --reason keyCompromise --yes\n  quoll ca revoke laptop --reason certificateHold\n\n\
+        Devices and clients of the registry: quoll device revoke, quoll client revoke."
+    )]
+    Revoke(super::ca_life::Revoke),
+    /// Let a certificate in again that was revoked with certificateHold
+    #[command(after_help = "Example:\n  quoll ca unhold laptop")]
+    Unhold(super::ca_life::Unhold),
+    /// List what ends soon: certificates in use, the CA, the revocation list
+    #[command(
+        after_help = "Example:\n  quoll ca expiring --days 60\n  quoll ca expiring --output ics > quoll.ics\n  quoll ca expiring --output \
+        prometheus > /var/lib/node_exporter/quoll.prom"
+    )]
+    Expiring(super::ca_expiring::Expiring),
+    /// Write a certificate with its key for another program: PKCS#12 or PEM
+    #[command(
+        after_help = "Example:\n  quoll ca export alice --form p12 --out alice.p12\n  quoll ca export alice --form p12-legacy   for iOS"
+    )]
+    Export(super::ca_issue::Export),
     /// Sign a request from another machine, and write the answer
     #[command(
         after_help = "Example:\n  quoll ca sign home.quollreq --phrase \"3f9a 11c0 77de 90b2 5e41\"\n\nIf it is interrupted, the \
@@ -57,11 +104,20 @@ enum Key {
 }
 
 impl Ca {
-    pub(crate) fn run(&self, common: &Common) -> Outcome {
+    pub(crate) async fn run(&self, common: &Common) -> Outcome {
         match self {
             Self::Init(init) => init.run(common),
             Self::Show => show(common),
             Self::Crl => crl(common),
+            Self::Check(check) => check.run(common),
+            Self::Reencrypt(reencrypt) => reencrypt.run(common),
+            Self::Issue(issue) => issue.run(common).await,
+            Self::Profiles => super::ca_issue::profiles(common),
+            Self::Renew(renew) => renew.run(common).await,
+            Self::Revoke(revoke) => revoke.run(common).await,
+            Self::Unhold(unhold) => unhold.run(common).await,
+            Self::Expiring(expiring) => expiring.run(common),
+            Self::Export(export) => export.run(common),
             Self::Sign(sign) => sign.run(common),
             Self::ExportAnchors(export) => export.run(common),
         }
@@ -77,8 +133,12 @@ impl Init {
             Key::Rsa2048 => KeyKind::Rsa2048,
             Key::EcP256 => KeyKind::EcP256,
         };
-        let (mut workshop, made) = Workshop::open_or_create(&settings, common.passphrase(&home), kind)?;
-        let server_made = workshop.ensure_server()?;
+        let subject = settings.pki.display().to_string();
+        let audit = Audit::begin(&home, "ca.init", &subject, &json!({ "key": kind.word() }))?;
+        let done = Workshop::open_or_create(&settings, common.passphrase(&home), kind)
+            .and_then(|(mut workshop, made)| workshop.ensure_server().map(|server| (workshop, made, server)));
+        let (workshop, made, server_made) =
+            audit.end(done, |(_, made, server)| json!({ "ca_made": made.ca, "server_made": server }))?;
         settings.write_first(&home)?;
         if let Some(file) = &made.passphrase_in {
             eprintln!(
@@ -108,11 +168,16 @@ fn show(common: &Common) -> Outcome {
     let valid = entries.iter().filter(|entry| entry.is_valid_at(now)).count();
     let behind = pki.crl_is_behind(now).map_err(trouble::pki)?;
     let ca = pki.ca();
-    let key = if ca.has_ec_key() { "EC" } else { "RSA" };
+    let list = pki.crl_status(now).map_err(trouble::pki)?;
+    for problem in list.iter().flat_map(|list| &list.problems) {
+        eprintln!("quoll: note: {problem}; `quoll ca crl` writes it anew");
+    }
+    let number = list.as_ref().and_then(|list| list.number).map(|number| number.to_string());
+    let next = list.as_ref().and_then(|list| list.next_update).map(dates::day);
     let facts = [
         ("name", "Name", json!(ca.subject_cn())),
         ("folder", "Folder", json!(pki.dir().display().to_string())),
-        ("key", "Key", json!(key)),
+        ("key", "Key", json!(ca.key_kind().to_string())),
         ("serial", "Serial number", json!(ca.serial().to_string())),
         ("not_before", "Valid from", json!(dates::day(ca.not_before()))),
         ("not_after", "Valid until", json!(dates::day(ca.not_after()))),
@@ -120,6 +185,8 @@ fn show(common: &Common) -> Outcome {
         ("valid", "Valid certificates", json!(valid)),
         ("revoked", "Revoked certificates", json!(revoked)),
         ("crl_is_behind", "Revocation list behind", Value::Bool(behind)),
+        ("crl_number", "Revocation list number", json!(number)),
+        ("crl_next_update", "Revocation list good until", json!(next)),
     ];
     print_facts(&facts, common.output)
 }
@@ -128,7 +195,9 @@ fn crl(common: &Common) -> Outcome {
     let home = common.home()?;
     let settings = common.settings(&home, &ServerArgs::default())?;
     let mut workshop = Workshop::open(&settings, common.passphrase(&home))?;
-    workshop.publish_crl()?;
+    workshop.authority()?;
+    let audit = Audit::begin(&home, "ca.crl", "crl.pem", &json!({}))?;
+    audit.end(workshop.publish_crl(), |()| json!({}))?;
     let path = workshop.pki().dir().join("crl.pem");
     print_facts(&[("crl", "Written", json!(path.display().to_string()))], common.output)
 }

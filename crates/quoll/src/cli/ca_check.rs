@@ -66,7 +66,8 @@ impl Check {
 }
 
 fn for_people(check: &FolderCheck) -> Outcome<String> {
-    let columns: Vec<_> = COLUMNS.into_iter().filter(|(key, _)| !matches!(*key, "file" | "problems")).collect();
+    let columns: Vec<_> =
+        COLUMNS.into_iter().filter(|(key, _)| !matches!(*key, "file" | "problems")).collect();
     let mut listing = Listing::new(&columns, "no certificates");
     for row in &check.certificates {
         let mut values = values(row, true);
@@ -166,7 +167,10 @@ impl Reencrypt {
         let done = pki.reencrypt_ca_key(&old, &new).map_err(trouble::pki);
         let before = audit.end(done, |before| json!({ "before": before.to_string() }))?;
         let now = pki.ca_key_protection().map_err(trouble::pki)?;
-        if changed && home.passphrase_file().exists() && self.new_passphrase_file != Some(home.passphrase_file()) {
+        if changed
+            && home.passphrase_file().exists()
+            && self.new_passphrase_file != Some(home.passphrase_file())
+        {
             eprintln!(
                 "quoll: note: {} still holds the old passphrase; put the new one there, or remove the file",
                 home.passphrase_file().display()

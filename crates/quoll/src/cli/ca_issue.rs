@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use quoll_pki::fitness::Devices;
 use quoll_pki::{
-    AltNames, IfTaken, IssueRequest, KeyKind, KeySource, KeyStorage, Organisation, Passphrase, Pkcs12Form, Pki,
-    Profile, Subject, Vars,
+    AltNames, IfTaken, IssueRequest, KeyKind, KeySource, KeyStorage, Organisation, Passphrase, Pkcs12Form,
+    Pki, Profile, Subject, Vars,
 };
 use serde_json::json;
 use time::OffsetDateTime;
@@ -134,7 +134,7 @@ enum Form {
     Crt,
 }
 
-fn parse_kind(word: &str) -> Result<KeyKind, String> {
+pub(super) fn parse_kind(word: &str) -> Result<KeyKind, String> {
     KeyKind::from_word(word)
         .ok_or_else(|| format!("there are {}", KeyKind::ALL.map(KeyKind::word).join(", ")))
 }
@@ -170,7 +170,11 @@ impl Issue {
         }
         let profile = profile(workshop.pki(), &self.profile)?;
         let (authority, passphrase) = workshop.authority()?;
-        let storage = match self.store.unwrap_or(if profile == Profile::Server { Store::Plain } else { Store::Encrypted }) {
+        let storage = match self.store.unwrap_or(if profile == Profile::Server {
+            Store::Plain
+        } else {
+            Store::Encrypted
+        }) {
             Store::Encrypted => KeyStorage::Encrypted(passphrase.clone()),
             Store::Plain => KeyStorage::Plain,
         };
@@ -185,7 +189,8 @@ impl Issue {
         }
         let audit = Audit::begin(&home, "ca.issue", name.as_str(), &json!({ "profile": self.profile }))?;
         let done = authority.issue(&request, OffsetDateTime::now_utc()).map_err(trouble::pki);
-        let issued = audit.end(done, |issued| json!({ "serial": issued.certificate.serial().to_string() }))?;
+        let issued =
+            audit.end(done, |issued| json!({ "serial": issued.certificate.serial().to_string() }))?;
         for warning in &issued.warnings {
             eprintln!("quoll: note: {warning}");
         }
@@ -199,7 +204,11 @@ impl Issue {
             ("serial", "Serial number", json!(certificate.serial().to_string())),
             ("not_after", "Valid until", json!(dates::day(certificate.not_after()))),
             ("bytes", "Bytes", json!(certificate.der().len())),
-            ("certificate", "Certificate", json!(folder.join(format!("issued/{name}.crt")).display().to_string())),
+            (
+                "certificate",
+                "Certificate",
+                json!(folder.join(format!("issued/{name}.crt")).display().to_string()),
+            ),
             ("key", "Key file", json!(folder.join(format!("private/{name}.key")).display().to_string())),
         ];
         print_facts(&facts, common.output)
@@ -208,21 +217,13 @@ impl Issue {
     /// `vars` speaks of the keys that Easy-RSA makes for everything; where a profile cannot have it, its own default
     /// stands, and so it does for a server, which devices must be able to check.
     fn key_kind(&self, profile: Profile, vars: &Vars) -> KeyKind {
-        let from_vars =
-            vars.key.filter(|kind| profile != Profile::Server && profile.keys().contains(kind));
+        let from_vars = vars.key.filter(|kind| profile != Profile::Server && profile.keys().contains(kind));
         self.key.or(from_vars).unwrap_or_else(|| profile.default_key())
     }
 
     fn subject(&self, vars: &Vars) -> Subject {
         let said = &self.organisation;
-        let fields = [
-            &said.country,
-            &said.province,
-            &said.city,
-            &said.organisation,
-            &said.unit,
-            &said.email,
-        ];
+        let fields = [&said.country, &said.province, &said.city, &said.organisation, &said.unit, &said.email];
         let form = self.subject.unwrap_or_else(|| {
             let org = vars.organisation.is_some() || fields.iter().any(|field| field.is_some());
             if org { SubjectForm::Org } else { SubjectForm::CnOnly }
@@ -262,8 +263,12 @@ pub(crate) fn profiles(common: &Common) -> Outcome {
         "no profiles",
     );
     for profile in profiles {
-        let others: Vec<_> =
-            profile.keys().iter().filter(|kind| **kind != profile.default_key()).map(|kind| kind.word()).collect();
+        let others: Vec<_> = profile
+            .keys()
+            .iter()
+            .filter(|kind| **kind != profile.default_key())
+            .map(|kind| kind.word())
+            .collect();
         listing.row(vec![
             json!(profile.to_string()),
             json!(profile.default_key().word()),
@@ -299,13 +304,19 @@ impl Export {
             let content = match self.form {
                 Form::Pem => zeroize::Zeroizing::new([key.pkcs8_pem().as_bytes(), chain.as_bytes()].concat()),
                 _ => {
-                    let form = if self.form == Form::P12 { Pkcs12Form::Aes256 } else { Pkcs12Form::TripleDes };
+                    let form =
+                        if self.form == Form::P12 { Pkcs12Form::Aes256 } else { Pkcs12Form::TripleDes };
                     let pass = export_passphrase(self.export_passphrase_file.as_ref())?;
                     let p12 = key.to_pkcs12(name.as_str(), &certificate, &[pki.ca()], &pass, form);
                     zeroize::Zeroizing::new(p12.map_err(trouble::pki)?)
                 }
             };
-            let audit = Audit::begin(&home, "ca.export", name.as_str(), &json!({ "form": format!("{:?}", self.form) }))?;
+            let audit = Audit::begin(
+                &home,
+                "ca.export",
+                name.as_str(),
+                &json!({ "form": format!("{:?}", self.form) }),
+            )?;
             audit.end(write_whole(&out, &content, 0o600, false), |()| json!({}))?;
         }
         let facts = [
@@ -318,10 +329,11 @@ impl Export {
 
     /// The key, asking for a passphrase only if the file is encrypted.
     fn key(&self, common: &Common, pki: &Pki, name: &quoll_pki::CertName) -> Outcome<quoll_pki::PrivateKey> {
-        let plain = Passphrase::new("");
-        match pki.private_key(name, &plain) {
-            Err(quoll_pki::PkiError::WrongPassphrase { .. }) => {}
-            other => return other.map_err(trouble::pki),
+        match pki.server_key_pem(name) {
+            Err(quoll_pki::PkiError::Encrypted { .. }) => {}
+            // Plain: no passphrase is looked at.
+            Ok(_) => return pki.private_key(name, &Passphrase::new("")).map_err(trouble::pki),
+            Err(other) => return Err(trouble::pki(other)),
         }
         let home = common.home()?;
         let ca = pki.ca().subject_cn().unwrap_or("without a name");

@@ -84,7 +84,8 @@ impl Renew {
         let (authority, _) = workshop.authority()?;
         let audit = Audit::begin(home, "ca.renew", name.as_str(), &json!({ "days": self.days }))?;
         let done = authority.renew(&name, &renewal, OffsetDateTime::now_utc()).map_err(trouble::pki);
-        let renewed = audit.end(done, |renewed| json!({ "serial": renewed.certificate.serial().to_string() }))?;
+        let renewed =
+            audit.end(done, |renewed| json!({ "serial": renewed.certificate.serial().to_string() }))?;
         for warning in &renewed.warnings {
             eprintln!("quoll: note: {warning}");
         }
@@ -135,7 +136,10 @@ impl Revoke {
         let subject = self.certificate.as_str();
         match self.reason {
             RevocationReason::CertificateHold => {}
-            _ => confirm(self.yes, &format!("Revoke {subject} (serial number {serial})? This cannot be undone."))?,
+            _ => confirm(
+                self.yes,
+                &format!("Revoke {subject} (serial number {serial})? This cannot be undone."),
+            )?,
         }
         let detail = json!({ "serial": serial.to_string(), "reason": self.reason.to_string() });
         let audit = Audit::begin(&home, "ca.revoke", subject, &detail)?;

@@ -26,6 +26,12 @@ pub(crate) enum Device {
         quoll device add kitchen --at 192.168.1.40 --dry-run\n\n\
         The broker must be running (quoll up). A run that was interrupted is continued by the same command.")]
     Add(Add),
+    /// Find devices in a range of addresses, in a list, or on an existing broker, and say what each can become
+    #[command(after_help = "Examples:\n  quoll device find --range 192.168.1.0/24\n  \
+        quoll device find --csv devices.csv --output json\n  \
+        quoll device find --mqtt 192.168.1.5:1883 --user me --password-file pw\n\n\
+        Nothing is changed on any device. A range must be private; it is asked at 100 addresses a second.")]
+    Find(super::find::Find),
     /// List the devices, and who of them is online
     #[command(after_help = "Example:\n  quoll device list --output json")]
     List,
@@ -96,7 +102,7 @@ pub(crate) struct Remove {
     yes: bool,
 }
 
-fn parse_reason(text: &str) -> Result<RevocationReason, String> {
+pub(super) fn parse_reason(text: &str) -> Result<RevocationReason, String> {
     text.parse().map_err(|error: quoll_pki::RevocationReasonError| error.to_string())
 }
 
@@ -104,6 +110,7 @@ impl Device {
     pub(crate) async fn run(&self, common: &Common) -> Outcome {
         match self {
             Self::Add(add) => add.run(common).await,
+            Self::Find(find) => find.run(common).await,
             Self::List => list(common).await,
             Self::Show { name } => show(common, name).await,
             Self::Revoke(revoke) => {
