@@ -1,8 +1,10 @@
-//! A bare broker: everybody may do everything, nothing is kept. For load tests and for trying things out.
+//! A bare broker: everybody may do everything, nothing is kept unless `--journal` says where. For load tests and for
+//! trying things out.
 //!
 //! ```text
 //! cargo run -p quoll-server --release --example bare -- --port 1883 \
-//!     [--tls-port 8883 --cert server.crt --key server.key [--client-ca ca.crt]] [--shards N] [--inflight N] [--round-robin] [--log]
+//!     [--tls-port 8883 --cert server.crt --key server.key [--client-ca ca.crt]] [--shards N] [--inflight N] [--round-robin] [--log] \
+//!     [--journal broker.db [--durability power|process|none]]
 //! ```
 
 use std::collections::{HashMap, HashSet};
@@ -12,9 +14,11 @@ use std::time::Duration;
 
 use quoll_broker::Grants;
 use quoll_broker::vocabulary::{Admission, Identity};
+use quoll_server::journal::Journal;
 use quoll_server::tls::{ClientAuth, IdentityParts, LiveIdentity, TlsIdentity};
 use quoll_server::{
-    ConnectFacts, Doorkeeper, Listener, MemoryJournal, Placement, Settings, Transport, Verdict, start,
+    ConnectFacts, Doorkeeper, Durability, Listener, MemoryJournal, Placement, Settings, SqliteJournal,
+    Transport, Verdict, start,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -70,13 +74,29 @@ async fn run(options: &HashMap<String, String>) -> Result<(), Failure> {
         settings.placement = Placement::RoundRobin;
     }
     let door = Arc::new(OpenDoor(Arc::new(Grants::all())));
-    let handle = start(settings, door, Box::new(MemoryJournal::default())).await?;
+    let handle = start(settings, door, journal(options)?).await?;
     for (name, address) in handle.addresses() {
         println!("{name} on {address}");
     }
-    tokio::signal::ctrl_c().await?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed?,
+        _ = terminate.recv() => {}
+    }
     handle.stop(Duration::from_secs(2)).await;
     Ok(())
+}
+
+fn journal(options: &HashMap<String, String>) -> Result<Box<dyn Journal>, Failure> {
+    let Some(path) = options.get("journal") else { return Ok(Box::new(MemoryJournal::default())) };
+    let durability = match options.get("durability").map(String::as_str) {
+        None | Some("power") => Durability::Power,
+        Some("process") => Durability::Process,
+        Some("none") => Durability::None,
+        Some(other) => return Err(format!("{other} is no durability").into()),
+    };
+    let opened = SqliteJournal::open(std::path::Path::new(path), durability);
+    Ok(Box::new(opened.map_err(|error| format!("{error}; {}", error.hint().unwrap_or_default()))?))
 }
 
 fn identity(options: &HashMap<String, String>) -> Result<TlsIdentity, Failure> {

@@ -41,4 +41,5 @@ pub use config::{Limits, Listener, Placement, Settings, Transport};
 pub use doorkeeper::{ConnectFacts, Doorkeeper, Verdict};
 pub use events::{ConnectionInfo, ServerEvent, Snapshot, Stats};
 pub use journal::memory::MemoryJournal;
+pub use journal::{Durability, SqliteJournal, StoreError};
 pub use server::{Handle, StartError, start};

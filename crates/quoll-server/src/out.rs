@@ -97,6 +97,19 @@ impl Out {
         }
     }
 
+    /// Drops what stands behind the first gate: it will never be true. Answers the first byte of it.
+    pub(crate) fn cut(&mut self) -> Option<u8> {
+        let gate = self.gates.front()?;
+        let (place, shared) = (gate.place, gate.shared);
+        let first = self.bytes.get(place).copied();
+        self.bytes.truncate(place);
+        let kept = (shared - self.shared_out) as usize;
+        self.shared_bytes -= self.shared.drain(kept..).map(|(_, payload)| payload.len()).sum::<usize>();
+        self.shared_in = shared;
+        self.gates.clear();
+        first
+    }
+
     pub(crate) fn is_gated(&self) -> bool {
         !self.gates.is_empty()
     }
@@ -262,6 +275,29 @@ mod tests {
         out.release(Sequence(6));
         assert_eq!(drain(&mut out, 2), b"two");
         assert!(out.is_pristine());
+    }
+
+    #[test]
+    fn what_stands_behind_a_gate_can_be_taken_back_and_nothing_else() {
+        let mut out = Out::default();
+        out.bytes().extend(b"before ");
+        out.share(Bytes::from_static(b"shared "));
+        assert_eq!(drain(&mut out, 3), b"before shared ");
+        out.bytes().extend(b"more ");
+        out.share(Bytes::from_static(b"of it "));
+        out.gate();
+        out.bytes().extend(b"promise");
+        out.share(Bytes::from_static(b"large promise"));
+        out.settle(Sequence(5));
+        out.gate();
+        out.bytes().extend(b"another");
+        assert_eq!(out.cut(), Some(b'p'));
+        assert!(!out.is_gated());
+        out.bytes().extend(b"goodbye");
+        assert_eq!(out.waiting(), b"more of it goodbye".len());
+        assert_eq!(drain(&mut out, 3), b"more of it goodbye");
+        assert!(out.is_pristine());
+        assert_eq!(out.cut(), None);
     }
 
     #[test]

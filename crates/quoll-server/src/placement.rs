@@ -68,6 +68,14 @@ impl Placement {
         shard
     }
 
+    /// Puts a client where it lived, or where there are fewer shards now, where that one's clients are.
+    fn put(&self, client_id: &Arc<str>, home: ShardId) -> ShardId {
+        let mut homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner);
+        let shard = ShardId(home.0 % self.shards() as u16);
+        self.open.fetch_max(usize::from(shard.0) + 1, Ordering::Relaxed);
+        homes.entry(Arc::clone(client_id)).or_insert(Home { shard, arriving: 1, session: false }).shard
+    }
+
     /// The newcomer was handled by its shard, or never reached it.
     pub(crate) fn arrived(&self, client_id: &str) {
         self.update(client_id, |home| home.arriving = home.arriving.saturating_sub(1));
@@ -87,9 +95,12 @@ impl Placement {
         self.update(client_id, |home| home.session = false);
     }
 
-    /// A shard for a session of the journal.
-    pub(crate) fn recall(&self, client_id: &Arc<str>) -> ShardId {
-        let shard = self.place(client_id);
+    /// A shard for a session of the journal: the one where it lived, if that is asked for.
+    pub(crate) fn recall(&self, client_id: &Arc<str>, home: Option<ShardId>) -> ShardId {
+        let shard = match home {
+            Some(home) if self.shards() > 1 => self.put(client_id, home),
+            _ => self.place(client_id),
+        };
         self.settled(client_id, shard);
         self.arrived(client_id);
         shard

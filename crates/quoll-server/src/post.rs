@@ -15,6 +15,7 @@ use quoll_mqtt::packet::Connect;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::events::{ConnectionInfo, Stats};
+use crate::journal::transit::LetterKey;
 use crate::listener::Seat;
 use crate::tls::record::Tls;
 
@@ -39,6 +40,8 @@ pub trait Post {
 /// Something for a shard thread.
 pub(crate) enum Mail {
     Letter(Letter),
+    /// One that the journal knows of, until this shard's facts about it are kept.
+    Kept(LetterKey, Letter),
     Newcomer(Box<Newcomer>),
     /// With how many connections it closed as the answer.
     Order(Order, Option<oneshot::Sender<usize>>),
@@ -145,6 +148,14 @@ impl Outgoing {
     pub(crate) fn new(own: ShardId, boxes: Arc<[Inbox]>) -> Self {
         let batches = boxes.iter().map(|_| Vec::new()).collect();
         Self { own, boxes, batches, waiting: false }
+    }
+
+    /// As [`Post::send`], of a letter that the journal knows of.
+    pub(crate) fn send_kept(&mut self, key: LetterKey, letter: Letter) {
+        if let Some(batch) = self.batches.get_mut(usize::from(key.to.0)) {
+            self.waiting = true;
+            batch.push(Mail::Kept(key, letter));
+        }
     }
 
     /// Posts what was gathered. Answers whether some box is full, so that this shard should read less.

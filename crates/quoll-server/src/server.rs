@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Poll, Waker};
 use quoll_broker::change::Change;
-use quoll_broker::vocabulary::{Order, ShardId};
+use quoll_broker::vocabulary::{Letter, Order, ShardId};
 use quoll_broker::{Anchor, Grants, Message, Moment, Shard, Shared};
 use quoll_mqtt::{ReasonCode, TopicFilter};
 use thiserror::Error;
@@ -21,12 +21,13 @@ use crate::arrivals::{Hall, accept};
 use crate::config::{MAX_SHARDS, Settings};
 use crate::doorkeeper::Doorkeeper;
 use crate::events::{ServerEvent, Snapshot};
-use crate::journal::{Bell, Journal, JournalError};
+use crate::journal::transit::LetterKey;
+use crate::journal::{Bell, Journal, JournalError, Underway};
 use crate::limits::{ARRIVAL_NICENESS, EVENT_BACKLOG, MAX_ARRIVAL_BYTES};
 use crate::listener::{ListenerState, bind};
 use crate::placement::Placement;
 use crate::post::{Attachment, Inbox, Mail};
-use crate::shard_thread::{Common, ShardThread, WAKE};
+use crate::shard_thread::{Common, Keeping, ShardThread, WAKE};
 use crate::tls::TlsIdentity;
 
 /// Starts a server: all listeners are bound, and everything of the journal is recalled, when it answers.
@@ -89,6 +90,8 @@ struct Prepared {
     bells: Arc<[AtomicBool]>,
     placement: Arc<Placement>,
     recalled: Vec<Vec<Change>>,
+    letters: Vec<(LetterKey, Letter)>,
+    keeping: Keeping,
     journal: Arc<Mutex<Box<dyn Journal>>>,
 }
 
@@ -108,7 +111,8 @@ fn prepare(
     let bells: Arc<[AtomicBool]> = (0..shards).map(|_| AtomicBool::new(false)).collect();
     let placement = Arc::new(Placement::new(policy, shards));
     let mut recalled: Vec<Vec<Change>> = (0..shards).map(|_| Vec::new()).collect();
-    {
+    let keeping = Keeping::new(shards);
+    let letters = {
         let (bells, boxes) = (Arc::clone(&bells), Arc::clone(&boxes));
         let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
         journal.ring(Bell::new(move || {
@@ -117,12 +121,25 @@ fn prepare(
                 inbox.wake();
             }
         }));
+        let Underway { letters, homes } = journal.underway()?;
+        let mut settled = Vec::new();
         journal.recall(&mut |change| {
-            let shard = change.client_id().map_or(ShardId(0), |client_id| placement.recall(client_id));
+            let home = |client_id| placement.recall(client_id, homes.get(client_id).copied());
+            let shard = change.client_id().map_or(ShardId(0), home);
+            if let Change::Session { client_id, .. } = &change {
+                keeping.note(shard);
+                if shards > 1 {
+                    settled.push((Arc::clone(client_id), shard));
+                }
+            }
             recalled[usize::from(shard.0)].push(change);
         })?;
-    }
-    Ok(Prepared { polls, boxes, bells, placement, recalled, journal: Arc::new(journal) })
+        if shards > 1 {
+            journal.settle(&settled)?;
+        }
+        letters
+    };
+    Ok(Prepared { polls, boxes, bells, placement, recalled, letters, keeping, journal: Arc::new(journal) })
 }
 
 fn launch(
@@ -131,7 +148,7 @@ fn launch(
     listeners: Vec<(std::net::TcpListener, Arc<ListenerState>)>,
     prepared: Prepared,
 ) -> Result<Handle, StartError> {
-    let Prepared { polls, boxes, bells, placement, recalled, journal } = prepared;
+    let Prepared { polls, boxes, bells, placement, recalled, letters, keeping, journal } = prepared;
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let moment = Moment(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX));
@@ -143,6 +160,7 @@ fn launch(
         placement: Arc::clone(&placement),
         journal,
         immediate,
+        keeping,
         events: events.clone(),
         boxes: Arc::clone(&boxes),
         limits: settings.limits.clone(),
@@ -159,17 +177,24 @@ fn launch(
         runtime: Mutex::new(Some(runtime)),
         attached: AtomicU64::new(0),
     };
+    let (has_recalled, all_recalled) = std::sync::mpsc::channel::<()>();
     for (index, (poll, recalled)) in polls.into_iter().zip(recalled).enumerate() {
         let id = ShardId(index as u16);
         let shard = Shard::new(settings.rules.clone(), id, Arc::clone(&shared), seed()?);
         let registry = poll.registry().try_clone().map_err(StartError::Wait)?;
         let (common, bells) = (Arc::clone(&common), Arc::clone(&bells));
+        let has_recalled = has_recalled.clone();
         let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
-            ShardThread::new(id, shard, common, registry).run(poll, recalled, &bells[index]);
+            let mut thread = ShardThread::new(id, shard, common, registry);
+            thread.recall(recalled);
+            drop(has_recalled);
+            thread.run(poll, &bells[index]);
         });
         let thread = thread.map_err(StartError::Thread)?;
         inner.threads.get_mut().unwrap_or_else(PoisonError::into_inner).push(thread);
     }
+    drop(has_recalled);
+    post_again(letters, &all_recalled, &shared, &placement, &boxes);
     let hall = Arc::new(Hall {
         doorkeeper,
         placement,
@@ -190,6 +215,34 @@ fn launch(
         }
     }
     Ok(Handle(Arc::new(inner)))
+}
+
+/// Posts letters that a crash stopped on their way, behind all that shards tell each other about what they recalled.
+fn post_again(
+    letters: Vec<(LetterKey, Letter)>,
+    all_recalled: &std::sync::mpsc::Receiver<()>,
+    shared: &Shared,
+    placement: &Placement,
+    boxes: &[Inbox],
+) {
+    if letters.is_empty() {
+        return;
+    }
+    tracing::info!("Posting {} letters again that were on their way between shards.", letters.len());
+    // Nothing is ever sent: this ends with the last sender.
+    let _ = all_recalled.recv();
+    for (key, letter) in letters {
+        let to = match &letter {
+            Letter::Chosen { client_id, .. } => {
+                let shard = placement.place(client_id);
+                placement.arrived(client_id);
+                shard
+            }
+            _ if key.filter.is_empty() => key.to,
+            _ => shared.home_of_group(&key.filter),
+        };
+        boxes[usize::from(to.0) % boxes.len()].put(Mail::Kept(key, letter));
+    }
 }
 
 fn arrivals_runtime(threads: usize) -> io::Result<Runtime> {
@@ -413,6 +466,9 @@ impl StartError {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
+        if let Self::Journal(error) = self {
+            return error.hint();
+        }
         let Self::Bind { address, source } = self else { return None };
         let port = address.port();
         match source.kind() {

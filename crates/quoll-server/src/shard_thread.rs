@@ -10,7 +10,8 @@
 //! | here | the turn, the table of connections, reading |
 //! | `effects` | what the rules want done: frames, farewells, letters, facts |
 //! | `mail` | newcomers, orders, snapshots, the end |
-//! | `write` | journal gate, writing, slow peers, closing |
+//! | `keep` | journal gate, letters that must not get lost |
+//! | `write` | writing, slow peers, closing |
 //! | `tell` | events for those who watch, and log lines |
 //!
 //! **A panic** in the handling of one connection closes that connection and is logged. The rules' state may then be
@@ -19,6 +20,7 @@
 //! as [`ServerEvent::ShardFailed`], closes all its connections, and nobody is placed on it.
 
 mod effects;
+mod keep;
 mod mail;
 mod table;
 mod tell;
@@ -43,10 +45,12 @@ use tokio::sync::{broadcast, oneshot};
 use crate::connection::{Buffers, Connection, Phase};
 use crate::events::ServerEvent;
 use crate::journal::Journal;
+use crate::journal::transit::Transit;
 use crate::limits;
 use crate::out::Pool;
 use crate::placement::Placement;
 use crate::post::{Inbox, Mail, Outgoing};
+pub(crate) use keep::Keeping;
 use table::Table;
 
 /// What wakes the thread beside sockets.
@@ -58,6 +62,7 @@ pub(crate) struct Common {
     pub(crate) journal: Arc<Mutex<Box<dyn Journal>>>,
     /// Whether the journal's answer is always "durable", so that there is nothing to wait for.
     pub(crate) immediate: bool,
+    pub(crate) keeping: Keeping,
     pub(crate) events: broadcast::Sender<ServerEvent>,
     pub(crate) boxes: Arc<[Inbox]>,
     pub(crate) limits: crate::config::Limits,
@@ -81,6 +86,10 @@ pub(crate) struct ShardThread {
     behind_fact: bool,
     depth: u32,
     facts: Vec<Change>,
+    /// What became of letters that must not get lost.
+    transits: Vec<Transit>,
+    /// Whether so much waits for the disk that sockets stay unread.
+    crowded: bool,
     /// Connections to write to at the end of the turn.
     dirty: Vec<ConnId>,
     /// Those of them that have so much waiting that it is not.
@@ -104,7 +113,7 @@ pub(crate) struct ShardThread {
     /// Orders to answer once their effects are written.
     answers: Vec<(oneshot::Sender<usize>, usize)>,
     closed_by_order: usize,
-    /// Whether other shards are so far behind that sockets stay unread.
+    /// Whether other shards, or the disk, are so far behind that sockets stay unread.
     throttled: bool,
     stopping: Option<Instant>,
     failed: bool,
@@ -134,6 +143,8 @@ impl ShardThread {
             behind_fact: false,
             depth: 0,
             facts: Vec::new(),
+            transits: Vec::new(),
+            crowded: false,
             dirty: Vec::new(),
             brimming: Vec::new(),
             gated: Vec::new(),
@@ -159,13 +170,17 @@ impl ShardThread {
         }
     }
 
-    /// Turns until told to stop.
-    pub(crate) fn run(mut self, mut poll: Poll, recalled: Vec<Change>, bell: &AtomicBool) {
-        let mut events = Events::with_capacity(1024);
+    /// Takes the facts of the journal.
+    pub(crate) fn recall(&mut self, recalled: Vec<Change>) {
         self.guarded(None, |thread| {
             recalled.into_iter().for_each(|change| thread.input(Input::Recall(change)));
         });
         self.end_of_turn();
+    }
+
+    /// Turns until told to stop.
+    pub(crate) fn run(mut self, mut poll: Poll, bell: &AtomicBool) {
+        let mut events = Events::with_capacity(1024);
         loop {
             let timeout = self.timeout();
             if let Err(error) = poll.poll(&mut events, timeout)
@@ -394,11 +409,13 @@ impl ShardThread {
                 break;
             }
         }
+        // No letter leaves before the journal has it.
+        self.journal_gate();
         for (answer, closed) in self.answers.drain(..) {
             // Nobody may be waiting any more.
             let _ = answer.send(closed);
         }
-        self.throttled = self.post.post() || (self.throttled && self.post.is_full());
+        self.throttled = self.post.post() || self.crowded || (self.throttled && self.post.is_full());
         let end = Instant::now();
         self.worked += end.saturating_duration_since(self.now);
         if end >= self.next_look {

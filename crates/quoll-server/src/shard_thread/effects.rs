@@ -13,7 +13,6 @@ use super::ShardThread;
 use crate::connection::{Line, Phase};
 use crate::limits::{FLUSH_EARLY, SHARE_FROM};
 use crate::out::Out;
-use crate::post::{Post, To};
 
 /// Deliveries of one message that make a shared frame worth its allocation.
 const WORTH_SHARING: usize = 4;
@@ -29,13 +28,12 @@ impl ShardThread {
                     if shard == self.id {
                         self.input(Input::Letter(letter));
                     } else {
-                        self.post.send(To::Shard(shard), letter);
+                        self.send_letter(shard, letter);
                     }
                 }
                 Effect::Keep(change) => {
                     if !self.common.immediate {
-                        self.facts.push(change);
-                        self.behind_fact = true;
+                        self.keep(change);
                     }
                 }
                 Effect::Close(conn, farewell) => self.close(conn, &farewell),
@@ -49,7 +47,7 @@ impl ShardThread {
     fn route(&mut self, message: Arc<Message>) {
         let wanted = self.shard.shards_for(message.topic.as_str());
         for shard in wanted.without(self.id).iter() {
-            self.post.send(To::Shard(shard), Letter::Message(Arc::clone(&message)));
+            self.send_letter(shard, Letter::Message(Arc::clone(&message)));
         }
         if wanted.contains(self.id) {
             self.input(Input::Letter(Letter::Message(message)));
@@ -57,8 +55,8 @@ impl ShardThread {
     }
 
     /// The out buffer of a connection that may still be written to, with its place in the turn's lists. `None` where it
-    /// is gone, and for a local one.
-    fn out(&mut self, conn: ConnId) -> Option<(&mut Out, ProtocolVersion)> {
+    /// is gone, and for a local one. What stands behind a fact waits for it only if it promises it.
+    fn out(&mut self, conn: ConnId, is_promise: bool) -> Option<(&mut Out, ProtocolVersion)> {
         let connection = self.table.get_mut(conn)?;
         if connection.phase != Phase::Open || matches!(connection.line, Line::Local(_)) {
             return None;
@@ -68,7 +66,7 @@ impl ShardThread {
             self.dirty.push(conn);
         }
         let out = connection.out.get_or_insert_with(|| self.pool.take());
-        if self.behind_fact {
+        if self.behind_fact && is_promise {
             out.gate();
             if self.gated.last() != Some(&conn) {
                 self.gated.push(conn);
@@ -78,14 +76,17 @@ impl ShardThread {
     }
 
     fn send(&mut self, conn: ConnId, packet: &Packet) {
-        let Some((out, version)) = self.out(conn) else { return };
+        let Some((out, version)) = self.out(conn, true) else { return };
         if let Err(error) = encode(packet, version, out.bytes()) {
             self.cannot_encode(conn, &error);
         }
     }
 
     fn deliver(&mut self, conn: ConnId, outgoing: &Outgoing) {
-        let Some((out, version)) = self.out(conn) else {
+        // A message at QoS 1 may come twice, so its receiver may have it before the disk has; and where it acknowledges
+        // soon enough, the disk never needs to.
+        let once = matches!(outgoing.delivery, Delivery::ExactlyOnce(_));
+        let Some((out, version)) = self.out(conn, once) else {
             return self.deliver_locally(conn, outgoing);
         };
         match put(outgoing, version, out) {
@@ -113,7 +114,7 @@ impl ShardThread {
     }
 
     /// Writes the last words behind what waits and lets the connection go when all is written.
-    fn close(&mut self, conn: ConnId, farewell: &Farewell) {
+    pub(super) fn close(&mut self, conn: ConnId, farewell: &Farewell) {
         let Some(connection) = self.table.get_mut(conn) else { return };
         if connection.phase != Phase::Open {
             return;

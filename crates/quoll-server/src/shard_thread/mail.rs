@@ -29,6 +29,7 @@ impl ShardThread {
         for piece in mail.drain(..) {
             match piece {
                 Mail::Letter(letter) => self.guarded(None, |thread| thread.input(Input::Letter(letter))),
+                Mail::Kept(key, letter) => self.take_letter(key, letter),
                 Mail::Newcomer(newcomer) => self.welcome(*newcomer),
                 Mail::Order(order, answer) => self.obey(order, answer),
                 Mail::Snapshot(answer) => {

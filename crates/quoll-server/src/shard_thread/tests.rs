@@ -20,6 +20,7 @@ fn shard_thread(poll: &Poll) -> ShardThread {
         placement: Arc::new(Placement::new(crate::config::Placement::default(), 1)),
         journal: Arc::new(Mutex::new(Box::new(MemoryJournal::default()))),
         immediate: true,
+        keeping: Keeping::new(1),
         events: broadcast::channel(16).0,
         boxes: Arc::new([Inbox::new(waker)]),
         limits: crate::config::Limits::default(),

@@ -1,6 +1,5 @@
-//! Writing: the journal gate, one write per connection and turn, slow peers, and how connections end.
+//! Writing: one write per connection and turn, slow peers, and how connections end.
 
-use std::sync::PoisonError;
 use std::time::Instant;
 
 use mio::Interest;
@@ -8,67 +7,9 @@ use quoll_broker::vocabulary::{ConnId, Input};
 
 use super::{ShardThread, table};
 use crate::connection::{Connection, Flushed, Line, Phase};
-use crate::journal::{Durable, Sequence};
 use crate::limits::{FAREWELL_PATIENCE, LINGER};
 
 impl ShardThread {
-    /// Appends this turn's facts and lets go what waited for older ones, or for these where they are durable at once.
-    pub(super) fn journal_gate(&mut self) {
-        let news = self.journal_moved && !self.gated.is_empty();
-        if self.common.immediate || (self.facts.is_empty() && !news) {
-            return;
-        }
-        self.journal_moved = false;
-        let durable = {
-            let mut journal = self.common.journal.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.facts.is_empty() {
-                journal.durable()
-            } else {
-                match journal.append(&self.facts) {
-                    Ok(sequence) => {
-                        for conn in &self.gated {
-                            if let Some(out) = self.table.get_mut(*conn).and_then(|it| it.out.as_deref_mut())
-                            {
-                                out.settle(sequence);
-                            }
-                        }
-                        journal.durable()
-                    }
-                    Err(error) => Durable::Refused { upto: Sequence(0), why: error.to_string().into() },
-                }
-            }
-        };
-        self.facts.clear();
-        let (upto, refused) = match durable {
-            Durable::UpTo(upto) => (upto, None),
-            Durable::Refused { upto, why } => (upto, Some(why)),
-        };
-        let mut gated = std::mem::take(&mut self.gated);
-        gated.retain(|conn| {
-            let Some(out) = self.table.get_mut(*conn).and_then(|it| it.out.as_deref_mut()) else {
-                return false;
-            };
-            out.release(upto);
-            let gated = out.is_gated();
-            self.mark_dirty(*conn);
-            gated
-        });
-        if let Some(why) = refused {
-            for conn in gated {
-                let Some(connection) = self.table.get_mut(conn) else { continue };
-                let client = &connection.who.client_id;
-                tracing::error!(%client, %why, "the journal refused what this client was to be promised; it is closed");
-                if let Some(out) = connection.out.as_deref_mut() {
-                    out.forget();
-                }
-                self.lose(conn);
-            }
-        } else {
-            gated.append(&mut self.gated);
-            self.gated = gated;
-        }
-    }
-
     /// Writes each dirty connection once.
     pub(super) fn flush_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);

@@ -1,0 +1,127 @@
+//! Why `broker.db` cannot be used, and what to do about it.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+use thiserror::Error;
+
+/// Why the journal's file cannot be used. None of these has changed it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The file cannot be opened or made: the operator's fault, or the disk's.
+    #[error("cannot open {path}: {source}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another process has it: most likely a second broker.
+    #[error("{path} is in use by another process")]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is damaged: the disk's fault.
+    #[error("{path} is damaged: {detail}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        detail: String,
+    },
+    /// Some other program's database.
+    #[error("{path} is a database, but not one of Quoll's broker")]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Written by a newer version of this program.
+    #[error("{path} has schema {found}, this program knows {known} and older ones")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: u32,
+        /// Our newest.
+        known: u32,
+    },
+    /// A row has a form that this version does not know, while its checksum is right: a newer version wrote it.
+    #[error("{path}: {place} was written by a newer version: {why}")]
+    NewerRow {
+        /// The file.
+        path: PathBuf,
+        /// Which row.
+        place: String,
+        /// What is unknown about it.
+        why: String,
+    },
+    /// The disk is full.
+    #[error("no room for {path}: {detail}")]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        detail: String,
+    },
+    /// Anything else that SQLite says.
+    #[error("cannot use {path}: {source}")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+impl StoreError {
+    pub(super) fn of(path: &Path, error: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        let detail = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged { path, detail },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::InUse { path },
+            Some(ErrorCode::DiskFull) => Self::Full { path, detail },
+            _ => Self::Sqlite { path, source: error },
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Open { path, .. } => {
+                let folder = path.parent().unwrap_or_else(|| Path::new(".")).display();
+                format!("{folder} must exist and belong to the broker's user")
+            }
+            Self::InUse { path } => {
+                format!(
+                    "stop the other broker (`fuser {}` names it), or give this one a folder of its own",
+                    path.display()
+                )
+            }
+            Self::Damaged { path, .. } => {
+                let path = path.display();
+                format!(
+                    "nothing was changed. Copy {path} and {path}-wal to a safe place; then either bring back what can be read \
+                     (sqlite3 {path} .recover | sqlite3 new.db, and put new.db in its place), or restore a backup, or move both \
+                     files away to begin without sessions, queued and retained messages. And look at the disk: dmesg, smartctl"
+                )
+            }
+            Self::NotOurs { path } => format!("move {} away, or choose another folder", path.display()),
+            Self::Newer { .. } | Self::NewerRow { .. } => {
+                "run the version that wrote it, or a newer one; nothing was changed".into()
+            }
+            Self::Full { path, .. } => format!("make room on the disk of {}", path.display()),
+            Self::Sqlite { path, .. } => {
+                format!(
+                    "look whether {} and its folder belong to the broker's user, and at the disk: dmesg",
+                    path.display()
+                )
+            }
+        })
+    }
+}
