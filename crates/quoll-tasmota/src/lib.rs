@@ -6,6 +6,7 @@
 //! | [`reply`] | JSON answers, tolerant of what we do not know, strict about what we rely on |
 //! | [`tls_key`] | private key and certificate in the form of TLSKey1 and TLSKey2 |
 //! | [`fingerprint`] | the fingerprint of a server's key, as MqttFingerprint wants it |
+//! | [`firmware`] | what a Tasmota with our CA is compiled from; what is wrong in a `user_config_override.h` |
 //! | [`topics`], [`mac`] | the topics of one device |
 //! | [`console`], [`http_console`], [`serial_console`] | asking a device; the roads over HTTP and over a cable |
 //! | [`discover`] | finding devices: a range of addresses, retained discovery messages; what each can become |
@@ -19,6 +20,7 @@ pub mod command;
 pub mod console;
 pub mod discover;
 pub mod fingerprint;
+pub mod firmware;
 pub mod http_console;
 pub mod limits;
 pub mod mac;

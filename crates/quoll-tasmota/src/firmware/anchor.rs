@@ -3,7 +3,9 @@
 //! Dates, key usage and constraints of the CA's certificate are not compiled in, so a device does not check them: a CA
 //! certificate that is extended with the same name and key needs no new firmware.
 
-use x509_parser::{certificate::X509Certificate, oid_registry as oids, prelude::FromDer, public_key::PublicKey};
+use x509_parser::{
+    certificate::X509Certificate, oid_registry as oids, prelude::FromDer, public_key::PublicKey,
+};
 
 /// Characters of a CA's name that messages and comments repeat.
 const NAME_SHOWN: usize = 64;
@@ -102,9 +104,11 @@ impl AnchorError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NotACertificate => "give a CA certificate in PEM or DER, such as pki/ca.crt".into(),
-            Self::NotACa { .. } => "give the certificate of the CA that signed it (pki/ca.crt); to trust one server \
+            Self::NotACa { .. } => {
+                "give the certificate of the CA that signed it (pki/ca.crt); to trust one server \
                                     alone use --trust fingerprint, which survives its renewal"
-                .into(),
+                    .into()
+            }
             Self::Key { .. } => "make a CA with an RSA key of 2048 bits: quoll ca init".into(),
         })
     }

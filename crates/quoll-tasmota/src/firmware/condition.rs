@@ -30,7 +30,7 @@ impl Known {
         }
     }
 
-    fn or(self, other: Self) -> Self {
+    pub(super) fn or(self, other: Self) -> Self {
         self.not().and(other.not()).not()
     }
 }
@@ -63,8 +63,7 @@ impl<'a> Reader<'a> {
 
     fn word(&mut self) -> &'a str {
         let text = self.rest.trim_start();
-        let end =
-            text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
+        let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
         let (word, rest) = text.split_at(end);
         self.rest = rest;
         word

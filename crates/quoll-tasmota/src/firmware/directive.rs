@@ -16,12 +16,24 @@ pub(super) struct Directive {
 /// What it says.
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
-    Define { name: Word, value: Word },
-    Undef { name: Word },
+    Define {
+        name: Word,
+        value: Word,
+    },
+    Undef {
+        name: Word,
+    },
     /// `#ifdef` or, with `wanted` false, `#ifndef`.
-    IfDefined { name: String, wanted: bool },
-    If { condition: String },
-    ElseIf { condition: String },
+    IfDefined {
+        name: String,
+        wanted: bool,
+    },
+    If {
+        condition: String,
+    },
+    ElseIf {
+        condition: String,
+    },
     Else,
     EndIf,
     Other,
@@ -195,9 +207,7 @@ fn directive(pieces: &[Piece], line_start: usize) -> Option<Directive> {
             Kind::Define { name, value }
         }
         "undef" => Kind::Undef { name: word(rest).0 },
-        "ifdef" | "ifndef" => {
-            Kind::IfDefined { name: word(rest).0.text, wanted: verb.text == "ifdef" }
-        }
+        "ifdef" | "ifndef" => Kind::IfDefined { name: word(rest).0.text, wanted: verb.text == "ifdef" },
         "if" => Kind::If { condition: whole(rest, &verb).text },
         "elif" => Kind::ElseIf { condition: whole(rest, &verb).text },
         "else" => Kind::Else,

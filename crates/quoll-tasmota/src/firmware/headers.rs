@@ -42,10 +42,10 @@ pub(super) fn descriptor(anchors: &[TrustAnchor]) -> String {
     let one = |(number, anchor): (usize, &TrustAnchor)| {
         let field = |name: &str| format!("(unsigned char *)TA{number}_{name}, sizeof TA{number}_{name}");
         let (kind, key) = match anchor.key() {
-            AnchorKey::Rsa { .. } => {
-                ("RSA", format!(".rsa = {{ {}, {} }}", field("RSA_N"), field("RSA_E")))
+            AnchorKey::Rsa { .. } => ("RSA", format!(".rsa = {{ {}, {} }}", field("RSA_N"), field("RSA_E"))),
+            AnchorKey::Ec { curve, .. } => {
+                ("EC", format!(".ec = {{ {}, {} }}", curve.symbol(), field("EC_Q")))
             }
-            AnchorKey::Ec { curve, .. } => ("EC", format!(".ec = {{ {}, {} }}", curve.symbol(), field("EC_Q"))),
         };
         format!(
             "// TA{number}: {}, {}\n{{\n    {{ {} }},\n    BR_X509_TA_CA,\n    {{ BR_KEYTYPE_{kind}, {{ {key} }} }}\n}}",

@@ -104,7 +104,9 @@ pub enum KitError {
         bits: usize,
     },
     /// RSA over 4096 bits.
-    #[error("no Tasmota can check signatures of {name}: its key has {bits} bits, and devices calculate with 4096")]
+    #[error(
+        "no Tasmota can check signatures of {name}: its key has {bits} bits, and devices calculate with 4096"
+    )]
     RsaTooLong {
         /// The CA.
         name: String,
@@ -120,7 +122,9 @@ pub enum KitError {
         bits: usize,
     },
     /// A version without `INCLUDE_LOCAL_CERT`.
-    #[error("Tasmota {release} takes no CA of one's own without changes to its source: INCLUDE_LOCAL_CERT came with {since}")]
+    #[error(
+        "Tasmota {release} takes no CA of one's own without changes to its source: INCLUDE_LOCAL_CERT came with {since}"
+    )]
     NoLocalCert {
         /// The version asked for.
         release: Release,
@@ -128,7 +132,9 @@ pub enum KitError {
         since: Release,
     },
     /// A version without `MQTT_TLS_FINGERPRINT`.
-    #[error("Tasmota {release} cannot be told to compare fingerprints: MQTT_TLS_FINGERPRINT came with {since}")]
+    #[error(
+        "Tasmota {release} cannot be told to compare fingerprints: MQTT_TLS_FINGERPRINT came with {since}"
+    )]
     NoFingerprintMode {
         /// The version asked for.
         release: Release,
@@ -307,7 +313,10 @@ impl Kit {
             self.trust == Trust::Fingerprint,
             "the server must keep this RSA key; its certificate may be renewed with it",
         );
-        note(self.anchors.len() > 1, "devices trust each of the CAs: take the old one out when the rollover is done");
+        note(
+            self.anchors.len() > 1,
+            "devices trust each of the CAs: take the old one out when the rollover is done",
+        );
         note(
             self.release < Release::CLIENT_CERT,
             "with a key of their own, devices of this version send no user and password; and they connect only while \

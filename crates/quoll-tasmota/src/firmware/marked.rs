@@ -47,9 +47,15 @@ impl MergeError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Marks { .. } => "delete the line, and what is left of the section; then run it again".into(),
-            Self::Unbalanced { .. } => "mend the file; quoll firmware lint lists all that is wrong in it".into(),
-            Self::Hidden { .. } => "move the two lines that mark the section out of it, with what is between".into(),
+            Self::Marks { .. } => {
+                "delete the line, and what is left of the section; then run it again".into()
+            }
+            Self::Unbalanced { .. } => {
+                "mend the file; quoll firmware lint lists all that is wrong in it".into()
+            }
+            Self::Hidden { .. } => {
+                "move the two lines that mark the section out of it, with what is between".into()
+            }
         })
     }
 }
@@ -188,7 +194,9 @@ impl Flaw {
     pub(super) fn what(self) -> &'static str {
         match self {
             Self::OpenComment => "a comment begins here that does not end",
-            Self::ContinuedComment => "a backslash at the end of this comment makes the next line a part of it",
+            Self::ContinuedComment => {
+                "a backslash at the end of this comment makes the next line a part of it"
+            }
             Self::NothingToEnd => "there is no #if that this could end or turn",
             Self::NeverEnds => "there is no #endif for this #if",
         }

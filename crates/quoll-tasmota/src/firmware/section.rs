@@ -23,12 +23,13 @@ pub(super) fn override_header(kit: &Kit) -> String {
         Chip::Esp8266 => "ESP8266",
         Chip::Esp32 => "ESP32",
     };
-    let mut lines = Lines(format!("// For Tasmota {} on an {chip}; the server is known by its {}.\n", kit.release, {
-        match kit.trust {
-            Trust::Ca => "CA",
-            Trust::Fingerprint => "fingerprint",
-        }
-    }));
+    let mut lines =
+        Lines(format!("// For Tasmota {} on an {chip}; the server is known by its {}.\n", kit.release, {
+            match kit.trust {
+                Trust::Ca => "CA",
+                Trust::Fingerprint => "fingerprint",
+            }
+        }));
     transport(kit, &mut lines);
     anchors(kit, &mut lines);
     mode(kit, &mut lines);
@@ -73,7 +74,10 @@ fn transport(kit: &Kit, lines: &mut Lines) {
     };
     lines.define("USE_MQTT_TLS", "", why);
     if kit.release >= Release::CLIENT_CERT {
-        lines.undefine("USE_MQTT_AWS_IOT", "the old name of the next one; with it user and password are not sent");
+        lines.undefine(
+            "USE_MQTT_AWS_IOT",
+            "the old name of the next one; with it user and password are not sent",
+        );
         lines.define("USE_MQTT_CLIENT_CERT", "", "a key and certificate for each device: the command TLSKey");
     } else {
         let why = "a key and certificate for each device: the command TLSKey (its name before 14.5.0.1)";
@@ -137,7 +141,9 @@ fn fingerprints(kit: &Kit, lines: &mut Lines) {
 fn address(kit: &Kit, lines: &mut Lines) {
     if let Some(host) = &kit.host {
         let why = match kit.trust {
-            Trust::Ca => "[MqttHost] must stand in the server's certificate, letter for letter, as a DNS name",
+            Trust::Ca => {
+                "[MqttHost] must stand in the server's certificate, letter for letter, as a DNS name"
+            }
             Trust::Fingerprint => "[MqttHost]",
         };
         lines.define("MQTT_HOST", &format!("\"{host}\""), why);
