@@ -44,6 +44,30 @@ struct BrokerTable {
     shards: Option<usize>,
     unlisted_certificates: Option<Unlisted>,
     allow_anonymous: Option<bool>,
+    durability: Option<Durability>,
+}
+
+/// What an acknowledgement to a client waits for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Durability {
+    /// The disk has it.
+    #[default]
+    Power,
+    /// The system has it, so that only the machine's end can lose it.
+    Process,
+    /// Nothing.
+    None,
+}
+
+impl From<Durability> for quoll_server::Durability {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Power => Self::Power,
+            Durability::Process => Self::Process,
+            Durability::None => Self::None,
+        }
+    }
 }
 
 /// What happens to a certificate of our CA that is in no registry, such as one that Easy-RSA issued.
@@ -78,6 +102,8 @@ pub(crate) struct Settings {
     pub(crate) unlisted: Unlisted,
     /// Whether plain listeners let anybody in.
     pub(crate) allow_anonymous: bool,
+    /// See [`Durability`].
+    pub(crate) durability: Durability,
 }
 
 /// What the command line says that goes before the file.
@@ -143,6 +169,7 @@ impl Settings {
             shards: overrides.shards.or(file.broker.shards).unwrap_or(0),
             unlisted: file.broker.unlisted_certificates.unwrap_or_default(),
             allow_anonymous: overrides.allow_anonymous || file.broker.allow_anonymous.unwrap_or(false),
+            durability: file.broker.durability.unwrap_or_default(),
         };
         if settings.names.is_empty() && settings.addresses.is_empty() {
             return Err(Failure::new(Exit::Unusable, "the server has neither a name nor an address")
@@ -278,6 +305,7 @@ mod tests {
             ("pki = 7\n", "line 1"),
             ("[server]\nname = [\"typo\"]\n", "line 2"),
             ("[broker\n", "line 1"),
+            ("[broker]\ndurability = \"always\"\n", "line 2"),
         ] {
             let (_dir, home) = home();
             fs::write(home.config(), text).unwrap();

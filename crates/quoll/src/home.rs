@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::{Exit, Failure, Outcome, io_failure};
 
-/// The folder of an installation: `quoll.toml`, `pki/`, `fleet.db`, the local socket.
+/// The folder of an installation: `quoll.toml`, `pki/`, `fleet.db`, `broker.db`, the local socket.
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
     dir: PathBuf,
@@ -54,6 +54,10 @@ impl Home {
 
     pub(crate) fn fleet_db(&self) -> PathBuf {
         self.dir.join("fleet.db")
+    }
+
+    pub(crate) fn broker_db(&self) -> PathBuf {
+        self.dir.join("broker.db")
     }
 
     pub(crate) fn passphrase_file(&self) -> PathBuf {

@@ -24,8 +24,8 @@ use quoll_mqtt::{ReasonCode, TopicFilter};
 use quoll_pki::Pki;
 use quoll_server::tls::{ClientAuth, IdentityParts, LiveIdentity, TlsIdentity};
 use quoll_server::{
-    ConnectFacts, ConnectionInfo, Doorkeeper, Handle, Listener, MemoryJournal, ServerEvent,
-    Settings as ServerSettings, Transport, Verdict,
+    ConnectFacts, ConnectionInfo, Doorkeeper, Handle, Listener, ServerEvent,
+    Settings as ServerSettings, SqliteJournal, Transport, Verdict,
 };
 use time::OffsetDateTime;
 use tokio::sync::broadcast;
@@ -114,15 +114,22 @@ impl Node {
             server.shards = settings.shards;
         }
         let door: Arc<dyn Doorkeeper> = Arc::new(Door(Arc::downgrade(&node)));
-        let handle = quoll_server::start(server, door, Box::new(MemoryJournal::default()))
-            .await
-            .map_err(trouble::start)?;
+        let journal = open_journal(home, settings).await?;
+        let handle = quoll_server::start(server, door, Box::new(journal)).await.map_err(trouble::start)?;
         let events = handle.events();
         assert!(node.server.set(handle).is_ok(), "a node starts once");
+        tokio::spawn(Arc::clone(&node).end_sessions_of_revoked());
         tokio::spawn(Arc::clone(&node).watch_events(events));
         tokio::spawn(Arc::clone(&node).watch_files());
         tokio::spawn(Arc::clone(&node).listen_to_telemetry());
         Ok(node)
+    }
+
+    /// What was revoked while no node ran may have left a session, which nobody can come back to.
+    async fn end_sessions_of_revoked(self: Arc<Self>) {
+        for credential in &self.directory().revoked {
+            self.server().expel(*credential).await;
+        }
     }
 
     fn listeners(&self) -> Vec<Listener> {
@@ -465,6 +472,13 @@ fn seen(who: &ConnectionInfo, serial: Option<String>) -> Seen {
 /// Milliseconds since 1970.
 pub(crate) fn millis(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What the broker keeps; looking for damage takes time in proportion to the file.
+async fn open_journal(home: &Home, settings: &Settings) -> Outcome<SqliteJournal> {
+    let (path, durability) = (home.broker_db(), settings.durability.into());
+    let opened = tokio::task::spawn_blocking(move || SqliteJournal::open(&path, durability)).await;
+    opened.map_err(|_| Failure::new(Exit::System, "interrupted while starting"))?.map_err(trouble::journal)
 }
 
 /// The TLS identity of the listeners.

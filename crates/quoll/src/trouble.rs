@@ -3,7 +3,7 @@
 use quoll_fleet::registry::RegistryError;
 use quoll_pki::PkiError;
 use quoll_pki::bundle::BundleError;
-use quoll_server::StartError;
+use quoll_server::{StartError, StoreError};
 
 use crate::failure::{Exit, Failure};
 
@@ -68,6 +68,18 @@ pub(crate) fn registry(error: RegistryError) -> Failure {
         _ => Exit::Unusable,
     };
     Failure::new(exit, &error).maybe_hint(error.hint())
+}
+
+pub(crate) fn journal(error: StoreError) -> Failure {
+    let exit = match &error {
+        StoreError::Damaged { .. }
+        | StoreError::NotOurs { .. }
+        | StoreError::Newer { .. }
+        | StoreError::NewerRow { .. } => Exit::Unusable,
+        _ => Exit::System,
+    };
+    let hint = error.hint();
+    Failure::new(exit, &error).maybe_hint(hint)
 }
 
 pub(crate) fn start(error: StartError) -> Failure {
