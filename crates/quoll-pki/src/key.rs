@@ -112,7 +112,10 @@ enum Inner {
 /// What is said of a key that is none of ours.
 const NO_KIND_OF_OURS: &str = "it is neither RSA of 2048 to 8192 bits nor EC P-256, EC P-384 or Ed25519";
 
-const CURVES: [(&EcdsaSigningAlgorithm, fn(EcdsaKeyPair) -> Inner); 2] =
+/// A curve, and what a key on it becomes.
+type Curve = (&'static EcdsaSigningAlgorithm, fn(EcdsaKeyPair) -> Inner);
+
+const CURVES: [Curve; 2] =
     [(&ECDSA_P256_SHA256_ASN1_SIGNING, Inner::Ec), (&ECDSA_P384_SHA384_ASN1_SIGNING, Inner::EcP384)];
 
 impl PrivateKey {

@@ -99,23 +99,33 @@ impl fmt::Display for KeyProtection {
     }
 }
 
-/// Looks at a key file without opening its key; with the public key where the file is plain. `None` if there is no file.
+/// What can be told of a key file without opening it.
+pub(crate) struct Look {
+    pub(crate) protection: KeyProtection,
+    /// Where the file is plain.
+    pub(crate) public_key_der: Option<Vec<u8>>,
+}
+
+/// Looks at a key file without opening its key. `None` if there is no file.
 ///
 /// # Errors
 /// [`PkiError::Io`].
-pub(crate) fn look(path: &Path) -> Result<Option<(KeyProtection, Option<Vec<u8>>)>, PkiError> {
+pub(crate) fn look(path: &Path) -> Result<Option<Look>, PkiError> {
     if !path.exists() {
         return Ok(None);
     }
-    Ok(Some(match read(path, None) {
-        Ok(key) => (KeyProtection::Plain, Some(key.public_key_der())),
-        Err(PkiError::Encrypted { .. }) => (protection(path)?, None),
-        Err(PkiError::UnsupportedKey { format, convert, .. }) => {
-            (KeyProtection::Unsupported { format, convert }, None)
+    let closed = |protection| Some(Look { protection, public_key_der: None });
+    Ok(match read(path, None) {
+        Ok(key) => {
+            Some(Look { protection: KeyProtection::Plain, public_key_der: Some(key.public_key_der()) })
         }
-        Err(PkiError::BadKey { problem, .. }) => (KeyProtection::Unusable(problem), None),
+        Err(PkiError::Encrypted { .. }) => closed(protection(path)?),
+        Err(PkiError::UnsupportedKey { format, convert, .. }) => {
+            closed(KeyProtection::Unsupported { format, convert })
+        }
+        Err(PkiError::BadKey { problem, .. }) => closed(KeyProtection::Unusable(problem)),
         Err(other) => return Err(other),
-    }))
+    })
 }
 
 fn protection(path: &Path) -> Result<KeyProtection, PkiError> {

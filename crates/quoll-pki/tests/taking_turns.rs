@@ -4,15 +4,14 @@
 mod common;
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
 use common::*;
 use quoll_pki::{
-    Authority, IssueRequest, KeyKind, KeySource, KeyStorage, NewCa, Organisation, Passphrase, Pki, PkiError,
-    Profile, RevocationReason, Serial, Subject,
+    IssueRequest, KeyKind, KeySource, KeyStorage, NewCa, Organisation, Passphrase, Pki, PkiError, Profile,
+    RevocationReason, Serial, Subject,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -268,123 +267,4 @@ fn passphrases_with_odd_characters_open_the_ca_in_easy_rsa_too() {
         assert!(!easyrsa_with(&path, "wrong", &[], &["gen-crl"]).0);
         assert!(matches!(pki.unlock(&Passphrase::new("wrong")), Err(PkiError::WrongPassphrase { .. })));
     }
-}
-
-/// Numbers that are the same in every run (Knuth's MMIX generator).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % bound
-    }
-}
-
-/// What must be true: every certificate ever issued here, whether it is revoked, and its file.
-#[derive(Default)]
-struct Truth {
-    names: BTreeMap<String, Serial>,
-    revoked: BTreeMap<Serial, bool>,
-}
-
-fn random_turns(path: &Path, authority: &Authority, seed: u64, turns: usize) {
-    let pki = authority.pki();
-    let mut dice = Dice(seed);
-    let mut truth = Truth::default();
-    for entry in pki.entries().unwrap() {
-        truth.revoked.insert(entry.serial.clone(), entry.is_revoked());
-        if !entry.is_revoked() {
-            truth.names.insert(entry.common_name().unwrap(), entry.serial);
-        }
-    }
-    for turn in 0..turns {
-        let cn = format!("device_{turn}");
-        let victim = truth.names.keys().nth(dice.below(truth.names.len().max(1))).cloned();
-        match (dice.below(7), victim) {
-            (0 | 1, _) | (_, None) => {
-                let profile = [Profile::Tasmota, Profile::Client, Profile::Server][dice.below(3)];
-                let mut request = request(profile, &cn);
-                request.key = KeySource::Generate(KeyKind::EcP256);
-                let issued = authority.issue(&request, now()).unwrap();
-                truth.revoked.insert(issued.certificate.serial(), false);
-                truth.names.insert(cn, issued.certificate.serial());
-            }
-            (2 | 3, _) => {
-                let kind = ["build-client-full", "build-server-full"][dice.below(2)];
-                easyrsa(path, &EC, &[kind, &cn, "nopass"]);
-                let serial = pki.certificate(&name(&cn)).unwrap().unwrap().serial();
-                truth.revoked.insert(serial.clone(), false);
-                truth.names.insert(cn, serial);
-            }
-            (4, Some(victim)) => {
-                let serial = truth.names.remove(&victim).unwrap();
-                pki.revoke(&serial, RevocationReason::ALL[dice.below(7)], now()).unwrap();
-                truth.revoked.insert(serial, true);
-            }
-            (5, Some(victim)) => {
-                let reason = RevocationReason::ALL[dice.below(7)].to_string();
-                easyrsa(path, &[], &["revoke", &victim, &reason]);
-                truth.revoked.insert(truth.names.remove(&victim).unwrap(), true);
-            }
-            (_, Some(_)) => match dice.below(2) {
-                0 => authority.publish_crl(now()).unwrap(),
-                _ => drop(easyrsa(path, &[], &["gen-crl"])),
-            },
-        }
-        agree(path, pki, &truth, turn);
-    }
-    for by_quoll in [true, false] {
-        match by_quoll {
-            true => authority.publish_crl(now()).unwrap(),
-            false => drop(easyrsa(path, &[], &["gen-crl"])),
-        }
-        assert!(!pki.crl_is_behind(now()).unwrap());
-        for (serial, revoked) in &truth.revoked {
-            let certificate = pki.certificate_by_serial(serial).unwrap().unwrap();
-            let file = path.join("looked-at.pem");
-            fs::write(&file, certificate.pem()).unwrap();
-            let at = (now() + Duration::minutes(1)).unix_timestamp().to_string();
-            let (ok, said) = openssl(&[
-                "verify",
-                "-attime",
-                &at,
-                "-crl_check",
-                "-CAfile",
-                text_of(&path.join("ca.crt")),
-                "-CRLfile",
-                text_of(&path.join("crl.pem")),
-                text_of(&file),
-            ]);
-            assert_eq!(ok, !revoked, "{serial}: {said}");
-            assert_eq!(said.contains("certificate revoked"), *revoked, "{said}");
-        }
-    }
-}
-
-/// Quoll's view, OpenSSL's view and the files agree with what was done.
-#[track_caller]
-fn agree(path: &Path, pki: &Pki, truth: &Truth, turn: usize) {
-    let seen: BTreeMap<_, _> =
-        pki.entries().unwrap().into_iter().map(|entry| (entry.serial.clone(), entry.is_revoked())).collect();
-    assert_eq!(seen, truth.revoked, "turn {turn}");
-    for (cn, serial) in &truth.names {
-        assert_eq!(pki.certificate(&name(cn)).unwrap().unwrap().serial(), *serial, "turn {turn}");
-        assert!(path.join(format!("certs_by_serial/{serial}.pem")).exists(), "turn {turn}");
-    }
-    let issued = fs::read_dir(path.join("issued")).unwrap().count();
-    assert_eq!(issued, truth.names.len(), "turn {turn}: nothing lies around");
-}
-
-#[test]
-fn thirty_random_turns_on_a_folder_made_by_quoll() {
-    let dir = tempfile::tempdir().unwrap();
-    let (path, pki) = created(dir.path(), KeyKind::EcP256);
-    random_turns(&path, &pki.unlock(&test_pass()).unwrap(), 1, 30);
-}
-
-#[test]
-fn thirty_random_turns_on_a_folder_made_by_easy_rsa() {
-    let (_dir, path) = copy_of("easyrsa-pki");
-    let pki = Pki::open(&path).unwrap();
-    random_turns(&path, &pki.unlock(&test_pass()).unwrap(), 2, 30);
 }

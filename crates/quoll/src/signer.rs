@@ -11,10 +11,12 @@ use std::sync::Arc;
 use clap::Args;
 use quoll_pki::KeyKind;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
 
+use crate::audit::Audit;
 use crate::cli::{Common, ServerArgs};
 use crate::config::Settings;
 use crate::enrolment::{self, Desk, Wish};
@@ -88,7 +90,7 @@ pub(crate) async fn run(common: &Common, sign: &Sign) -> Outcome {
             Failure::new(Exit::Usage, "the signing process was asked nonsense").why(error)
         })?;
         match job {
-            Job::Prepare => match prepare(&settings, source.clone()) {
+            Job::Prepare => match prepare(&home, &settings, source.clone()) {
                 Ok((open, said)) => {
                     workshop = Some(open);
                     say(&said);
@@ -132,9 +134,17 @@ async fn enrol(desk: &Desk, wish: &Wish) -> Said {
     }
 }
 
-fn prepare(settings: &Settings, source: crate::passphrase::PassphraseSource) -> Outcome<(Workshop, Said)> {
-    let (mut workshop, made) = Workshop::open_or_create(settings, source, KeyKind::Rsa2048)?;
-    let server_made = workshop.ensure_server()?;
+fn prepare(
+    home: &Home,
+    settings: &Settings,
+    source: crate::passphrase::PassphraseSource,
+) -> Outcome<(Workshop, Said)> {
+    let folder = settings.pki.display().to_string();
+    let audit = Audit::begin(home, "ca.init", &folder, &json!({ "by": "up" }))?;
+    let done = Workshop::open_or_create(settings, source, KeyKind::Rsa2048)
+        .and_then(|(mut workshop, made)| workshop.ensure_server().map(|server| (workshop, made, server)));
+    let (workshop, made, server_made) =
+        audit.end(done, |(_, made, server)| json!({ "ca_made": made.ca, "server_made": server }))?;
     Ok((workshop, Said::Prepared { ca_made: made.ca, server_made, passphrase_in: made.passphrase_in }))
 }
 

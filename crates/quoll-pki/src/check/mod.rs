@@ -13,7 +13,7 @@ use crate::{
     certificate::Certificate,
     error::PkiError,
     fitness::{self, Misfit},
-    key_file::{self, KeyProtection},
+    key_file::{self, KeyProtection, Look},
     limits::SHORT_LIFE,
     revocation::RevocationReason,
     serial::Serial,
@@ -168,7 +168,7 @@ impl Pki {
         let mut problems = Vec::new();
         match &key {
             None => {}
-            Some((protection, public_key)) => {
+            Some(Look { protection, public_key_der }) => {
                 if let Some(weakness) = protection.weakness() {
                     problems.push(problem(
                         format!("the CA's key is badly kept: {weakness}"),
@@ -190,7 +190,7 @@ impl Pki {
                     )),
                     KeyProtection::Encrypted { .. } => {}
                 }
-                if public_key.as_ref().is_some_and(|key| key != ca.public_key_der()) {
+                if public_key_der.as_ref().is_some_and(|key| key != ca.public_key_der()) {
                     problems.push(problem(
                         "the CA's key is not its certificate's",
                         "restore ca.crt and ca.key together",
@@ -212,7 +212,7 @@ impl Pki {
             state: state_by_clock(ca, now),
             not_after: ca.not_after(),
             file: Some("ca.crt".into()),
-            key: key.map(|(protection, _)| protection),
+            key: key.map(|look| look.protection),
             profile: Some(if self_signed { "ca" } else { "subca" }),
             misfits: Some(fitness::as_anchor(ca)),
             chain: if self_signed { chain(ca, ca) } else { Chain::Foreign },
@@ -328,8 +328,8 @@ impl Pki {
 
     fn key_of(&self, found: &Found, problems: &mut Vec<Problem>) -> Result<Option<KeyProtection>, PkiError> {
         for (key_path, request_path) in found.keys(&self.layout) {
-            let Some((protection, public_key)) = key_file::look(&key_path)? else { continue };
-            let public_key = match public_key {
+            let Some(Look { protection, public_key_der }) = key_file::look(&key_path)? else { continue };
+            let public_key = match public_key_der {
                 Some(key) => Some(key),
                 None => self.requested_key(&request_path)?,
             };

@@ -116,7 +116,7 @@ impl Pki {
             missing: "private/ca.key".into(),
             nearby: None,
         };
-        let (before, _) = key_file::look(&path)?.ok_or_else(missing)?;
+        let before = key_file::look(&path)?.ok_or_else(missing)?.protection;
         let key = key_file::read(&path, Some(old))?;
         if key.public_key_der() != self.ca().public_key_der() {
             return Err(PkiError::KeyMismatch { key: path, certificate: self.layout.ca_certificate() });
@@ -137,7 +137,7 @@ impl Pki {
     /// # Errors
     /// [`PkiError::Io`].
     pub fn ca_key_protection(&self) -> Result<Option<KeyProtection>, PkiError> {
-        Ok(key_file::look(&self.layout.ca_key())?.map(|(protection, _)| protection))
+        Ok(key_file::look(&self.layout.ca_key())?.map(|look| look.protection))
     }
 
     fn somebody_names_the_ca_serial(&self) -> Result<bool, PkiError> {

@@ -12,6 +12,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use super::client_files::{Bundle, ForArgs};
 use super::{Common, ServerArgs, confirm};
 use crate::config::Settings;
 use crate::failure::{Exit, Failure, Outcome, io_failure};
@@ -26,7 +27,8 @@ use crate::{dates, trouble};
 pub(crate) enum Client {
     /// Issue a certificate and write a folder with all that a client needs
     #[command(
-        after_help = "Example:\n  quoll client add alice\n  quoll client add hass --role home-assistant --out /etc/hass/mqtt"
+        after_help = "Example:\n  quoll client add alice\n  quoll client add hass --role home-assistant --for home-assistant --out /etc/hass/mqtt\n  \
+        quoll client add phone --for android"
     )]
     Add(Add),
     /// List the clients
@@ -48,6 +50,8 @@ pub(crate) struct Add {
     /// The folder to write [default: HOME/clients/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    ready: ForArgs,
 }
 
 /// A role on the command line.
@@ -101,6 +105,7 @@ impl Add {
         let mut workshop = Workshop::open(&settings, common.passphrase(&home))?;
         // The CA is unlocked before anything is written: a wrong passphrase changes nothing.
         workshop.authority()?;
+        let ready = self.ready.ask()?;
 
         let known = registry.client(&name).map_err(trouble::registry)?;
         let role = self.role.role();
@@ -114,7 +119,17 @@ impl Add {
         registry
             .assign_client_certificate(&name, &certificate.serial().to_string(), certificate.not_after())
             .map_err(trouble::registry)?;
-        write_bundle(&folder, &settings, &name, workshop.pki().ca(), &certificate, &key)?;
+        let ca = workshop.pki().ca();
+        let bundle = Bundle {
+            folder: &folder,
+            settings: &settings,
+            name: &name,
+            ca,
+            certificate: &certificate,
+            key: &key,
+        };
+        let written = ready.write(&bundle)?;
+        write_bundle(&folder, &settings, &name, ca, &certificate, &key)?;
         crate::bell::ring(&home).await?;
 
         let facts = [
@@ -123,6 +138,7 @@ impl Add {
             ("folder", "Folder", json!(folder.display().to_string())),
             ("certificate_serial", "Serial number", json!(certificate.serial().to_string())),
             ("expires", "Valid until", json!(dates::stamp(certificate.not_after()))),
+            ("files", "Ready files", json!(written.iter().map(|path| path.display().to_string()).collect::<Vec<_>>())),
         ];
         print_facts(&facts, common.output)?;
         if common.output == Format::Table {

@@ -1,14 +1,18 @@
 //! The command line: what may be said. Each verb has its file; what all verbs share is here.
 
 pub(crate) mod accept;
+pub(crate) mod audit;
 pub(crate) mod ca;
 pub(crate) mod ca_check;
 pub(crate) mod ca_expiring;
 pub(crate) mod ca_issue;
 pub(crate) mod ca_life;
 pub(crate) mod client;
+pub(crate) mod client_files;
 pub(crate) mod device;
 pub(crate) mod find;
+pub(crate) mod firmware;
+pub(crate) mod firmware_lint;
 pub(crate) mod request;
 pub(crate) mod server;
 pub(crate) mod sign;
@@ -93,6 +97,16 @@ pub(crate) enum Verb {
         Ends with 0 if every device was online at the end, else with 4. docs/virtual-devices.md has a rehearsal."
     )]
     Simulate(simulate::Simulate),
+    /// What a Tasmota with your CA is compiled from: headers, override, environment; lint of an override
+    #[command(
+        after_help = "Examples:\n  quoll firmware --for esp8266 --tasmota 15.3\n  quoll firmware --for esp32 --source ~/Tasmota --ca \
+        pki/ca.crt --ca new-ca.crt\n  quoll firmware --for esp32 --ca home.quollanchors --out kit\n  quoll firmware --for esp8266 \
+        --trust fingerprint\n\nExit code 8 where no device with it would connect, with the reason; nothing is written then."
+    )]
+    Firmware(Box<firmware::Firmware>),
+    /// Who did what to whom: show, verify
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Write completions for a shell to standard output
     #[command(after_help = "Example:\n  quoll completions bash > /etc/bash_completion.d/quoll")]
     Completions {
