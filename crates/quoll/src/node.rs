@@ -24,8 +24,8 @@ use quoll_mqtt::{ReasonCode, TopicFilter};
 use quoll_pki::Pki;
 use quoll_server::tls::{ClientAuth, IdentityParts, LiveIdentity, TlsIdentity};
 use quoll_server::{
-    ConnectFacts, ConnectionInfo, Doorkeeper, Handle, Listener, ServerEvent,
-    Settings as ServerSettings, SqliteJournal, Transport, Verdict,
+    ConnectFacts, ConnectionInfo, Doorkeeper, Handle, Listener, ServerEvent, Settings as ServerSettings,
+    SqliteJournal, Transport, Verdict,
 };
 use time::OffsetDateTime;
 use tokio::sync::broadcast;
