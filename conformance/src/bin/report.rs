@@ -34,7 +34,7 @@ its sections.
 
 Read the results with care: a test can cite several clauses and checks many rows, so *differs* says that something within the
 test is not as the standard has it, and the number leads to what it is. Mosquitto 2.0.11 is the version in Debian 11 and 12;
-several of its differences were mended in later releases. Both brokers run with an open door and otherwise their defaults.
+later releases may do better. Both brokers run with an open door and otherwise their defaults.
 ";
 
 type Failure = Box<dyn std::error::Error>;

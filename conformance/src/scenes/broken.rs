@@ -254,6 +254,8 @@ pub fn no_broken_packet_has_another_effect(v: Version) {
     let mut late = Client::fresh(v);
     late.must_subscribe(&format!("{topic}/#"), 2);
     late.expect_quiet();
+    bystander.publish(&publish(topic.as_str(), "good").qos(2, 1));
+    witness.expect_message("good");
 }
 
 /// A good packet behind a broken one, in the same segment, is not acted on.

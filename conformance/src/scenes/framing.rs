@@ -75,4 +75,6 @@ pub fn half_a_packet_has_no_effect(v: Version) {
     witness.expect_quiet();
     client.vanish();
     witness.expect_quiet();
+    Client::fresh(v).publish(&publish(topic.as_str(), "whole").qos(1, 1));
+    witness.expect_message("whole");
 }

@@ -67,7 +67,9 @@ pub fn a_message_without_retain_changes_nothing(v: Version) {
 /// Not kept when it was not marked.
 pub fn a_message_without_retain_is_not_kept(v: Version) {
     let topic = unique_topic();
+    let mut witness = newcomer(v, &topic);
     Client::fresh(v).publish(&publish(topic.as_str(), "passing").qos(1, 5));
+    witness.expect_message("passing");
     newcomer(v, &topic).expect_quiet();
 }
 

@@ -99,8 +99,14 @@ pub fn an_unsubscription_is_remembered(v: Version) {
     let connect = Connect::lasting(v, unique_id());
     let mut client = Client::connect(&connect);
     client.must_subscribe(&topic, 1);
+    let kept = unique_topic();
+    client.must_subscribe(&kept, 1);
     client.unsubscribe(&topic);
     client.leave();
-    Client::fresh(v).publish(&publish(topic.as_str(), "m").qos(1, 1));
-    Client::connect(&connect).expect_quiet();
+    let mut publisher = Client::fresh(v);
+    publisher.publish(&publish(topic.as_str(), "m").qos(1, 1));
+    publisher.publish(&publish(kept.as_str(), "kept").qos(1, 1));
+    let mut client = Client::connect(&connect);
+    client.expect_message("kept");
+    client.expect_quiet();
 }

@@ -75,7 +75,10 @@ pub fn only_subscribers_hear(v: Version) {
     let mut stranger = Client::fresh(v);
     stranger.must_subscribe(&unique_topic(), 0);
     let mut idle = Client::fresh(v);
+    let mut subscriber = Client::fresh(v);
+    subscriber.must_subscribe(&topic, 0);
     Client::fresh(v).publish(&publish(topic.as_str(), "m"));
+    subscriber.expect_message("m");
     stranger.expect_quiet();
     idle.expect_quiet();
 }
@@ -169,4 +172,6 @@ pub fn nothing_behind_disconnect_is_processed(v: Version) {
     client.say([words::DISCONNECT.to_vec(), publish(topic.as_str(), "behind").bytes(v)].concat());
     assert_eq!(client.expect_closed(), None);
     witness.expect_quiet();
+    Client::fresh(v).publish(&publish(topic.as_str(), "control"));
+    witness.expect_message("control");
 }

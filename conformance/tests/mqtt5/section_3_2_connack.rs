@@ -102,11 +102,13 @@ fn connack_keeps_to_the_packet_size() {
     let limit = 40u32;
     for wrong in [None, Some(property::authentication_method("unknown"))] {
         let mut connect = Connect::new(V5, unique_id()).with(property::maximum_packet_size(limit));
+        let good = wrong.is_none();
         connect.properties.extend(wrong);
         let mut client = Client::open(V5);
         client.say(connect.bytes());
-        if let Heard::Packet(packet) = client.listen(Duration::from_secs(5)) {
-            assert!(packet.body.len() + 2 <= limit as usize, "{packet:?}");
+        match client.listen(Duration::from_secs(5)) {
+            Heard::Packet(packet) => assert!(packet.body.len() + 2 <= limit as usize, "{packet:?}"),
+            heard => assert!(!good && heard == Heard::Closed, "{heard:?}"),
         }
     }
 }

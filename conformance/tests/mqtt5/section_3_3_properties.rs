@@ -151,8 +151,11 @@ fn a_message_expires_for_older_versions_too() {
     away.leave();
     Client::fresh(V5)
         .publish(&publish(topic.as_str(), "gone").qos(1, 1).with(property::message_expiry(1u32)));
+    Client::fresh(V5).publish(&publish(topic.as_str(), "stays").qos(1, 1));
     std::thread::sleep(Duration::from_millis(2300));
-    Client::connect(&waiting).expect_quiet();
+    let mut back = Client::connect(&waiting);
+    back.expect_message("stays");
+    back.expect_quiet();
 }
 
 /// [MQTT-4.3.3-7] 4.4 A message that was sent once does not expire: its handshake is carried to the end.

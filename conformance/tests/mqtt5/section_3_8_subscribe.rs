@@ -45,6 +45,8 @@ fn no_local_goes_by_client_identifier() {
     let mut second = Client::connect(&connect);
     second.publish(&publish(topic.as_str(), "mine").qos(1, 1));
     second.expect_quiet();
+    Client::fresh(V5).publish(&publish(topic.as_str(), "another's").qos(1, 1));
+    second.expect_message("another's");
 }
 
 /// [MQTT-3.8.4-3] Subscribing again replaces the option.
@@ -85,6 +87,9 @@ fn no_local_holds_for_ones_own_retained_message() {
     client.publish(&publish(topic.as_str(), "mine").retained());
     client.must_subscribe(&topic, NO_LOCAL);
     client.expect_quiet();
+    let mut other = Client::fresh(V5);
+    other.must_subscribe(&topic, NO_LOCAL);
+    other.expect_message("mine");
 }
 
 /// [MQTT-3.8.3-3] One's own will is one's own message.
@@ -94,9 +99,12 @@ fn no_local_holds_for_ones_own_will() {
     let mut will = Will::new(topic.clone(), "my will");
     will.qos = 1;
     let mut connect = Connect::lasting(V5, unique_id()).will(will);
+    let mut witness = Client::fresh(V5);
+    witness.must_subscribe(&topic, 1);
     let mut client = Client::connect(&connect);
     client.must_subscribe(&topic, 1 | NO_LOCAL);
     client.vanish();
+    witness.expect_message("my will");
     connect.will = None;
     Client::connect(&connect).expect_quiet();
 }
