@@ -60,6 +60,12 @@ impl Reply {
         Self { fields: Map::new() }
     }
 
+    /// The answer of a firmware that has no such command; for a road that withholds one.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self { fields: [("Command".to_owned(), Value::from("Unknown"))].into_iter().collect() }
+    }
+
     /// Whether the command was refused; the first question to any answer.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {

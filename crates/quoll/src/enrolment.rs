@@ -1,5 +1,5 @@
 //! Enrolling one device, as `device add` and the signing process do it: the CA of the workshop, the device's console
-//! over HTTP, the running node as the witness.
+//! over HTTP or over a serial line, the running node as the witness.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,9 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use quoll_fleet::device::{Address, DeviceName};
 use quoll_fleet::enrol::{
-    BrokerTarget, CaKind, EnrolError, EnrolRequest, Enrolled, Enrolment, Patience, http_console,
+    BrokerTarget, CaKind, DeviceConsole, EnrolError, EnrolRequest, Enrolled, Enrolment, Patience,
+    http_console,
 };
-use quoll_fleet::issuer::PkiIssuer;
+use quoll_fleet::issuer::{Issuer, PkiIssuer};
 use quoll_fleet::plan::Plan;
 use quoll_fleet::registry::Registry;
 use quoll_fleet::step::{Reporter, Step, StepState};
@@ -24,6 +25,7 @@ use crate::config::Settings;
 use crate::control::{self, Answer, Question};
 use crate::failure::{Exit, Failure, Outcome, io_failure};
 use crate::home::Home;
+use crate::serial_road::SerialRoad;
 use crate::trouble;
 use crate::workshop::{self, Workshop};
 
@@ -31,8 +33,12 @@ use crate::workshop::{self, Workshop};
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Wish {
     pub(crate) name: String,
-    /// Its console: host or address, with a port where it is not 80.
+    /// Its web console: host or address, with a port where it is not 80. May be empty with a serial line.
     pub(crate) at: String,
+    /// Its serial line, for the way that puts no key on the air.
+    pub(crate) serial: Option<PathBuf>,
+    /// Its topic, where it cannot be asked and is not the factory's.
+    pub(crate) topic: Option<String>,
     /// A file with the device's web password on its first line.
     pub(crate) web_password_file: Option<PathBuf>,
     /// What the device is told to connect to, where it is not what the settings say.
@@ -59,15 +65,50 @@ impl Desk {
         let pki = workshop.pki().clone();
         Ok(Self { home: home.clone(), settings: settings.clone(), pki, registry, issuer })
     }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn issuer(&self) -> &PkiIssuer {
+        &self.issuer
+    }
+
+    /// What the device is told to connect to.
+    pub(crate) fn target(&self, wish: &Wish) -> Outcome<BrokerTarget> {
+        target(&self.settings, &self.pki, wish)
+    }
 }
 
 /// Enrols; `say` hears a line for each step.
 pub(crate) async fn enrol(desk: &Desk, wish: &Wish, say: impl Fn(&str) + Send + Sync) -> Outcome<Enrolled> {
-    let request = request(wish)?;
     let password = wish.web_password_file.as_deref().map(read_password).transpose()?;
-    let Desk { home, registry, issuer, .. } = desk;
-    let target = target(&desk.settings, &desk.pki, wish)?;
-    let console = http_console(&request.address, password.as_ref().map(|text| text.as_str()));
+    let password = password.as_ref().map(|text| text.as_str());
+    let target = desk.target(wish)?;
+    let Some(port) = &wish.serial else {
+        let request = request(wish)?;
+        let console = http_console(&request.address, password);
+        return enrol_over(desk, &request, &console, &desk.issuer, &target, say).await;
+    };
+    let web = match wish.at.as_str() {
+        "" => None,
+        _ => Some(http_console(&request(wish)?.address, password)),
+    };
+    let road = SerialRoad::open(port, web).await?;
+    let at = if wish.at.is_empty() { road.network_address().await? } else { wish.at.clone() };
+    let request = request(&Wish { at, ..wish.clone() })?;
+    enrol_over(desk, &request, &road, &road.fitting(&desk.issuer), &target, say).await
+}
+
+async fn enrol_over(
+    desk: &Desk,
+    request: &EnrolRequest,
+    console: &dyn DeviceConsole,
+    issuer: &dyn Issuer,
+    target: &BrokerTarget,
+    say: impl Fn(&str) + Send + Sync,
+) -> Outcome<Enrolled> {
+    let Desk { home, registry, .. } = desk;
     let witness = NodeWitness { home };
     let reporter = Lines { say };
     let enrolment = Enrolment {
@@ -75,17 +116,20 @@ pub(crate) async fn enrol(desk: &Desk, wish: &Wish, say: impl Fn(&str) + Send + 
         issuer,
         witness: &witness,
         reporter: &reporter,
-        broker: &target,
+        broker: target,
         patience: Patience::default(),
     };
-    let enrolled = enrolment.run(&request, &console).await.map_err(failure)?;
+    let enrolled = enrolment.run(request, console).await.map_err(failure)?;
     crate::bell::ring(home).await?;
     Ok(enrolled)
 }
 
 /// The plan, for `--dry-run`. Nothing is asked of the device.
 pub(crate) fn plan(home: &Home, settings: &Settings, workshop: &Workshop, wish: &Wish) -> Outcome<Plan> {
-    let request = request(wish)?;
+    // Nothing is asked of a device on a cable either, so the plan names the cable.
+    let cable = wish.serial.as_ref().filter(|_| wish.at.is_empty()).and_then(|path| path.file_name());
+    let at = cable.map_or_else(|| wish.at.clone(), |name| name.to_string_lossy().into_owned());
+    let request = request(&Wish { at, ..wish.clone() })?;
     let target = target(settings, workshop.pki(), wish)?;
     let known = if home.fleet_db().exists() {
         let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
@@ -117,7 +161,8 @@ fn request(wish: &Wish) -> Outcome<EnrolRequest> {
     Ok(request)
 }
 
-fn read_password(file: &std::path::Path) -> Outcome<Zeroizing<String>> {
+/// The first line of a file with a password.
+pub(crate) fn read_password(file: &std::path::Path) -> Outcome<Zeroizing<String>> {
     let text = std::fs::read_to_string(file)
         .map(Zeroizing::new)
         .map_err(|error| io_failure("read", file, &error))?;

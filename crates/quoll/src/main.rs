@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`cli`] | the command line, a file for each verb |
 //! | [`home`], [`config`], [`machine`], [`passphrase`] | where things live, what is set, what can be found out |
-//! | [`workshop`], [`signer`], [`enrolment`], [`revocation`] | acts on the CA and on devices; never in the broker's process |
+//! | [`workshop`], [`signer`], [`enrolment`], [`serial_road`], [`printed`], [`revocation`] | acts on the CA and on devices; never in the broker's process |
 //! | [`node`] | a running node: the one file where the two wings are joined; [`directory`], [`refusals`], [`telemetry`] |
 //! | [`audit`], [`expiry`] | acts on the CA written down; what ends when |
 //! | [`announcements`], [`device_list`] | where devices are found: an existing broker, a CSV file |
@@ -32,8 +32,10 @@ mod machine;
 mod node;
 mod output;
 mod passphrase;
+mod printed;
 mod refusals;
 mod revocation;
+mod serial_road;
 mod signer;
 mod simulation;
 mod telemetry;
@@ -77,6 +79,8 @@ async fn run(cli: &Cli, sink: LogSink) -> Outcome {
         Verb::Request(request) => request.run(common),
         Verb::Accept(accept) => accept.run(common).await,
         Verb::Simulate(simulate) => simulate.run(common).await,
+        Verb::Firmware(firmware) => firmware.run(common),
+        Verb::Audit(audit) => audit.run(common),
         Verb::Sign(sign) => signer::run(common, sign).await,
         Verb::Completions { shell } => {
             let mut text = Vec::new();

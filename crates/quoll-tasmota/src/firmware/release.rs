@@ -31,6 +31,12 @@ impl Release {
     pub const fn new(numbers: [u8; 4]) -> Self {
         Self(numbers)
     }
+
+    /// Whether two versions are steps of one release: 15.3 and 15.3.0.3 are.
+    #[must_use]
+    pub fn is_of_the_same_release(self, other: Self) -> bool {
+        self.0[..3] == other.0[..3]
+    }
 }
 
 impl fmt::Display for Release {
@@ -107,6 +113,7 @@ mod tests {
         }
         let (before, after): (Release, Release) = ("14.5".parse().unwrap(), "14.6".parse().unwrap());
         assert!(before < Release::CLIENT_CERT && Release::CLIENT_CERT < after);
+        assert!(before.is_of_the_same_release(Release::CLIENT_CERT) && !before.is_of_the_same_release(after));
     }
 
     #[test]

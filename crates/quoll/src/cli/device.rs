@@ -7,6 +7,7 @@ use quoll_fleet::access_list::device_access;
 use quoll_fleet::device::{Device as Entry, DeviceName};
 use quoll_fleet::registry::{Owner, Registry};
 use quoll_pki::RevocationReason;
+use quoll_tasmota::Mac;
 use serde_json::{Value, json};
 
 use super::{Common, ServerArgs, confirm};
@@ -16,14 +17,16 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
 use crate::output::{Format, Listing, print, print_facts};
 use crate::workshop::Workshop;
-use crate::{bell, dates, revocation, trouble};
+use crate::{bell, dates, printed, revocation, trouble};
 
 /// The devices we own.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Device {
     /// Give a Tasmota device its own key and certificate, and point it at the broker
     #[command(after_help = "Examples:\n  quoll device add kitchen --at 192.168.1.40\n  \
-        quoll device add kitchen --at 192.168.1.40 --dry-run\n\n\
+        quoll device add kitchen --at 192.168.1.40 --dry-run\n  \
+        quoll device add kitchen --serial /dev/ttyUSB0\n  \
+        quoll device add kitchen --print --reveal --mac A0:B1:C2:D3:E4:F5\n\n\
         The broker must be running (quoll up). A run that was interrupted is continued by the same command.")]
     Add(Add),
     /// Find devices in a range of addresses, in a list, or on an existing broker, and say what each can become
@@ -55,8 +58,24 @@ pub(crate) struct Add {
     /// The device's name: letters, digits, and - _ . between them; the common name of its certificate
     name: String,
     /// Where its web console is
-    #[arg(long, value_name = "HOST[:PORT]")]
-    at: String,
+    #[arg(long, value_name = "HOST[:PORT]", required_unless_present_any = ["serial", "print"])]
+    at: Option<String>,
+    /// Its serial port: the key goes over the cable and never over the air. With --at, too, what is no secret and does
+    /// not fit the line goes over the web console
+    #[arg(long, value_name = "/dev/TTY")]
+    serial: Option<PathBuf>,
+    /// Issue and register, and print the console lines to be pasted by hand
+    #[arg(long, conflicts_with_all = ["serial", "dry_run", "replace_key"])]
+    print: bool,
+    /// Print the key itself
+    #[arg(long, requires = "print")]
+    reveal: bool,
+    /// The MAC of a new device whose lines are printed
+    #[arg(long, value_name = "MAC", requires = "print")]
+    mac: Option<Mac>,
+    /// The topic of a device whose lines are printed [default: the factory's]
+    #[arg(long, value_name = "TOPIC", requires = "print")]
+    topic: Option<String>,
     /// A file with the device's web password on its first line
     #[arg(long, value_name = "FILE")]
     web_password_file: Option<PathBuf>,
@@ -133,7 +152,9 @@ impl Add {
         let settings = common.settings(&home, &ServerArgs::default())?;
         let wish = Wish {
             name: self.name.clone(),
-            at: self.at.clone(),
+            at: self.at.clone().unwrap_or_default(),
+            serial: self.serial.clone(),
+            topic: self.topic.clone(),
             web_password_file: self.web_password_file.clone(),
             host: None,
             replace_key: self.replace_key,
@@ -145,6 +166,9 @@ impl Add {
             return print(&format!("{plan}nothing was changed (--dry-run)\n"));
         }
         let desk = Desk::open(&home, &settings, &mut workshop)?;
+        if self.print {
+            return self.print_lines(&home, &desk, &wish).await;
+        }
         let enrolled = enrolment::enrol(&desk, &wish, |line| eprintln!("  {line}")).await?;
         for note in &enrolled.notes {
             eprintln!("quoll: note: {note}");
@@ -159,6 +183,20 @@ impl Add {
             ("expires", "Valid until", json!(device.expires.map(dates::stamp))),
         ];
         print_facts(&facts, common.output)
+    }
+}
+
+impl Add {
+    async fn print_lines(&self, home: &Home, desk: &Desk, wish: &Wish) -> Outcome {
+        let printed = printed::print(desk, wish, self.mac, self.reveal).await?;
+        bell::ring(home).await?;
+        for note in &printed.notes {
+            eprintln!("quoll: note: {note}");
+        }
+        printed.lines.iter().try_for_each(|line| {
+            print(line)?;
+            print("\n")
+        })
     }
 }
 

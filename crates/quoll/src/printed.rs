@@ -1,0 +1,180 @@
+//! Console lines to be pasted by hand: an enrolment whose road is a person. The certificate is issued and the device
+//! registered as by any other road; that it works is seen when it comes to the broker.
+
+use quoll_fleet::device::{Address, Device, DeviceState, Topics};
+use quoll_fleet::issuer::{DeviceCredential, Issuer};
+use quoll_fleet::registry::NewDevice;
+use quoll_tasmota::limits::SERIAL_COMMAND_CHARS;
+use quoll_tasmota::{Command, Mac, Road, SetOption, Setting, TlsKey1, TlsKey2};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::enrolment::{self, Desk, Wish};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::trouble;
+
+/// The lines, and what a person should know about them.
+pub(crate) struct Printed {
+    /// In the order in which they are to be pasted. One may be secret.
+    pub(crate) lines: Vec<Zeroizing<String>>,
+    /// For standard error.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Issues, registers, and writes the lines. Without `reveals` the key's line hides the key.
+pub(crate) async fn print(desk: &Desk, wish: &Wish, mac: Option<Mac>, reveals: bool) -> Outcome<Printed> {
+    let name = enrolment::device_name(&wish.name)?;
+    let target = desk.target(wish)?;
+    let registry = desk.registry();
+    let known = registry.device(&name).map_err(trouble::registry)?.filter(|device| device.state.is_present());
+    let new = new_device(wish, known.as_ref(), mac)?;
+    let Some(_lock) = registry.lock_enrolment(&name).map_err(trouble::registry)? else {
+        return Err(Failure::new(Exit::Partial, format!("{name} is being enrolled by another command")));
+    };
+    let device = registry.register(&new).map_err(trouble::registry)?;
+    let unusable = |error: &dyn std::fmt::Display, hint: Option<String>| {
+        Failure::new(Exit::Unusable, error).maybe_hint(hint)
+    };
+    let issued = match desk.issuer().existing(&name).await.map_err(|error| unusable(&error, error.hint()))? {
+        Some(credential) => credential,
+        None => desk.issuer().issue(&name).await.map_err(|error| unusable(&error, error.hint()))?,
+    };
+    let note = |error| trouble::registry(error);
+    registry.assign_certificate(&name, &issued.serial, issued.not_after).map_err(note)?;
+    registry
+        .record("device.printed", name.as_str(), &json!({"serial": issued.serial, "revealed": reveals}))
+        .map_err(note)?;
+    let credential = checked(&issued)?;
+    let lines = lines(&credential, &target, reveals).map_err(|error| {
+        Failure::new(Exit::Unusable, "the broker's address cannot be given to a device")
+            .why(&error)
+            .maybe_hint(error.hint())
+    })?;
+    Ok(Printed { notes: notes(&lines, &credential, &device, reveals), lines })
+}
+
+fn new_device(wish: &Wish, known: Option<&Device>, mac: Option<Mac>) -> Outcome<NewDevice> {
+    let name = enrolment::device_name(&wish.name)?;
+    if let Some(device) = known {
+        if device.state == DeviceState::Revoked {
+            return Err(Failure::new(Exit::Unusable, format!("{name} is revoked"))
+                .hint(format!("quoll device remove {name}, then add it again")));
+        }
+        if let Some(mac) = mac.filter(|mac| *mac != device.mac) {
+            return Err(Failure::new(
+                Exit::Unusable,
+                format!("{name} is the device {}, not {mac}", device.mac),
+            )
+            .hint("choose another name"));
+        }
+    }
+    let Some(mac) = mac.or(known.map(|device| device.mac)) else {
+        return Err(Failure::new(Exit::Usage, format!("{name} is not known yet, and printed lines cannot ask it"))
+            .why("its MAC makes up its topics, which it is to be admitted for")
+            .hint("add --mac AA:BB:CC:DD:EE:FF (on the device: Status 5), and --topic where it is not the factory's"));
+    };
+    let topic = format!("tasmota_{}", mac.tail());
+    let topics = known.map_or_else(|| factory_topics(&topic, mac), |device| device.topics.clone());
+    let topics = match &wish.topic {
+        Some(topic) => Topics { topic: topic.clone(), ..topics },
+        None => topics,
+    };
+    topics.check().map_err(|error| {
+        Failure::new(Exit::Usage, "the topic cannot be used").why(&error).maybe_hint(error.hint())
+    })?;
+    // The firmware's own host name, where no address was given.
+    let [.., high, low] = mac.0;
+    let host = format!("{topic}-{:04}", u16::from_be_bytes([high, low]) & 0x1FFF);
+    let given = if wish.at.is_empty() { host } else { wish.at.clone() };
+    let address = match known {
+        Some(device) if wish.at.is_empty() => device.address.clone(),
+        _ => Address::parse(&given)
+            .map_err(|error| Failure::new(Exit::Usage, &error).maybe_hint(error.hint()))?,
+    };
+    let (chip, firmware) =
+        known.map_or_else(Default::default, |device| (device.chip.clone(), device.firmware.clone()));
+    Ok(NewDevice { name, address, mac, chip, firmware, topics })
+}
+
+fn factory_topics(topic: &str, mac: Mac) -> Topics {
+    Topics {
+        topic: topic.to_owned(),
+        full_topic: quoll_tasmota::topics::DEFAULT_FULL_TOPIC.to_owned(),
+        command: "cmnd".into(),
+        status: "stat".into(),
+        telemetry: "tele".into(),
+        groups: vec!["tasmotas".into()],
+        client_id: format!("DVES_{}", mac.tail()),
+    }
+}
+
+struct Checked {
+    key: TlsKey1,
+    certificate: TlsKey2,
+}
+
+fn checked(credential: &DeviceCredential) -> Outcome<Checked> {
+    let make = || {
+        let key = TlsKey1::new(&credential.scalar)?;
+        let certificate = TlsKey2::new(&credential.certificate_der, Road::Http)?;
+        certificate.belongs_to(&key)?;
+        Ok(Checked { key, certificate })
+    };
+    make().map_err(|error: quoll_tasmota::TlsKeyError| {
+        Failure::new(Exit::Unusable, "no device could use this certificate").why(error)
+    })
+}
+
+/// Facts §8.3, with the logs down around the key: consoles log what is typed.
+fn lines(
+    credential: &Checked,
+    target: &quoll_fleet::enrol::BrokerTarget,
+    reveals: bool,
+) -> Result<Vec<Zeroizing<String>>, quoll_tasmota::CommandError> {
+    let key = Command::tls_key1(&credential.key);
+    let secret =
+        if reveals { Zeroizing::new(key.text().to_owned()) } else { Zeroizing::new(key.to_string()) };
+    let is_ec = target.ca_kind == quoll_fleet::enrol::CaKind::Ec;
+    let switch = Command::backlog(&[
+        Command::set_option(SetOption::FINGERPRINT_MODE, false),
+        Command::set_option(SetOption::ECDSA, is_ec),
+        Command::set_option(SetOption::MQTT_TLS, true),
+        Command::set(Setting::MqttHost, &target.host)?,
+        Command::set(Setting::MqttPort, &target.port.to_string())?,
+    ])?;
+    let plain = |command: Command| Zeroizing::new(command.text().to_owned());
+    Ok(vec![
+        plain(Command::tls_key()),
+        plain(Command::backlog(&[
+            Command::set(Setting::SysLog, "0")?,
+            Command::set(Setting::MqttLog, "0")?,
+            Command::set(Setting::WebLog, "1")?,
+        ])?),
+        secret,
+        plain(Command::tls_key2(&credential.certificate)),
+        plain(Command::set(Setting::WebLog, "2")?),
+        plain(Command::tls_key()),
+        plain(switch),
+    ])
+}
+
+fn notes(lines: &[Zeroizing<String>], credential: &Checked, device: &Device, reveals: bool) -> Vec<String> {
+    let stored = credential.certificate.expected().certificate.unwrap_or_default();
+    let mut notes = vec![
+        "paste the lines one by one into the device's console, while the broker runs; the first must answer with \
+         lengths and not with Unknown: if it does, stop, for this firmware has no TLSKey and would log the key"
+            .to_owned(),
+        format!("the second TLSKey must answer {{\"TLSKey1\":32,\"TLSKey2\":{stored}}}; otherwise begin again"),
+    ];
+    if let Some(long) = lines.iter().find(|line| line.len() > SERIAL_COMMAND_CHARS) {
+        notes.push(format!(
+            "the line of TLSKey2 has {} characters and a serial console takes {SERIAL_COMMAND_CHARS}: paste that one into \
+             the web console",
+            long.len()
+        ));
+    }
+    if !reveals {
+        notes.push(format!("the key is hidden: quoll device add {} --print --reveal shows it", device.name));
+    }
+    notes
+}
