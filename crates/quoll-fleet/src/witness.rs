@@ -64,7 +64,7 @@ impl WitnessError {
         match self {
             Self::NotSeen { refused: Some(refused), .. } => Some(format!("the broker refused: {refused}")),
             Self::NotSeen { .. } => None,
-            Self::NoBroker { .. } => Some("start it: quoll serve".into()),
+            Self::NoBroker { .. } => Some("start it: quoll up".into()),
         }
     }
 }

@@ -328,10 +328,10 @@ impl EnrolError {
             Self::MqttOff { .. } => "on the device: SetOption3 1; it restarts, then run the same command again".into(),
             Self::NoTls { .. } => "no key was sent. ESP32: install a current release, which can pin the broker's key; for \
                 client certificates, and on an ESP8266, build Tasmota with USE_MQTT_TLS and USE_MQTT_CLIENT_CERT and \
-                your CA: quoll ca firmware"
+                your CA: quoll firmware"
                 .into(),
             Self::NoTlsKey { pinned, .. } => format!(
-                "no key was sent. For client certificates build Tasmota with USE_MQTT_CLIENT_CERT and your CA: quoll ca \
+                "no key was sent. For client certificates build Tasmota with USE_MQTT_CLIENT_CERT and your CA: quoll \
                  firmware. Until then it can pin the broker's key and use a password: {pinned}; MqttUser …; MqttPassword …"
             ),
             Self::NoEcdsa { .. } => "update to 15.1.0.1 or later, or use an RSA CA".into(),
@@ -344,7 +344,7 @@ impl EnrolError {
             Self::ForeignKey { .. } => "a key cannot be read back: if nobody needs it, run again with --replace-key".into(),
             Self::Topics { why, .. } => return why.hint(),
             Self::SharedTopics { .. } => "give it a topic of its own (Topic …), or run again with --share-topics".into(),
-            Self::BrokerNotReady { .. } => "start it first (quoll serve); some firmware restarts for ever without it".into(),
+            Self::BrokerNotReady { .. } => "start it first (quoll up); some firmware restarts for ever without it".into(),
             Self::Target(error) => return error.hint(),
             Self::Issue(error) => return error.hint(),
             Self::Credential(error) => return error.hint(),
