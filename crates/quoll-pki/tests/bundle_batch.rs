@@ -71,7 +71,7 @@ fn a_batch_is_what_single_issues_would_be() {
     let one = authority.issue(&device("single"), NOW).unwrap().certificate;
     let of_batch = &issued[count - 1].certificate;
     assert_eq!((of_batch.not_before(), of_batch.not_after()), (one.not_before(), one.not_after()));
-    assert_eq!(of_batch.der().len().abs_diff(one.der().len()) <= 8, true);
+    assert!(of_batch.der().len().abs_diff(one.der().len()) <= 8);
     let file = dir.path().join(format!("issued/plug-{:04}.crt", count - 1));
     let (ok, said) = openssl_verifies(dir.path(), &file, NOW, false);
     assert!(ok, "{said}");

@@ -206,6 +206,14 @@ impl Acceptance {
                 return Err(BundleError::BadCertificate { name: name.to_string(), problem });
             };
             check_certificate(wanted, certificate, now)?;
+            if let Some(pki) = &pki
+                && wanted.renew
+                && pki.certificate(name)?.is_none()
+                && was_revoked(pki, name)?
+            {
+                let problem = "it was revoked here after the request was made".to_owned();
+                return Err(BundleError::BadCertificate { name: name.to_string(), problem });
+            }
             check_key(&layout, name, certificate)?;
             check_way(&layout, pki.as_ref(), wanted, certificate, now)?;
         }
@@ -446,6 +454,11 @@ fn check_certificate(
         return bad("it is not valid yet by the clock of this machine");
     }
     Ok(())
+}
+
+fn was_revoked(pki: &Pki, name: &CertName) -> Result<bool, BundleError> {
+    let named = |entry: &IndexEntry| entry.common_name().as_deref() == Some(name.as_str());
+    Ok(pki.entries()?.iter().rfind(|entry| named(entry)).is_some_and(IndexEntry::is_revoked))
 }
 
 fn check_key(layout: &Layout, name: &CertName, certificate: &Certificate) -> Result<(), BundleError> {

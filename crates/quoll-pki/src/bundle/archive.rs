@@ -251,7 +251,7 @@ fn broken(
     let next = manifest.files.iter().find(|mark| !members.contains_key(&mark.path));
     match next {
         // A whole archive is a multiple of 512 bytes.
-        Some(next) if error.kind() == std::io::ErrorKind::UnexpectedEof || length % 512 != 0 => {
+        Some(next) if error.kind() == std::io::ErrorKind::UnexpectedEof || !length.is_multiple_of(512) => {
             BundleError::CutOff { missing: next.path.clone() }
         }
         Some(next) => BundleError::Damaged { member: next.path.clone() },

@@ -171,7 +171,7 @@ pub fn ask(
 enum There {
     Nothing,
     Key(PrivateKey),
-    Certificate(PrivateKey, Certificate),
+    Certificate(PrivateKey, Box<Certificate>),
 }
 
 /// Everything that can be refused without looking at the folder.
@@ -227,7 +227,7 @@ fn look(layout: &Layout, wish: &Wish, now: OffsetDateTime) -> Result<There, Bund
         Some(Ok(key)) if key.public_key_der() != certificate.public_key_der() => {
             Err(no_key("it is another certificate's key".into()))
         }
-        Some(Ok(key)) => Ok(There::Certificate(key, certificate)),
+        Some(Ok(key)) => Ok(There::Certificate(key, Box::new(certificate))),
     }
 }
 

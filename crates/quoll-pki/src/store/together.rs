@@ -26,7 +26,7 @@ impl Together {
     /// # Errors
     /// [`PkiError::Io`].
     pub(crate) fn write(&mut self, path: &Path, content: &[u8], mode: Mode) -> Result<(), PkiError> {
-        let folder = path.parent().unwrap_or(Path::new("."));
+        let folder = path.parent().unwrap_or_else(|| Path::new("."));
         if self.folders.insert(folder.to_owned()) {
             files::make_folder(folder)?;
         }
