@@ -449,3 +449,19 @@ async fn a_server_that_is_silent_or_leaves_has_a_number_too() {
     let gone = TlsConnection::open(socket, settings(), Duration::from_secs(10)).await;
     assert_eq!(gone.err(), Some(TlsFailure::Number(0)));
 }
+
+/// A null key with usages 0x20 is the same crash as with 0xFFFF: the model has one switch for both.
+const SAME_AS_ANOTHER: &str = "mTLS required, vtable set, key NULL, usages 0x20";
+
+#[test]
+fn no_row_of_the_matrix_is_left_out() {
+    let tests = include_str!("handshake_matrix.rs");
+    let left_out: Vec<String> = vectors("handshake-matrix.json")["cases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["case"].as_str().unwrap().to_owned())
+        .filter(|case| case != SAME_AS_ANOTHER && !tests.contains(&format!("\"{case}\"")))
+        .collect();
+    assert_eq!(left_out, ["mTLS required, vtable set, key NULL, usages FFFF"], "the one asserted by itself");
+}

@@ -83,7 +83,7 @@ fn form(rules: &mut Rules<'_>, it: &Definition) {
     let (what, instead) = match (read(&it.value.text), wants_list) {
         (Written::List(_), true) | (Written::Text(Some(_)), false) => return,
         (Written::Text(Some(bytes)), true) => (
-            "text in quotes does not compile since 9.0.0.2: it is twenty bytes with commas between"
+            "text in quotes is not understood since 9.0.0.2, at best its letters count as bytes: it is a list of twenty"
                 .to_owned(),
             format!("#define {} {}", it.name, byte_list(&bytes)),
         ),
