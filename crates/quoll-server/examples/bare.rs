@@ -2,7 +2,7 @@
 //! trying things out.
 //!
 //! ```text
-//! cargo run -p quoll-server --release --example bare -- --port 1883 \
+//! cargo run -p quoll-server --release --example bare -- --port 1883 [--ws-port 8080] \
 //!     [--tls-port 8883 --cert server.crt --key server.key [--client-ca ca.crt]] [--shards N] [--inflight N] [--round-robin] [--log] \
 //!     [--journal broker.db [--durability power|process|none]]
 //! ```
@@ -18,7 +18,7 @@ use quoll_server::journal::Journal;
 use quoll_server::tls::{ClientAuth, IdentityParts, LiveIdentity, TlsIdentity};
 use quoll_server::{
     ConnectFacts, Doorkeeper, Durability, Listener, MemoryJournal, Placement, Settings, SqliteJournal,
-    Transport, Verdict, start,
+    Transport, Verdict, WebSocketSettings, start,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -50,19 +50,18 @@ fn main() -> Result<(), Failure> {
 async fn run(options: &HashMap<String, String>) -> Result<(), Failure> {
     let address =
         |port: &str| -> Result<SocketAddr, Failure> { Ok((Ipv4Addr::LOCALHOST, port.parse()?).into()) };
-    let listener = |name: &str, address, transport| Listener {
-        name: name.into(),
-        address,
-        transport,
-        max_connections: None,
-    };
     let mut listeners = Vec::new();
     if let Some(port) = options.get("port") {
-        listeners.push(listener("plain", address(port)?, Transport::Tcp));
+        listeners.push(Listener::new("plain", address(port)?, Transport::Tcp));
     }
     if let Some(port) = options.get("tls-port") {
         let live = LiveIdentity::new(identity(options)?);
-        listeners.push(listener("tls", address(port)?, Transport::Tls(live)));
+        listeners.push(Listener::new("tls", address(port)?, Transport::Tls(live)));
+    }
+    if let Some(port) = options.get("ws-port") {
+        let websocket = Some(WebSocketSettings::default());
+        let listener = Listener::new("websocket", address(port)?, Transport::Tcp);
+        listeners.push(Listener { websocket, ..listener });
     }
     let mut settings = Settings::new(listeners);
     settings.shards = options.get("shards").map_or(Ok(1), |text| text.parse())?;

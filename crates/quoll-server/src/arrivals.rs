@@ -1,33 +1,48 @@
-//! From accept to a shard: TLS handshake, CONNECT, doorkeeper, placement.
+//! From accept to a shard: PROXY header, TLS handshake, WebSocket handshake, CONNECT, doorkeeper, placement.
 //!
 //! Runs on a small tokio runtime whose threads have a lower priority than the shards', so that a storm of handshakes is
 //! not felt by those who are connected (`coat.md` §5). Everything here is bounded: arrivals at a time, bytes of each,
-//! and one patience for the whole way, so that a peer that drips bytes gains nothing.
+//! and one patience for the whole way, so that a peer that drips bytes gains nothing. Who does not come in: `turned`.
+
+mod turned;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use quoll_broker::vocabulary::Admission;
 use quoll_mqtt::decode::Role;
-use quoll_mqtt::packet::{ConnAck, ConnAckProperties, Connect, Packet};
-use quoll_mqtt::{DecodeContext, DecodeError, Decoded, ProtocolVersion, ReasonCode, decode, encode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use quoll_mqtt::packet::{Connect, Packet};
+use quoll_mqtt::{DecodeContext, DecodeError, Decoded, ProtocolVersion, ReasonCode, decode};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, broadcast};
 
+use crate::bind::{Bound, SocketFile, tune_accepted};
+use crate::config::{Listener, Transport};
 use crate::doorkeeper::{ConnectFacts, Doorkeeper, Verdict};
 use crate::events::ServerEvent;
 use crate::handshake::{HandshakeError, Secured, handshake, read_more};
-use crate::limits::{MAX_ARRIVAL_BYTES, REFUSAL_DRAIN};
-use crate::listener::{ListenerState, Seat, tune_accepted};
+use crate::limits::MAX_ARRIVAL_BYTES;
+use crate::listener::{ListenerState, Seat};
+use crate::log::{CONNECTION, WEBSOCKETS};
 use crate::placement::Placement;
 use crate::post::{Inbox, Mail, Newcomer};
+use crate::proxy::{self, Proxied, ProxyProtocol};
+use crate::terms::{EmptyClientId, Terms};
 use crate::tls::record::{Scratch, Tls};
 use crate::tls::{HelloFacts, PeerCertificate};
+use crate::upgrade::{self, Upgrade, WebSocketSettings};
+use crate::websocket::{Step, WebSocket};
+use turned::Turned;
 
 /// How long accepting rests after an error that will not go away by trying again at once, such as too many open files.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Where peers seem to come from that have no address.
+pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// What all arrivals need.
 pub(crate) struct Hall {
@@ -39,32 +54,83 @@ pub(crate) struct Hall {
     /// Bytes of the largest CONNECT.
     pub(crate) max_connect: u32,
     pub(crate) room: Arc<Semaphore>,
+    /// Connections at a time, on all listeners, and how many there may be.
+    pub(crate) open: Arc<AtomicUsize>,
+    pub(crate) max_open: Option<usize>,
+    pub(crate) counts: Arc<Counts>,
+}
+
+/// What is counted before a shard can.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Sockets accepted.
+    pub(crate) sockets: AtomicU64,
+    /// CONNECT packets read.
+    pub(crate) connects: AtomicU64,
+}
+
+/// A socket that accepts.
+pub(crate) enum Door {
+    Tcp(tokio::net::TcpListener),
+    #[cfg(unix)]
+    Unix {
+        listener: tokio::net::UnixListener,
+        _file: Option<SocketFile>,
+    },
+}
+
+impl Door {
+    /// Has to be called within the arrivals' runtime.
+    pub(crate) fn open(bound: Bound) -> io::Result<Self> {
+        match bound {
+            Bound::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Self::Tcp),
+            #[cfg(unix)]
+            Bound::Unix(listener, file) => tokio::net::UnixListener::from_std(listener)
+                .map(|listener| Self::Unix { listener, _file: file }),
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (socket, peer) = listener.accept().await?;
+                // An IPv4 peer of a socket for both families.
+                Ok((socket, SocketAddr::new(peer.ip().to_canonical(), peer.port())))
+            }
+            #[cfg(unix)]
+            Self::Unix { listener, .. } => {
+                let (socket, _) = listener.accept().await?;
+                // One type for both from here on: reading, writing and closing are the same calls, and nothing that TCP
+                // alone has is asked of an accepted socket on the systems that have UNIX sockets.
+                let socket = std::net::TcpStream::from(std::os::fd::OwnedFd::from(socket.into_std()?));
+                Ok((TcpStream::from_std(socket)?, NOWHERE))
+            }
+        }
+    }
 }
 
 /// Accepts for ever.
-pub(crate) async fn accept(hall: Arc<Hall>, listener: TcpListener, state: Arc<ListenerState>) {
+pub(crate) async fn accept(hall: Arc<Hall>, door: Door, state: Arc<ListenerState>) {
     loop {
         let Ok(permit) = Arc::clone(&hall.room).acquire_owned().await else { return };
-        let (socket, peer) = match listener.accept().await {
+        let (socket, peer) = match door.accept().await {
             Ok(accepted) => accepted,
             Err(error) if is_of_one_peer(&error) => continue,
             Err(error) => {
-                tracing::error!(address = %state.address(), %error, "cannot accept connections");
+                tracing::error!(listener = %state.name(), %error, "Unable to accept new connection.");
                 tokio::time::sleep(ACCEPT_REST).await;
                 continue;
             }
         };
-        let Some(seat) = Seat::take(&state) else {
-            tracing::info!(
-                "Client connection from {peer} denied: max_connections of listener {}.",
-                state.name()
-            );
+        hall.counts.sockets.fetch_add(1, Ordering::Relaxed);
+        let Some(seat) = Seat::take(&state, &hall.open, hall.max_open) else {
+            let peer = state.shown(peer).address();
+            tracing::info!(target: CONNECTION, "Client connection from {peer} denied: max_connections exceeded.");
             continue;
         };
-        tracing::info!("New connection from {peer} on port {}.", state.address().port());
         let hall = Arc::clone(&hall);
         tokio::spawn(async move {
-            Arriving { hall, peer, seat, hello: None, certificate: None, tls: None }.run(socket).await;
+            Arriving::new(hall, peer, seat).run(socket).await;
             drop(permit);
         });
     }
@@ -79,68 +145,131 @@ fn is_of_one_peer(error: &io::Error) -> bool {
 /// One peer on its way.
 struct Arriving {
     hall: Arc<Hall>,
+    /// What held for its listener when it came.
+    settings: Arc<Listener>,
     peer: SocketAddr,
     seat: Seat,
+    proxied: Option<Proxied>,
     hello: Option<Arc<HelloFacts>>,
     certificate: Option<PeerCertificate>,
     tls: Option<Box<Tls>>,
+    web: Option<Box<WebSocket>>,
 }
 
-/// Why a peer does not come in.
-enum Turned {
-    /// It left, or its socket broke.
-    Left(io::Error),
-    /// No TLS connection came about.
-    Tls(HandshakeError),
-    /// What it sent is no CONNECT.
-    NoConnect(DecodeError),
-    /// It sends more than any CONNECT needs.
-    TooLong,
-    /// The doorkeeper refused it.
-    Refused(Box<Connect>, ReasonCode),
+/// A peer that may come in.
+struct Admitted {
+    connect: Connect,
+    admission: Admission,
+    /// What came behind CONNECT.
+    plain: Vec<u8>,
+    /// An identifier that the peer has to be told, since it gave none.
+    assigned: bool,
 }
 
 impl Arriving {
+    fn new(hall: Arc<Hall>, peer: SocketAddr, seat: Seat) -> Self {
+        let settings = seat.listener().settings();
+        let (hello, certificate, tls, web) = (None, None, None, None);
+        Self { hall, settings, peer, seat, proxied: None, hello, certificate, tls, web }
+    }
+
     async fn run(mut self, mut socket: TcpStream) {
         if let Err(error) = tune_accepted(&socket) {
             tracing::debug!(peer = %self.peer, %error, "socket options");
         }
         let patience = self.hall.patience;
         match tokio::time::timeout(patience, self.come_in(&mut socket)).await {
-            Err(_) => {
-                self.failed(format!("no CONNECT within {} s", patience.as_secs_f32()), None);
-                self.turn_away(&mut socket, &[]).await;
-            }
+            Err(_) => self.turned(&mut socket, Turned::TooSlow(patience)).await,
             Ok(Err(turned)) => self.turned(&mut socket, turned).await,
             Ok(Ok(admitted)) => self.hand_over(socket, admitted),
         }
     }
 
     /// Talks to the peer until it is let in.
-    async fn come_in(
-        &mut self,
-        socket: &mut TcpStream,
-    ) -> Result<(Connect, quoll_broker::vocabulary::Admission, Vec<u8>), Turned> {
+    async fn come_in(&mut self, socket: &mut TcpStream) -> Result<Admitted, Turned> {
+        let settings = Arc::clone(&self.settings);
         let mut plain = Vec::new();
-        let listener = Arc::clone(self.seat.listener());
-        if let Some(live) = listener.live() {
-            let secured = handshake(socket, live, &mut self.hello).await.map_err(Turned::Tls)?;
+        if let Some(expected) = settings.proxy {
+            self.read_proxy(socket, expected, &mut plain).await?;
+        }
+        // Behind a balancer the client is who counts, so it is told as late as its address is known.
+        let listener = self.seat.listener();
+        let (peer, port) = (listener.shown(self.peer), listener.port());
+        tracing::info!(target: CONNECTION, "New connection from {peer} on port {port}.");
+        if let Transport::Tls(live) = &settings.transport {
+            let secured = handshake(socket, live, plain, &mut self.hello).await.map_err(Turned::Tls)?;
             let Secured { tls, certificate, plain: first } = secured;
             self.tls = Some(tls);
             self.certificate = certificate;
             plain = first;
         }
+        if let Some(web) = &settings.websocket {
+            self.upgrade(socket, web, &mut plain).await?;
+        }
         let connect = self.read_connect(socket, &mut plain).await?;
-        let facts = ConnectFacts {
-            listener: listener.name(),
-            peer: self.peer,
-            certificate: self.certificate.as_ref(),
-            hello: self.hello.as_deref(),
-            connect: &connect,
-        };
-        match self.hall.doorkeeper.admit(&facts).await {
-            Verdict::Admit(admission) => Ok((*connect, admission, plain)),
-            Verdict::Refuse(reason) => Err(Turned::Refused(connect, reason)),
+        self.hall.counts.connects.fetch_add(1, Ordering::Relaxed);
+        self.ask(connect, plain).await
+    }
+
+    async fn read_proxy(
+        &mut self,
+        socket: &mut TcpStream,
+        expected: ProxyProtocol,
+        input: &mut Vec<u8>,
+    ) -> Result<(), Turned> {
+        loop {
+            read_more(socket, input).await.map_err(Turned::Left)?;
+            if let Some((proxied, used)) = proxy::read(input, expected).map_err(Turned::NoProxy)? {
+                input.drain(..used);
+                self.peer = proxied.source.unwrap_or(self.peer);
+                self.proxied = Some(proxied);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Does the WebSocket handshake; what came behind it, out of its frames, is left in `plain`.
+    async fn upgrade(
+        &mut self,
+        socket: &mut TcpStream,
+        settings: &WebSocketSettings,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), Turned> {
+        loop {
+            match upgrade::read(plain, settings) {
+                Upgrade::Incomplete => {
+                    self.read_plain(socket, plain).await?;
+                }
+                Upgrade::Refused { answer, why } => return Err(Turned::NoWebSocket { answer, why }),
+                Upgrade::Granted { answer, used } => {
+                    self.write_plain(socket, &answer).await?;
+                    tracing::debug!(target: WEBSOCKETS, peer = %self.peer, "WebSocket is open");
+                    let framed = plain.split_off(used);
+                    plain.clear();
+                    self.web = Some(Box::default());
+                    return self.unframe(socket, &framed, plain).await;
+                }
+            }
+        }
+    }
+
+    /// Takes payload out of frames, and answers those that want it.
+    async fn unframe(
+        &mut self,
+        socket: &mut TcpStream,
+        framed: &[u8],
+        plain: &mut Vec<u8>,
+    ) -> Result<(), Turned> {
+        let Some(web) = &mut self.web else { return Ok(()) };
+        let mut reply = Vec::new();
+        let step = web.read(framed, plain, &mut reply);
+        if !reply.is_empty() {
+            self.write_plain(socket, &reply).await?;
+        }
+        match step {
+            Ok(Step::Open) => Ok(()),
+            Ok(Step::Closed) => Err(Turned::Left(io::ErrorKind::UnexpectedEof.into())),
+            Err(error) => Err(Turned::Frames(error)),
         }
     }
 
@@ -150,7 +279,8 @@ impl Arriving {
         socket: &mut TcpStream,
         plain: &mut Vec<u8>,
     ) -> Result<Box<Connect>, Turned> {
-        let maximum_packet_size = self.hall.max_connect;
+        let own = self.settings.terms.max_packet_size.unwrap_or(u32::MAX);
+        let maximum_packet_size = self.hall.max_connect.min(own);
         let context = DecodeContext { version: None, maximum_packet_size, role: Role::Server };
         let mut total = 0;
         loop {
@@ -172,7 +302,19 @@ impl Arriving {
         }
     }
 
+    /// Reads once, through TLS and frames where they are; answers how many bytes the socket gave.
     async fn read_plain(&mut self, socket: &mut TcpStream, plain: &mut Vec<u8>) -> Result<usize, Turned> {
+        if self.web.is_none() {
+            return self.read_open(socket, plain).await;
+        }
+        let mut framed = Vec::new();
+        let read = self.read_open(socket, &mut framed).await?;
+        self.unframe(socket, &framed, plain).await?;
+        Ok(read)
+    }
+
+    /// Reads once, through TLS where it is.
+    async fn read_open(&mut self, socket: &mut TcpStream, plain: &mut Vec<u8>) -> Result<usize, Turned> {
         let Some(tls) = &mut self.tls else { return read_more(socket, plain).await.map_err(Turned::Left) };
         let mut input = tls.take_leftover();
         let read = read_more(socket, &mut input).await.map_err(Turned::Left)?;
@@ -193,135 +335,111 @@ impl Arriving {
         }
     }
 
+    /// Writes, through TLS where it is, past frames.
+    async fn write_plain(&mut self, socket: &mut TcpStream, bytes: &[u8]) -> Result<(), Turned> {
+        let Some(tls) = &mut self.tls else { return socket.write_all(bytes).await.map_err(Turned::Left) };
+        let mut sealed = Scratch::default();
+        tls.seal(bytes, &mut sealed)
+            .map_err(|error| Turned::Tls(HandshakeError::Tls { error, alert: None }))?;
+        socket.write_all(sealed.filled()).await.map_err(Turned::Left)
+    }
+
+    /// Asks the doorkeeper, and applies the listener's terms to who is let in.
+    async fn ask(&self, mut connect: Box<Connect>, plain: Vec<u8>) -> Result<Admitted, Turned> {
+        let terms = &self.settings.terms;
+        if !terms.versions.has(connect.version) {
+            return Err(Turned::Refused(connect, ReasonCode::UNSUPPORTED_PROTOCOL_VERSION));
+        }
+        let facts = ConnectFacts {
+            listener: self.seat.listener().name(),
+            terms,
+            peer: self.peer,
+            proxied: self.proxied.as_ref(),
+            certificate: self.certificate.as_ref(),
+            hello: self.hello.as_deref(),
+            connect: &connect,
+        };
+        let mut admission = match self.hall.doorkeeper.admit(&facts).await {
+            Verdict::Admit(admission) => admission,
+            Verdict::Refuse(reason) => return Err(Turned::Refused(connect, reason)),
+        };
+        let named = name(terms, &connect, &mut admission).and_then(|()| terms.apply_to_connect(&mut connect));
+        if let Err(reason) = named {
+            return Err(Turned::Refused(connect, reason));
+        }
+        let is_told = connect.version == ProtocolVersion::V5 && connect.client_id.is_empty();
+        let assigned = is_told && admission.client_id.is_some();
+        Ok(Admitted { connect: *connect, admission, plain, assigned })
+    }
+
     /// Gives socket, TLS and the bytes already read to the client's shard.
-    fn hand_over(
-        self,
-        socket: TcpStream,
-        (connect, admission, plain): (Connect, quoll_broker::vocabulary::Admission, Vec<u8>),
-    ) {
-        let Self { hall, peer, seat, certificate, tls, .. } = self;
+    fn hand_over(self, socket: TcpStream, admitted: Admitted) {
+        let Self { hall, settings, peer, seat, certificate, tls, web, .. } = self;
         let socket = match socket.into_std() {
             Ok(socket) => socket,
             Err(error) => return tracing::error!(%peer, %error, "a socket cannot be handed over"),
         };
+        let Admitted { connect, admission, plain, assigned } = admitted;
         let client_id = admission.client_id.as_deref().unwrap_or(&connect.client_id);
         let shard = hall.placement.place(client_id);
         let credential = certificate.map(|certificate| certificate.credential);
-        let newcomer = Newcomer { socket, tls, plain, connect, admission, peer, seat, credential };
-        hall.boxes[usize::from(shard.0)].put(Mail::Newcomer(Box::new(newcomer)));
-    }
-
-    /// Says why not, in the log, to those who watch, and to the peer.
-    async fn turned(mut self, socket: &mut TcpStream, turned: Turned) {
-        match turned {
-            Turned::Left(error) => {
-                let certificate = self.certificate.as_ref().and_then(|it| it.common_name.as_deref());
-                tracing::debug!(peer = %self.peer, certificate, %error, "left before CONNECT");
-                if self.tls.is_some() {
-                    self.failed(format!("no CONNECT: {error}"), None);
-                }
-            }
-            Turned::Tls(HandshakeError::Socket(error)) => {
-                self.failed(format!("the peer left in the middle of it: {error}"), None);
-            }
-            Turned::Tls(HandshakeError::TooLong) | Turned::TooLong => {
-                self.failed("the peer sent too many bytes".into(), None);
-                self.turn_away(socket, &[]).await;
-            }
-            Turned::Tls(HandshakeError::Tls { error, alert }) => {
-                self.failed(error.to_string(), alert);
-                self.turn_away(socket, &[]).await;
-            }
-            Turned::NoConnect(error) => {
-                self.failed(format!("no CONNECT: {error}"), None);
-                let answer = match error {
-                    // The return codes of 3.1.1, which every client since 3.1 knows by its length (§3.1.2.2, §3.1.3.1).
-                    DecodeError::UnsupportedVersion { .. } => &[0x20, 2, 0, 1][..],
-                    DecodeError::ClientIdentifier { .. } => &[0x20, 2, 0, 2],
-                    _ => &[],
-                };
-                self.turn_away(socket, answer).await;
-            }
-            Turned::Refused(connect, reason) => {
-                tracing::info!(
-                    "Client {} from {} refused: {reason}.",
-                    connect.client_id.escape_debug(),
-                    self.peer
-                );
-                let answer = refusal(connect.version, reason);
-                self.announce(ServerEvent::Refused {
-                    peer: self.peer,
-                    listener: Arc::clone(self.seat.listener().name()),
-                    client_id: connect.client_id.into(),
-                    username: connect.username,
-                    credential: self.certificate.as_ref().map(|certificate| certificate.credential),
-                    reason,
-                });
-                self.turn_away(socket, &answer).await;
-            }
-        }
-    }
-
-    fn failed(&self, reason: String, alert: Option<(bool, u8)>) {
-        let listener = self.seat.listener();
-        let name = self.certificate.as_ref().and_then(|it| it.common_name.as_deref());
-        let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
-        tracing::info!(
-            "Connection from {}{name} on port {} failed: {reason}.",
-            self.peer,
-            listener.address().port()
-        );
-        self.announce(ServerEvent::HandshakeFailed {
-            peer: self.peer,
-            listener: Arc::clone(listener.name()),
-            reason,
-            alert,
-            hello: self.hello.clone(),
-        });
-    }
-
-    fn announce(&self, event: ServerEvent) {
-        // Nobody may be watching.
-        let _ = self.hall.events.send(event);
-    }
-
-    /// Sends the last words and drains what the peer still sends, so that closing does not become a reset that eats
-    /// them.
-    async fn turn_away(&mut self, socket: &mut TcpStream, words: &[u8]) {
-        let farewell = async {
-            match &mut self.tls {
-                Some(tls) => {
-                    let mut sealed = Scratch::default();
-                    if !words.is_empty() {
-                        let _ = tls.seal(words, &mut sealed);
-                    }
-                    let _ = tls.say_goodbye(&mut sealed);
-                    let _ = socket.write_all(sealed.filled()).await;
-                }
-                None => {
-                    let _ = socket.write_all(words).await;
-                }
-            }
-            let _ = socket.shutdown().await;
-            let mut drained = 0;
-            let mut bytes = [0; 1024];
-            while let Ok(read @ 1..) = socket.read(&mut bytes).await {
-                drained += read;
-                if drained > MAX_ARRIVAL_BYTES {
-                    break;
-                }
-            }
+        let newcomer = Newcomer {
+            socket,
+            tls,
+            web,
+            settings,
+            plain,
+            connect,
+            admission,
+            assigned,
+            peer,
+            seat,
+            credential,
         };
-        let _ = tokio::time::timeout(REFUSAL_DRAIN, farewell).await;
+        hall.boxes[usize::from(shard.0)].put(Mail::Newcomer(Box::new(newcomer)));
     }
 }
 
-/// CONNACK with this reason (§3.2.2.2).
-fn refusal(version: ProtocolVersion, reason: ReasonCode) -> Vec<u8> {
-    let properties = ConnAckProperties::default();
-    let packet = Packet::ConnAck(Box::new(ConnAck { session_present: false, reason, properties }));
-    let mut bytes = Vec::new();
-    // A CONNACK without properties always fits; were it not so, the peer would see the connection end.
-    let _ = encode(&packet, version, &mut bytes);
-    bytes
+/// The client identifier that the listener's terms give, where they do.
+fn name(terms: &Terms, connect: &Connect, admission: &mut Admission) -> Result<(), ReasonCode> {
+    if admission.client_id.is_some() {
+        return Ok(());
+    }
+    if terms.username_as_client_id {
+        if admission.identity.name.is_empty() {
+            return Err(ReasonCode::NOT_AUTHORIZED);
+        }
+        admission.client_id = Some(Arc::clone(&admission.identity.name));
+        return Ok(());
+    }
+    // 3.1 knows no empty identifier, 3.1.1 only with a clean session [MQTT-3.1.3-7 of 3.1.1]: the rules refuse those.
+    let may_be_empty = match connect.version {
+        ProtocolVersion::V31 => false,
+        ProtocolVersion::V311 => connect.clean_start,
+        ProtocolVersion::V5 => true,
+    };
+    match &terms.empty_client_id {
+        Some(_) if !connect.client_id.is_empty() || !may_be_empty => Ok(()),
+        Some(EmptyClientId::Refused) => Err(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID),
+        Some(EmptyClientId::Given(prefix)) => {
+            admission.client_id = Some(invented(prefix)?.into());
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// An identifier that nobody can guess, in the form that the rules' own have: a UUID of version 4 behind a prefix.
+fn invented(prefix: &str) -> Result<String, ReasonCode> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| ReasonCode::SERVER_UNAVAILABLE)?;
+    let number = u128::from_be_bytes(bytes);
+    Ok(format!(
+        "{prefix}{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+        number >> 96,
+        number >> 80 & 0xFFFF,
+        number >> 64 & 0xFFF,
+        number >> 48 & 0x3FFF | 0x8000,
+        number & 0xFFFF_FFFF_FFFF,
+    ))
 }

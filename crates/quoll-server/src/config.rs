@@ -1,10 +1,16 @@
 //! What a server is told at its start, as understood values: nothing here is optional in the sense of "default".
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::limits;
+use crate::proxy::ProxyProtocol;
+use crate::systemd::Inherited;
+use crate::terms::Terms;
 use crate::tls::LiveIdentity;
+use crate::upgrade::WebSocketSettings;
 
 /// Everything a server needs to know.
 #[derive(Clone, Debug)]
@@ -19,6 +25,9 @@ pub struct Settings {
     pub rules: quoll_broker::ShardSettings,
     /// Bounds of the coat.
     pub limits: Limits,
+    /// Listening sockets opened for us by a service manager: a listener takes those of its address and port, or path, in
+    /// place of binding its own.
+    pub inherited: Inherited,
 }
 
 impl Settings {
@@ -31,6 +40,7 @@ impl Settings {
             placement: Placement::default(),
             rules: quoll_broker::ShardSettings::default(),
             limits: Limits::default(),
+            inherited: Inherited::default(),
         }
     }
 }
@@ -38,17 +48,90 @@ impl Settings {
 /// More shards than this are refused: letters grow with the square of their number.
 pub const MAX_SHARDS: usize = 64;
 
-/// One address to listen on.
+/// Where clients come in, and on what terms.
 #[derive(Clone, Debug)]
 pub struct Listener {
     /// Its name in events and for the doorkeeper, unique among the listeners.
     pub name: String,
-    /// Address and port; port 0 lets the system choose, see [`crate::Handle::addresses`].
-    pub address: SocketAddr,
+    /// Where it listens.
+    pub place: Place,
     /// What is spoken below MQTT.
     pub transport: Transport,
+    /// MQTT over WebSocket with these settings; `None`: MQTT at once.
+    pub websocket: Option<WebSocketSettings>,
+    /// The PROXY protocol in front of everything else; `None`: peers come by themselves.
+    pub proxy: Option<ProxyProtocol>,
     /// Connections at a time; further ones are closed at once. `None` for as many as the system allows.
     pub max_connections: Option<usize>,
+    /// Its own terms for its clients.
+    pub terms: Terms,
+}
+
+impl Listener {
+    /// MQTT at this place, on everybody's terms.
+    #[must_use]
+    pub fn new(name: impl Into<String>, place: impl Into<Place>, transport: Transport) -> Self {
+        Self {
+            name: name.into(),
+            place: place.into(),
+            transport,
+            websocket: None,
+            proxy: None,
+            max_connections: None,
+            terms: Terms::default(),
+        }
+    }
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// TCP at this address; port 0 lets the system choose, see [`crate::Handle::addresses`]. `[::]` takes both families.
+    Tcp(SocketAddr),
+    /// TCP as `listener PORT [HOST]` says: all addresses that the host has when it is bound, each family with a socket of
+    /// its own.
+    Host {
+        /// Port; 0 lets the system choose one, the same for all addresses.
+        port: u16,
+        /// Address or name; `None`: all addresses of this machine.
+        host: Option<String>,
+        /// This family alone (`socket_domain`).
+        family: Option<Family>,
+        /// This network interface alone (`bind_interface`); Linux.
+        interface: Option<String>,
+    },
+    /// A UNIX stream socket at this path (`listener 0 PATH`), for the owner and his group. One that nobody listens at any
+    /// more is replaced, anything else there is left alone.
+    Unix(PathBuf),
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl From<SocketAddr> for Place {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Host { port, host, interface, .. } => {
+                write!(f, "port {port}")?;
+                host.as_ref().map_or(Ok(()), |host| write!(f, " of {host}"))?;
+                interface.as_ref().map_or(Ok(()), |interface| write!(f, " on interface {interface}"))
+            }
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// What carries MQTT.
@@ -84,6 +167,8 @@ impl Default for Placement {
 pub struct Limits {
     /// Time from accept to a complete CONNECT.
     pub connect_patience: Duration,
+    /// Connections at a time on all listeners together (`global_max_connections`); `None`: as many as the system allows.
+    pub max_connections: Option<usize>,
     /// Connections between accept and their shard.
     pub max_arrivals: usize,
     /// Bytes waiting for one peer from which on QoS 0 messages to it are dropped.
@@ -101,6 +186,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connect_patience: limits::CONNECT_PATIENCE,
+            max_connections: None,
             max_arrivals: limits::MAX_ARRIVALS,
             congested_from: limits::CONGESTED_FROM,
             max_waiting: limits::MAX_WAITING,

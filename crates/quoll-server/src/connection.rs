@@ -1,7 +1,9 @@
 //! One connection's state on its shard thread: socket, TLS, unfinished frame, what waits for the peer.
 //!
 //! Reads and writes bytes; knows neither rules nor packets (see `shard_thread`). Nothing of an idle connection points to
-//! a buffer.
+//! a buffer. Frames of WebSocket are in `web`.
+
+mod web;
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -18,11 +20,15 @@ use crate::events::ConnectionInfo;
 use crate::limits::{READ_BUFFER, READS_PER_TURN, SEAL_CHUNK};
 use crate::listener::Seat;
 use crate::out::{Out, SLICES};
+use crate::terms::Terms;
 use crate::tls::record::{Scratch, Step, Tls};
+use crate::websocket::WebSocket;
 
 /// A connection.
 pub(crate) struct Connection {
     pub(crate) line: Line,
+    /// What only some connections have between socket and rules.
+    pub(crate) edge: Option<Box<Edge>>,
     /// The beginning of a frame whose end has not come yet; exact.
     pub(crate) partial: Vec<u8>,
     pub(crate) out: Option<Box<Out>>,
@@ -69,6 +75,14 @@ impl Who {
     }
 }
 
+/// What stands between some sockets and the rules; most connections have none of it.
+pub(crate) struct Edge {
+    /// MQTT is in frames of WebSocket.
+    pub(crate) web: Option<WebSocket>,
+    /// Its listener's terms, where packets have to be looked at for them.
+    pub(crate) terms: Option<Arc<Terms>>,
+}
+
 /// What a connection leads to.
 pub(crate) enum Line {
     /// A peer.
@@ -109,6 +123,8 @@ pub(crate) struct Received {
     pub(crate) full: bool,
     /// Whether this is the last that comes.
     pub(crate) last: bool,
+    /// Whether it is the last because of what the peer said, so that our answer is to be written before we leave.
+    pub(crate) answered: bool,
 }
 
 /// Whose buffer it is.
@@ -152,6 +168,9 @@ impl Connection {
     /// # Errors
     /// `WouldBlock` where nothing is there, anything else where the connection is broken.
     pub(crate) fn receive(&mut self, buffers: &mut Buffers) -> io::Result<Received> {
+        if self.edge.as_ref().is_some_and(|edge| edge.web.is_some()) {
+            return self.receive_frames(buffers);
+        }
         let Line::Socket { socket, tls, .. } = &mut self.line else {
             return Err(ErrorKind::WouldBlock.into());
         };
@@ -181,18 +200,26 @@ impl Connection {
                     self.partial.append(&mut buffers.plain);
                     (std::mem::take(&mut self.partial), Lender::Partial)
                 };
-                Ok(Received { filled: bytes.len(), bytes, lender, taken, full, last })
+                Ok(Received { filled: bytes.len(), bytes, lender, taken, full, last, answered: false })
             }
             None if small => {
                 buffers.read[..ahead].copy_from_slice(&std::mem::take(&mut self.partial));
                 let bytes = std::mem::take(&mut buffers.read);
-                Ok(Received { bytes, filled, lender: Lender::Read, taken, full, last })
+                Ok(Received { bytes, filled, lender: Lender::Read, taken, full, last, answered: false })
             }
             // A large frame gathers where it lies; the vector's doubling keeps the copying linear.
             None => {
                 self.partial.extend_from_slice(&buffers.read[..filled]);
                 let bytes = std::mem::take(&mut self.partial);
-                Ok(Received { filled: bytes.len(), bytes, lender: Lender::Partial, taken, full, last })
+                Ok(Received {
+                    filled: bytes.len(),
+                    bytes,
+                    lender: Lender::Partial,
+                    taken,
+                    full,
+                    last,
+                    answered: false,
+                })
             }
         }
     }
@@ -245,6 +272,11 @@ impl Connection {
 
     /// Writes what may be written. Answers also how many bytes the socket took.
     pub(crate) fn flush(&mut self, cipher: &mut Scratch) -> (Flushed, usize) {
+        if let Some(edge) = self.edge.as_deref()
+            && edge.web.is_some()
+        {
+            return self.flush_frames(cipher);
+        }
         let Line::Socket { socket, tls, .. } = &mut self.line else { return (Flushed::Empty, 0) };
         let Some(out) = self.out.as_deref_mut() else { return (Flushed::Empty, 0) };
         match tls {
@@ -255,6 +287,7 @@ impl Connection {
 
     /// Says close_notify where there is TLS, and that nothing more will come.
     pub(crate) fn say_goodbye(&mut self, cipher: &mut Scratch) {
+        self.say_close(cipher);
         let Line::Socket { socket, tls, .. } = &mut self.line else { return };
         if let Some(tls) = tls {
             cipher.clear();

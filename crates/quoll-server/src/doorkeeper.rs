@@ -7,6 +7,8 @@ use quoll_broker::vocabulary::Admission;
 use quoll_mqtt::ReasonCode;
 use quoll_mqtt::packet::Connect;
 
+use crate::proxy::Proxied;
+use crate::terms::Terms;
 use crate::tls::{HelloFacts, PeerCertificate};
 
 /// Decides who is let in. Called once for each CONNECT, on the arrivals' threads, within the connect patience.
@@ -21,10 +23,14 @@ pub trait Doorkeeper: Send + Sync {
 pub struct ConnectFacts<'a> {
     /// Name of the listener that it came to.
     pub listener: &'a str,
-    /// Where it came from.
+    /// That listener's terms; those about anonymous clients are the doorkeeper's to obey.
+    pub terms: &'a Terms,
+    /// Where it came from: as the PROXY header says where there is one, 0.0.0.0:0 for a UNIX socket.
     pub peer: SocketAddr,
+    /// What a PROXY header said of it; `None` where the listener takes none.
+    pub proxied: Option<&'a Proxied>,
     /// Its certificate: verified against the listener's roots, in time, not revoked. `None` without TLS, and where it
-    /// showed none.
+    /// showed none. What a balancer verified is in `proxied`.
     pub certificate: Option<&'a PeerCertificate>,
     /// Its ClientHello; `None` without TLS.
     pub hello: Option<&'a HelloFacts>,

@@ -94,7 +94,7 @@ pub struct ConnectionInfo {
     pub identity: Arc<str>,
     /// The credential that proved it: see [`crate::tls::credential`].
     pub credential: Option<[u8; 32]>,
-    /// Where it came from.
+    /// Where it came from; 0.0.0.0:0 for a UNIX socket.
     pub peer: SocketAddr,
     /// Name of the listener.
     pub listener: Arc<str>,
@@ -117,7 +117,7 @@ pub struct Snapshot {
     pub busy: Vec<f32>,
 }
 
-/// Counters since the start.
+/// Counters since the start, and what there is now.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Stats {
     /// Those of the rules.
@@ -126,6 +126,27 @@ pub struct Stats {
     pub bytes_in: u64,
     /// Bytes written to sockets by shards, TLS included.
     pub bytes_out: u64,
+    /// Packets sent by shards, PUBLISH included.
+    pub packets_out: u64,
+    /// Subscribers of this process now: [`crate::Handle::attach`]. The rules count each as a connection and a session.
+    pub attached: u64,
+    /// Sockets accepted since the start.
+    pub sockets: u64,
+    /// CONNECT packets since the start, refused ones included.
+    pub connect_packets: u64,
     /// Connections that were closed because a panic hit their handling.
     pub panics: u64,
+}
+
+impl std::ops::AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        self.rules += other.rules;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.packets_out += other.packets_out;
+        self.attached += other.attached;
+        self.sockets += other.sockets;
+        self.connect_packets += other.connect_packets;
+        self.panics += other.panics;
+    }
 }

@@ -41,17 +41,22 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// Does the server's side of a handshake. What the ClientHello said is left in `facts` also where it fails.
+/// Does the server's side of a handshake. `input` is what came already. What the ClientHello said is left in `facts` also
+/// where it fails.
 pub(crate) async fn handshake(
     socket: &mut TcpStream,
     live: &LiveIdentity,
+    mut input: Vec<u8>,
     facts: &mut Option<Arc<HelloFacts>>,
 ) -> Result<Secured, HandshakeError> {
-    let mut input = Vec::with_capacity(READ);
     let hello = loop {
-        read_more(socket, &mut input).await?;
+        if input.is_empty() {
+            read_more(socket, &mut input).await?;
+        }
         match hello::read(&input) {
-            Hello::Incomplete => {}
+            Hello::Incomplete => {
+                read_more(socket, &mut input).await?;
+            }
             Hello::Whole(facts) => break Some(facts),
             // rustls says what is wrong with it, and sends the alert.
             Hello::Foreign => break None,

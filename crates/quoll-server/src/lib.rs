@@ -6,7 +6,9 @@
 //! | [`config`], [`limits`] | what it is told, and the bounds with their reasons |
 //! | [`doorkeeper`] | the one question it asks the outside |
 //! | [`events`] | what it tells those who watch |
-//! | `listener`, `arrivals`, `handshake` | from bind to admitted, on tokio, at a lower priority |
+//! | `bind`, `listener`, `arrivals`, `handshake` | from bind to admitted, on tokio, at a lower priority |
+//! | [`proxy`], `upgrade`, `websocket` | what may stand between a socket and MQTT: codecs without sockets |
+//! | [`terms`] | a listener's own terms for its clients: mount point, limits |
 //! | `placement` | which client lives on which shard |
 //! | [`shard_thread`] | the turn: sockets, rules, letters, journal gate, writes; a mio loop per shard |
 //! | `connection`, `out` | one connection's state; what waits for its peer |
@@ -14,6 +16,9 @@
 //! | [`tls`] | the live identity, ClientHello, peer facts, records |
 //! | [`journal`] | what must survive a restart |
 //! | [`client`] | an async client, for the command line, bridges and tests |
+//! | [`sys_topics`] | `$SYS`: what Mosquitto tells about itself |
+//! | [`systemd`] | sockets from, and word to, a service manager |
+//! | [`log`] | which of Mosquitto's kinds a log line is |
 //! | [`mosquitto`] | configuration, permission and password files of Mosquitto, read and understood |
 //!
 //! Knows no certificate authority and no devices. The rules are in `quoll-broker`, the packets in `quoll-mqtt`.
@@ -24,22 +29,39 @@ pub mod doorkeeper;
 pub mod events;
 pub mod journal;
 pub mod limits;
+pub mod log;
 pub mod mosquitto;
 pub mod post;
+pub mod proxy;
 pub mod server;
 pub mod shard_thread;
+pub mod sys_topics;
+pub mod systemd;
+pub mod terms;
 pub mod tls;
 
 mod arrivals;
+mod bind;
 mod connection;
 mod handshake;
 mod listener;
 mod out;
 mod placement;
+mod reload;
+mod upgrade;
+mod websocket;
 
-pub use config::{Limits, Listener, Placement, Settings, Transport};
+pub use config::{Family, Limits, Listener, Place, Placement, Settings, Transport};
 pub use doorkeeper::{ConnectFacts, Doorkeeper, Verdict};
 pub use events::{ConnectionInfo, ServerEvent, Snapshot, Stats};
 pub use journal::memory::MemoryJournal;
 pub use journal::{Durability, SqliteJournal, StoreError};
+pub use proxy::{Proxied, ProxiedTls, ProxyProtocol};
+pub use reload::Reloaded;
 pub use server::{Handle, StartError, start};
+pub use sys_topics::SysTopics;
+pub use systemd::Inherited;
+#[cfg(unix)]
+pub use systemd::Notifier;
+pub use terms::{EmptyClientId, Terms, Versions};
+pub use upgrade::WebSocketSettings;

@@ -1,141 +1,171 @@
-//! Listening sockets: bind, socket options, how many connections each may have.
+//! A listener at work: its settings, which may be replaced, and how many connections it has. Binding is in `bind`.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use arc_swap::ArcSwap;
 
-use crate::config::{Listener, Transport};
-use crate::limits::LISTEN_BACKLOG;
+use crate::config::{Listener, Place, Transport};
 use crate::tls::LiveIdentity;
-
-/// Silence after which the kernel asks whether the peer is still there: devices lose power without a word, and a
-/// client may have no keep alive.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(120);
 
 /// A listener at work, shared by its connections.
 #[derive(Debug)]
 pub(crate) struct ListenerState {
     name: Arc<str>,
-    address: SocketAddr,
-    live: Option<LiveIdentity>,
+    place: Place,
+    /// Of its TCP sockets.
+    addresses: Vec<SocketAddr>,
+    settings: ArcSwap<Listener>,
     open: AtomicUsize,
-    max: usize,
 }
 
 impl ListenerState {
+    pub(crate) fn new(settings: &Listener, addresses: Vec<SocketAddr>) -> Self {
+        Self {
+            name: settings.name.as_str().into(),
+            place: settings.place.clone(),
+            addresses,
+            settings: ArcSwap::from_pointee(settings.clone()),
+            open: AtomicUsize::new(0),
+        }
+    }
+
     pub(crate) const fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    pub(crate) const fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Addresses of its TCP sockets; none for a UNIX socket.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The port, 0 for a UNIX socket: what the log shows.
+    pub(crate) fn port(&self) -> u16 {
+        self.addresses.first().map_or(0, SocketAddr::port)
+    }
+
+    /// The settings in force.
+    pub(crate) fn settings(&self) -> Arc<Listener> {
+        self.settings.load_full()
+    }
+
+    /// Other settings for the same place, for those who come from now on.
+    pub(crate) fn replace(&self, settings: Listener) {
+        self.settings.store(Arc::new(settings));
     }
 
     /// Its identity, where it speaks TLS.
-    pub(crate) const fn live(&self) -> Option<&LiveIdentity> {
-        self.live.as_ref()
+    pub(crate) fn live(&self) -> Option<LiveIdentity> {
+        match &self.settings.load().transport {
+            Transport::Tcp => None,
+            Transport::Tls(live) => Some(live.clone()),
+        }
+    }
+
+    /// A peer as Mosquitto's log names it: address and port without brackets, or the UNIX socket that it came to.
+    pub(crate) fn shown(&self, peer: SocketAddr) -> Shown<'_> {
+        Shown { place: &self.place, peer }
     }
 }
 
-/// One of the connections that a listener may have; free again when dropped.
-pub(crate) struct Seat(Arc<ListenerState>);
+/// See [`ListenerState::shown`].
+#[derive(Clone, Copy)]
+pub(crate) struct Shown<'a> {
+    place: &'a Place,
+    peer: SocketAddr,
+}
+
+impl Shown<'_> {
+    /// Without the port.
+    pub(crate) fn address(self) -> String {
+        match self.place {
+            Place::Unix(path) => path.display().to_string(),
+            Place::Tcp(_) | Place::Host { .. } => self.peer.ip().to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place {
+            Place::Unix(path) => write!(f, "{}:0", path.display()),
+            Place::Tcp(_) | Place::Host { .. } => write!(f, "{}:{}", self.peer.ip(), self.peer.port()),
+        }
+    }
+}
+
+/// One of the connections that a listener, and all of them together, may have; free again when dropped.
+pub(crate) struct Seat {
+    listener: Arc<ListenerState>,
+    house: Arc<AtomicUsize>,
+}
 
 impl Seat {
-    /// Takes a seat, unless all are taken.
-    pub(crate) fn take(listener: &Arc<ListenerState>) -> Option<Self> {
-        let seat = Self(Arc::clone(listener));
+    /// Takes a seat, unless all are taken. `house` counts those of all listeners, of whom there may be `most`.
+    pub(crate) fn take(
+        listener: &Arc<ListenerState>,
+        house: &Arc<AtomicUsize>,
+        most: Option<usize>,
+    ) -> Option<Self> {
+        let seat = Self { listener: Arc::clone(listener), house: Arc::clone(house) };
         // Counted first and given back where it was too many: two at a time cannot both get the last.
-        (listener.open.fetch_add(1, Ordering::Relaxed) < listener.max).then_some(seat)
+        let here = listener.open.fetch_add(1, Ordering::Relaxed);
+        let everywhere = house.fetch_add(1, Ordering::Relaxed);
+        let max = listener.settings.load().max_connections;
+        let is_free = max.is_none_or(|max| here < max) && most.is_none_or(|most| everywhere < most);
+        is_free.then_some(seat)
     }
 
     pub(crate) const fn listener(&self) -> &Arc<ListenerState> {
-        &self.0
+        &self.listener
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.listener.open.fetch_sub(1, Ordering::Relaxed);
+        self.house.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Binds and listens.
-pub(crate) fn bind(settings: &Listener) -> io::Result<(TcpListener, Arc<ListenerState>)> {
-    let socket = Socket::new(Domain::for_address(settings.address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for the last connections' TIME_WAIT. On Windows the option means something else.
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    if settings.address.is_ipv6() {
-        socket.set_only_v6(!settings.address.ip().is_unspecified())?;
-    }
-    socket.set_nonblocking(true)?;
-    tune(SockRef::from(&socket))?;
-    socket.bind(&settings.address.into())?;
-    socket.listen(LISTEN_BACKLOG)?;
-    let listener = TcpListener::from(socket);
-    let state = ListenerState {
-        name: settings.name.as_str().into(),
-        address: listener.local_addr()?,
-        live: match &settings.transport {
-            Transport::Tcp => None,
-            Transport::Tls(live) => Some(live.clone()),
-        },
-        open: AtomicUsize::new(0),
-        max: settings.max_connections.unwrap_or(usize::MAX),
-    };
-    Ok((listener, Arc::new(state)))
-}
-
-/// Options of a connection's socket. Without NODELAY an echo in records of 1024 bytes takes 45 ms (`layout.md` §6). Linux
-/// hands a listening socket's options on to those that it accepts (tcp(7)), which saves three system calls for each.
-fn tune(socket: SockRef<'_>) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE))
-}
-
-/// Options of an accepted socket, where it has not inherited them.
-pub(crate) fn tune_accepted(socket: &tokio::net::TcpStream) -> io::Result<()> {
-    if cfg!(target_os = "linux") { Ok(()) } else { tune(SockRef::from(socket)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn an_accepted_socket_sends_at_once_and_is_watched_for_silence() {
-        let settings = Listener {
-            name: "any".into(),
-            address: ([127, 0, 0, 1], 0).into(),
-            transport: Transport::Tcp,
-            max_connections: None,
-        };
-        let (listener, state) = bind(&settings).unwrap();
-        let _client = std::net::TcpStream::connect(state.address()).unwrap();
-        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-        let (socket, _) = listener.accept().await.unwrap();
-        tune_accepted(&socket).unwrap();
-        let options = SockRef::from(&socket);
-        assert!(options.tcp_nodelay().unwrap() && options.keepalive().unwrap());
+    fn small(max_connections: Option<usize>) -> Arc<ListenerState> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let settings = Listener { max_connections, ..Listener::new("small", address, Transport::Tcp) };
+        Arc::new(ListenerState::new(&settings, vec![address]))
     }
 
     #[test]
-    fn a_listener_gives_no_more_seats_than_it_has() {
-        let settings = Listener {
-            name: "small".into(),
-            address: ([127, 0, 0, 1], 0).into(),
-            transport: Transport::Tcp,
-            max_connections: Some(2),
-        };
-        let (_socket, state) = bind(&settings).unwrap();
-        let first = Seat::take(&state);
-        let second = Seat::take(&state);
-        assert!(first.is_some() && second.is_some() && Seat::take(&state).is_none());
+    fn a_listener_gives_no_more_seats_than_it_has_nor_all_of_them_together() {
+        let house = Arc::new(AtomicUsize::new(0));
+        let (state, other) = (small(Some(2)), small(None));
+        let take = |state| Seat::take(state, &house, Some(3));
+        let first = take(&state);
+        let second = take(&state);
+        assert!(first.is_some() && second.is_some() && take(&state).is_none());
+        let third = take(&other);
+        assert!(third.is_some() && take(&other).is_none());
         drop(first);
-        assert!(Seat::take(&state).is_some());
+        assert!(take(&state).is_some());
+        assert!(take(&other).is_some());
+    }
+
+    #[test]
+    fn peers_are_shown_as_mosquitto_shows_them() {
+        let state = small(None);
+        assert_eq!(state.shown("[::1]:1234".parse().unwrap()).to_string(), "::1:1234");
+        assert_eq!(state.shown("192.0.2.7:5".parse().unwrap()).to_string(), "192.0.2.7:5");
+        let settings = Listener::new("local", Place::Unix("/run/mqtt.sock".into()), Transport::Tcp);
+        let shown = ListenerState::new(&settings, vec![]);
+        assert_eq!(shown.shown(state.addresses()[0]).to_string(), "/run/mqtt.sock:0");
     }
 }

@@ -14,10 +14,12 @@ use quoll_mqtt::TopicFilter;
 use quoll_mqtt::packet::Connect;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config::Listener;
 use crate::events::{ConnectionInfo, Stats};
 use crate::journal::transit::LetterKey;
 use crate::listener::Seat;
 use crate::tls::record::Tls;
+use crate::websocket::WebSocket;
 
 /// Letters in one shard's box from which on the senders leave their sockets unread, until it has caught up.
 pub(crate) const FULL_BOX: usize = 20_000;
@@ -46,6 +48,9 @@ pub(crate) enum Mail {
     /// With how many connections it closed as the answer.
     Order(Order, Option<oneshot::Sender<usize>>),
     Snapshot(oneshot::Sender<(Vec<ConnectionInfo>, Stats)>),
+    Stats(oneshot::Sender<Stats>),
+    /// Ends those whose certificate their listener's identity says is revoked. With how many connections as the answer.
+    Vet(oneshot::Sender<usize>),
     Attach(Box<Attachment>),
     /// Finish: all clients are told and closed; what is left at this time is cut.
     Stop(Instant),
@@ -55,10 +60,15 @@ pub(crate) enum Mail {
 pub(crate) struct Newcomer {
     pub(crate) socket: std::net::TcpStream,
     pub(crate) tls: Option<Box<Tls>>,
+    pub(crate) web: Option<Box<WebSocket>>,
+    /// What holds for its listener's clients.
+    pub(crate) settings: Arc<Listener>,
     /// Plaintext that came behind CONNECT.
     pub(crate) plain: Vec<u8>,
     pub(crate) connect: Connect,
     pub(crate) admission: Admission,
+    /// Whether CONNACK has to tell the client identifier, since the client gave none [MQTT-3.2.2-16].
+    pub(crate) assigned: bool,
     pub(crate) peer: SocketAddr,
     pub(crate) seat: Seat,
     /// What its certificate is revoked by.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,17 +17,20 @@ use thiserror::Error;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
-use crate::arrivals::{Hall, accept};
-use crate::config::{MAX_SHARDS, Settings};
+use crate::arrivals::{Counts, Hall};
+use crate::bind::{Bound, bind};
+use crate::config::{Listener, MAX_SHARDS, Place, Settings};
 use crate::doorkeeper::Doorkeeper;
-use crate::events::{ServerEvent, Snapshot};
+use crate::events::{ServerEvent, Snapshot, Stats};
 use crate::journal::transit::LetterKey;
 use crate::journal::{Bell, Journal, JournalError, Underway};
 use crate::limits::{ARRIVAL_NICENESS, EVENT_BACKLOG, MAX_ARRIVAL_BYTES};
-use crate::listener::{ListenerState, bind};
+use crate::listener::ListenerState;
 use crate::placement::Placement;
 use crate::post::{Attachment, Inbox, Mail};
+use crate::reload::OpenListener;
 use crate::shard_thread::{Common, Keeping, ShardThread, WAKE};
+use crate::systemd::Inherited;
 use crate::tls::TlsIdentity;
 
 /// Starts a server: all listeners are bound, and everything of the journal is recalled, when it answers.
@@ -39,13 +42,12 @@ pub async fn start(
     doorkeeper: Arc<dyn Doorkeeper>,
     journal: Box<dyn Journal>,
 ) -> Result<Handle, StartError> {
-    check(&settings)?;
-    raise_file_limit();
-    let mut listeners = Vec::new();
-    for listener in &settings.listeners {
-        let bound = bind(listener);
-        listeners.push(bound.map_err(|source| StartError::Bind { address: listener.address, source })?);
+    if settings.shards == 0 || settings.shards > MAX_SHARDS {
+        return Err(StartError::Shards { wanted: settings.shards });
     }
+    check(&settings.listeners)?;
+    raise_file_limit();
+    let listeners = bind_all(settings.listeners.clone(), settings.inherited.clone()).await?;
     // Opening a large journal takes its time, and is not for a runtime's thread.
     let (shards, journal) = (settings.shards, Mutex::new(journal));
     let policy = settings.placement;
@@ -54,18 +56,34 @@ pub async fn start(
     launch(settings, doorkeeper, listeners, prepared)
 }
 
-fn check(settings: &Settings) -> Result<(), StartError> {
-    if settings.listeners.is_empty() {
+/// Whether these listeners can be together.
+pub(crate) fn check(listeners: &[Listener]) -> Result<(), StartError> {
+    if listeners.is_empty() {
         return Err(StartError::NoListener);
     }
-    if settings.shards == 0 || settings.shards > MAX_SHARDS {
-        return Err(StartError::Shards { wanted: settings.shards });
-    }
     let mut names = HashSet::new();
-    match settings.listeners.iter().find(|listener| !names.insert(listener.name.as_str())) {
+    match listeners.iter().find(|listener| !names.insert(listener.name.as_str())) {
         Some(twin) => Err(StartError::ListenerTwice { name: twin.name.clone() }),
         None => Ok(()),
     }
+}
+
+/// A listener's sockets, and what its connections share.
+pub(crate) type BoundListener = (Vec<Bound>, Arc<ListenerState>);
+
+/// Binds all of them, or none. Names may have to be resolved, which blocks.
+pub(crate) async fn bind_all(
+    listeners: Vec<Listener>,
+    inherited: Inherited,
+) -> Result<Vec<BoundListener>, StartError> {
+    let bound = tokio::task::spawn_blocking(move || {
+        let bind_one = |listener: &Listener| {
+            let bound = bind(listener, &inherited);
+            bound.map_err(|source| StartError::Bind { place: listener.place.clone(), source })
+        };
+        listeners.iter().map(bind_one).collect()
+    });
+    bound.await.map_err(|_| StartError::Interrupted)?
 }
 
 /// A connection is an open file; systems give 1,024 at first and allow many more to those who ask.
@@ -145,7 +163,7 @@ fn prepare(
 fn launch(
     settings: Settings,
     doorkeeper: Arc<dyn Doorkeeper>,
-    listeners: Vec<(std::net::TcpListener, Arc<ListenerState>)>,
+    listeners: Vec<BoundListener>,
     prepared: Prepared,
 ) -> Result<Handle, StartError> {
     let Prepared { polls, boxes, bells, placement, recalled, letters, keeping, journal } = prepared;
@@ -167,12 +185,31 @@ fn launch(
         max_packet_size,
     });
     let runtime = arrivals_runtime(settings.limits.arrival_threads).map_err(StartError::Thread)?;
+    let counts = Arc::new(Counts::default());
+    let hall = Arc::new(Hall {
+        doorkeeper,
+        placement: Arc::clone(&placement),
+        boxes: Arc::clone(&boxes),
+        events: events.clone(),
+        patience: settings.limits.connect_patience,
+        max_connect: max_packet_size.min(MAX_ARRIVAL_BYTES as u32),
+        room: Arc::new(Semaphore::new(settings.limits.max_arrivals.max(1))),
+        open: Arc::new(AtomicUsize::new(0)),
+        max_open: settings.limits.max_connections,
+        counts: Arc::clone(&counts),
+    });
     // From here on something runs; the inner handle's drop ends it.
     let mut inner = Inner {
         boxes: Arc::clone(&boxes),
         placement: Arc::clone(&placement),
-        events: events.clone(),
-        listeners: listeners.iter().map(|(_, state)| Arc::clone(state)).collect(),
+        events,
+        shared: Arc::clone(&shared),
+        max_retained: settings.rules.max_retained,
+        inherited: settings.inherited.clone(),
+        hall,
+        counts,
+        listeners: Mutex::default(),
+        reloading: tokio::sync::Mutex::default(),
         threads: Mutex::default(),
         runtime: Mutex::new(Some(runtime)),
         attached: AtomicU64::new(0),
@@ -195,25 +232,8 @@ fn launch(
     }
     drop(has_recalled);
     post_again(letters, &all_recalled, &shared, &placement, &boxes);
-    let hall = Arc::new(Hall {
-        doorkeeper,
-        placement,
-        boxes,
-        events,
-        patience: settings.limits.connect_patience,
-        max_connect: max_packet_size.min(MAX_ARRIVAL_BYTES as u32),
-        room: Arc::new(Semaphore::new(settings.limits.max_arrivals.max(1))),
-    });
-    if let Some(runtime) = inner.runtime.get_mut().unwrap_or_else(PoisonError::into_inner) {
-        let _inside = runtime.enter();
-        for (listener, state) in listeners {
-            let address = state.address();
-            let listener = tokio::net::TcpListener::from_std(listener);
-            let listener = listener.map_err(|source| StartError::Bind { address, source })?;
-            tracing::info!("Opening listener {} on {address}.", state.name());
-            runtime.spawn(accept(Arc::clone(&hall), listener, state));
-        }
-    }
+    let opened = inner.open(listeners)?;
+    *inner.listeners.get_mut().unwrap_or_else(PoisonError::into_inner) = opened;
     Ok(Handle(Arc::new(inner)))
 }
 
@@ -275,23 +295,36 @@ fn seed() -> Result<u64, StartError> {
 
 /// A running server. Clones share it; it ends with [`Handle::stop`], or abruptly with the last clone.
 #[derive(Clone)]
-pub struct Handle(Arc<Inner>);
+pub struct Handle(pub(crate) Arc<Inner>);
 
-struct Inner {
+pub(crate) struct Inner {
     boxes: Arc<[Inbox]>,
     placement: Arc<Placement>,
     events: broadcast::Sender<ServerEvent>,
-    listeners: Vec<Arc<ListenerState>>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) max_retained: usize,
+    pub(crate) inherited: Inherited,
+    pub(crate) hall: Arc<Hall>,
+    counts: Arc<Counts>,
+    pub(crate) listeners: Mutex<Vec<OpenListener>>,
+    /// One reload at a time.
+    pub(crate) reloading: tokio::sync::Mutex<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    runtime: Mutex<Option<Runtime>>,
+    pub(crate) runtime: Mutex<Option<Runtime>>,
     attached: AtomicU64,
 }
 
 impl Handle {
-    /// Name and bound address of each listener, in the order of the settings.
+    /// Name and address of each TCP socket, in the order of the settings: none for a UNIX socket, two for a listener of
+    /// both families.
     #[must_use]
     pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
-        self.0.listeners.iter().map(|state| (state.name().to_string(), state.address())).collect()
+        let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = listeners.iter().flat_map(|listener| {
+            let state = &listener.state;
+            state.addresses().iter().map(|address| (state.name().to_string(), *address))
+        });
+        each.collect()
     }
 
     /// What happens from now on. A receiver that lags more than [`EVENT_BACKLOG`] events behind loses the oldest and is
@@ -306,19 +339,65 @@ impl Handle {
         let mut snapshot = Snapshot { busy: self.0.placement.loads(), ..Snapshot::default() };
         for (connections, stats) in self.ask(Mail::Snapshot).await {
             snapshot.connections.extend(connections);
-            snapshot.stats.rules += stats.rules;
-            snapshot.stats.bytes_in += stats.bytes_in;
-            snapshot.stats.bytes_out += stats.bytes_out;
-            snapshot.stats.panics += stats.panics;
+            snapshot.stats += stats;
         }
+        self.count_arrivals(&mut snapshot.stats);
         snapshot
+    }
+
+    /// The counters alone: cheaper than a snapshot by a copy of every connection.
+    pub async fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        for of_shard in self.ask(Mail::Stats).await {
+            stats += of_shard;
+        }
+        self.count_arrivals(&mut stats);
+        stats
+    }
+
+    fn count_arrivals(&self, stats: &mut Stats) {
+        stats.sockets = self.0.counts.sockets.load(Ordering::Relaxed);
+        stats.connect_packets = self.0.counts.connects.load(Ordering::Relaxed);
+    }
+
+    /// Whether all shards answer within this time; `None` once the server was stopped.
+    pub async fn is_well(&self, within: Duration) -> Option<bool> {
+        if self.is_stopped() {
+            return None;
+        }
+        let answers = tokio::time::timeout(within, self.ask(Mail::Stats)).await;
+        let all = answers.is_ok_and(|answers| answers.len() == self.0.boxes.len());
+        if self.is_stopped() { None } else { Some(all) }
+    }
+
+    /// Whether [`Handle::stop`] was called.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.runtime.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// Publishes a message of the server's own, past all permissions, to those who subscribed; a retained one is kept in
+    /// memory, not in the journal. `false` where there are as many retained messages as there may be.
+    pub fn publish(&self, message: Arc<Message>) -> bool {
+        let stored = match (message.retain, message.payload.is_empty()) {
+            (false, _) => true,
+            (true, true) => {
+                self.0.shared.retained.clear(&message.topic);
+                true
+            }
+            (true, false) => self.0.shared.retained.store(Arc::clone(&message), self.0.max_retained),
+        };
+        for shard in self.0.shared.shards_for(message.topic.as_str()).iter() {
+            self.0.boxes[usize::from(shard.0)].put(Mail::Letter(Letter::Message(Arc::clone(&message))));
+        }
+        stored
     }
 
     /// Gives a TLS listener another identity, for handshakes from now on. `false` where no TLS listener has this name.
     /// Call it before [`Handle::expel`]: then a revoked client can neither stay nor come back.
     pub fn replace_identity(&self, listener: &str, identity: TlsIdentity) -> bool {
-        let state = self.0.listeners.iter().find(|state| &**state.name() == listener);
-        let Some(live) = state.and_then(|state| state.live()) else { return false };
+        let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = listeners.iter().find(|open| &**open.state.name() == listener);
+        let Some(live) = found.and_then(|open| open.state.live()) else { return false };
         live.replace(identity);
         true
     }
@@ -336,10 +415,12 @@ impl Handle {
 
     /// From now on sessions of this identity may do this.
     pub fn regrant(&self, identity: &str, grants: &Arc<Grants>) {
-        let identity: Arc<str> = identity.into();
+        self.tell(&Order::Regrant { identity: identity.into(), grants: Arc::clone(grants) });
+    }
+
+    pub(crate) fn tell(&self, order: &Order) {
         for inbox in self.0.boxes.iter() {
-            let order = Order::Regrant { identity: Arc::clone(&identity), grants: Arc::clone(grants) };
-            inbox.put(Mail::Order(order, None));
+            inbox.put(Mail::Order(order.clone(), None));
         }
     }
 
@@ -350,7 +431,7 @@ impl Handle {
         let (messages, receiver) = mpsc::channel(capacity.max(1));
         let number = self.0.attached.fetch_add(1, Ordering::Relaxed);
         // No peer can guess the name, so none can take the session over.
-        let client_id = format!("$local/{number}/{:016x}", seed().unwrap_or_default()).into();
+        let client_id = format!("{LOCAL_CLIENTS}{number}/{:016x}", seed().unwrap_or_default()).into();
         let attachment = Attachment { client_id, grants: Arc::new(Grants::all()), filters, messages };
         self.0.boxes[0].put(Mail::Attach(Box::new(attachment)));
         receiver
@@ -382,7 +463,7 @@ impl Handle {
     }
 
     /// Asks all shards and gathers their answers; a shard that has ended gives none.
-    async fn ask<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Mail) -> Vec<T> {
+    pub(crate) async fn ask<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Mail) -> Vec<T> {
         let mut pending = Vec::new();
         for inbox in self.0.boxes.iter() {
             let (answer, pend) = oneshot::channel();
@@ -396,6 +477,9 @@ impl Handle {
         answers
     }
 }
+
+/// What the client identifiers of this process's own subscribers begin with.
+pub(crate) const LOCAL_CLIENTS: &str = "$local/";
 
 /// How long a shard may take to answer; one that has ended never does.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
@@ -437,10 +521,10 @@ pub enum StartError {
         wanted: usize,
     },
     /// An address cannot be had.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {place}: {source}")]
     Bind {
         /// The address.
-        address: SocketAddr,
+        place: Place,
         /// Why.
         #[source]
         source: io::Error,
@@ -469,8 +553,12 @@ impl StartError {
         if let Self::Journal(error) = self {
             return error.hint();
         }
-        let Self::Bind { address, source } = self else { return None };
-        let port = address.port();
+        let Self::Bind { place, source } = self else { return None };
+        let (port, address) = match place {
+            Place::Tcp(address) => (address.port(), address.ip().to_string()),
+            Place::Host { port, host, .. } => (*port, host.as_deref().unwrap_or("it").to_owned()),
+            Place::Unix(path) => return unix_hint(path, source),
+        };
         match source.kind() {
             io::ErrorKind::AddrInUse => Some(format!(
                 "port {port} is in use: another broker may be running (see `ss -ltnp 'sport = :{port}'`); stop it or choose another port"
@@ -479,9 +567,25 @@ impl StartError {
                 Some(format!("ports below 1024 need root or CAP_NET_BIND_SERVICE; {port} is one of them"))
             }
             io::ErrorKind::AddrNotAvailable => {
-                Some(format!("{} is no address of this machine (see `ip address`)", address.ip()))
+                Some(format!("{address} is no address of this machine (see `ip address`)"))
             }
             _ => None,
         }
+    }
+}
+
+fn unix_hint(path: &std::path::Path, source: &io::Error) -> Option<String> {
+    let path = path.display();
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            Some(format!("a server listens there (see `ss -lxp src {path}`); stop it or choose another path"))
+        }
+        io::ErrorKind::AlreadyExists => {
+            Some(format!("{path} is not overwritten: remove it, or choose another path"))
+        }
+        io::ErrorKind::PermissionDenied => {
+            Some(format!("the folder of {path} has to be writable for the user that runs the broker"))
+        }
+        _ => None,
     }
 }

@@ -12,16 +12,19 @@
 //! | `mail` | newcomers, orders, snapshots, the end |
 //! | `keep` | journal gate, letters that must not get lost |
 //! | `write` | writing, slow peers, closing |
-//! | `tell` | events for those who watch, and log lines |
+//! | `edge` | listeners' own terms, where they differ |
+//! | `tell`, `say` | events for those who watch, and log lines; packets in the log |
 //!
 //! **A panic** in the handling of one connection closes that connection and is logged. The rules' state may then be
 //! inconsistent: a counter off, a subscription left over. It is still plain data (no lock held, no unsafe code), so the
 //! shard goes on; but after [`limits::PANICS_PER_SHARD`] of them it is not trusted any more: it says so as an error and
 //! as [`ServerEvent::ShardFailed`], closes all its connections, and nobody is placed on it.
 
+mod edge;
 mod effects;
 mod keep;
 mod mail;
+mod say;
 mod table;
 mod tell;
 #[cfg(test)]
@@ -109,6 +112,8 @@ pub(crate) struct ShardThread {
     deserted: Vec<ConnId>,
     /// Who is being let in at the moment, for the log.
     arriving: Option<tell::Greeting>,
+    /// The identifier that CONNACK has to tell the one who is being let in.
+    assigned: Option<Arc<str>>,
     mail: Vec<Mail>,
     /// Orders to answer once their effects are written.
     answers: Vec<(oneshot::Sender<usize>, usize)>,
@@ -121,8 +126,13 @@ pub(crate) struct ShardThread {
     worked: Duration,
     bytes_in: u64,
     bytes_out: u64,
+    packets_out: u64,
+    /// Whether some client came by a listener with a mount point.
+    has_mounts: bool,
     panics: u64,
     log: bool,
+    /// Whether each packet is logged.
+    verbose: bool,
 }
 
 impl ShardThread {
@@ -155,6 +165,7 @@ impl ShardThread {
             lingering: VecDeque::new(),
             deserted: Vec::new(),
             arriving: None,
+            assigned: None,
             mail: Vec::new(),
             answers: Vec::new(),
             closed_by_order: 0,
@@ -165,8 +176,11 @@ impl ShardThread {
             worked: Duration::ZERO,
             bytes_in: 0,
             bytes_out: 0,
+            packets_out: 0,
+            has_mounts: false,
             panics: 0,
             log: true,
+            verbose: say::is_wanted(),
         }
     }
 
@@ -283,11 +297,11 @@ impl ShardThread {
                 self.mark_dirty(conn);
             }
             self.bytes_in += received.taken as u64;
-            let (full, last) = (received.full, received.last);
+            let (full, last, answered) = (received.full, received.last, received.answered);
             let used = self.frames(conn, received.bytes());
             Connection::give_back(self.table.get_mut(conn), received, used, &mut self.buffers);
             if last {
-                return self.lose(conn);
+                return if answered { self.take_leave(conn) } else { self.lose(conn) };
             }
             reads += 1;
             if !full && !read_on {
@@ -303,10 +317,12 @@ impl ShardThread {
     /// Handles the whole frames at the front of these bytes. Answers how many bytes they were, or `None` where the
     /// connection is not read any more.
     fn frames(&mut self, conn: ConnId, bytes: &[u8]) -> Option<usize> {
-        let version = self.table.get_mut(conn)?.version;
+        let connection = self.table.get_mut(conn)?;
+        let terms = connection.edge.as_ref().and_then(|edge| edge.terms.clone());
+        let own = terms.as_ref().and_then(|terms| terms.max_packet_size).unwrap_or(u32::MAX);
         let context = DecodeContext {
-            version: Some(version),
-            maximum_packet_size: self.common.max_packet_size,
+            version: Some(connection.version),
+            maximum_packet_size: self.common.max_packet_size.min(own),
             role: Role::Server,
         };
         let mut used = 0;
@@ -314,7 +330,11 @@ impl ShardThread {
             match decode(&bytes[used..], &context) {
                 Ok(Decoded::Packet(packet, length)) => {
                     used += length;
-                    self.input(Input::Packet(conn, packet));
+                    if self.verbose || terms.is_some() {
+                        self.packet_at_edge(conn, terms.as_deref(), packet);
+                    } else {
+                        self.input(Input::Packet(conn, packet));
+                    }
                 }
                 Ok(Decoded::Incomplete(_)) => break,
                 Err(error) => {
@@ -430,7 +450,8 @@ impl ShardThread {
         self.next_look = now + LOOK_EVERY;
         self.common.placement.report(self.id, u32::try_from(thousandths).unwrap_or(1000).min(1000));
         self.worked = Duration::ZERO;
-        self.log = tracing::enabled!(tracing::Level::INFO);
+        self.log = tracing::enabled!(target: crate::log::CONNECTION, tracing::Level::INFO);
+        self.verbose = say::is_wanted();
         self.close_stalled(now);
     }
 }

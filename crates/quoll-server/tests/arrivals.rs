@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::*;
 use quoll_mqtt::packet::Packet;
 use quoll_mqtt::{Delivery, ProtocolVersion, QoS, ReasonCode};
-use quoll_server::{MemoryJournal, ServerEvent, Settings, StartError, Transport};
+use quoll_server::{Listener, MemoryJournal, ServerEvent, Settings, StartError, Transport};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_drips_its_connect_is_cut_when_patience_is_over() {
@@ -151,19 +151,14 @@ async fn settings_that_cannot_be_are_refused_with_a_reason_and_a_way_out() {
     let server = serve(|_| {}).await;
     let door = || Arc::new(Door { bolt: Arc::new(tokio::sync::Semaphore::new(0)) });
     let start = async |change: &dyn Fn(&mut Settings)| {
-        let listener = quoll_server::Listener {
-            name: "one".into(),
-            address: ([127, 0, 0, 1], 0).into(),
-            transport: Transport::Tcp,
-            max_connections: None,
-        };
-        let mut settings = Settings::new(vec![listener]);
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut settings = Settings::new(vec![Listener::new("one", address, Transport::Tcp)]);
         change(&mut settings);
         quoll_server::start(settings, door(), Box::new(MemoryJournal::default())).await.map(drop)
     };
     let taken = server.plain;
-    let error = start(&|settings| settings.listeners[0].address = taken).await.unwrap_err();
-    assert!(matches!(&error, StartError::Bind { address, .. } if *address == taken), "{error}");
+    let error = start(&|settings| settings.listeners[0].place = taken.into()).await.unwrap_err();
+    assert!(matches!(&error, StartError::Bind { place, .. } if *place == taken.into()), "{error}");
     assert!(error.hint().is_some_and(|hint| hint.contains(&taken.port().to_string())));
     assert!(matches!(start(&|settings| settings.shards = 0).await, Err(StartError::Shards { wanted: 0 })));
     assert!(matches!(start(&|settings| settings.listeners.clear()).await, Err(StartError::NoListener)));

@@ -133,12 +133,8 @@ impl Node {
     }
 
     fn listeners(&self) -> Vec<Listener> {
-        let listener = |address, transport| Listener {
-            name: format!("{address}"),
-            address,
-            transport,
-            max_connections: None,
-        };
+        let listener =
+            |address: SocketAddr, transport| Listener::new(address.to_string(), address, transport);
         let secure = self
             .settings
             .mqtts

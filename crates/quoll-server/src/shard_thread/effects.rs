@@ -56,7 +56,7 @@ impl ShardThread {
 
     /// The out buffer of a connection that may still be written to, with its place in the turn's lists. `None` where it
     /// is gone, and for a local one. What stands behind a fact waits for it only if it promises it.
-    fn out(&mut self, conn: ConnId, is_promise: bool) -> Option<(&mut Out, ProtocolVersion)> {
+    pub(super) fn out(&mut self, conn: ConnId, is_promise: bool) -> Option<(&mut Out, ProtocolVersion)> {
         let connection = self.table.get_mut(conn)?;
         if connection.phase != Phase::Open || matches!(connection.line, Line::Local(_)) {
             return None;
@@ -76,8 +76,22 @@ impl ShardThread {
     }
 
     fn send(&mut self, conn: ConnId, packet: &Packet) {
+        if let Packet::ConnAck(answer) = packet
+            && let Some(answer) = self.answer_at_edge(conn, answer)
+        {
+            return self.send_now(conn, &Packet::ConnAck(Box::new(answer)));
+        }
+        self.send_now(conn, packet);
+    }
+
+    fn send_now(&mut self, conn: ConnId, packet: &Packet) {
+        if self.verbose {
+            self.say_sent(conn, packet);
+        }
         let Some((out, version)) = self.out(conn, true) else { return };
-        if let Err(error) = encode(packet, version, out.bytes()) {
+        let encoded = encode(packet, version, out.bytes());
+        self.packets_out += 1;
+        if let Err(error) = encoded {
             self.cannot_encode(conn, &error);
         }
     }
@@ -86,6 +100,13 @@ impl ShardThread {
         // A message at QoS 1 may come twice, so its receiver may have it before the disk has; and where it acknowledges
         // soon enough, the disk never needs to.
         let once = matches!(outgoing.delivery, Delivery::ExactlyOnce(_));
+        if self.verbose {
+            self.say_delivered(conn, outgoing);
+        }
+        if self.has_mounts && self.is_mounted(conn) {
+            return self.deliver_unmounted(conn, outgoing, once);
+        }
+        self.packets_out += 1;
         let Some((out, version)) = self.out(conn, once) else {
             return self.deliver_locally(conn, outgoing);
         };
@@ -109,7 +130,7 @@ impl ShardThread {
     }
 
     /// The rules made a packet that no frame can hold: a bug of ours, but the peer must not wait for it.
-    fn cannot_encode(&self, conn: ConnId, error: &EncodeError) {
+    pub(super) fn cannot_encode(&self, conn: ConnId, error: &EncodeError) {
         tracing::error!(shard = self.id.0, conn = conn.index, %error, "a packet of our own cannot be written");
     }
 

@@ -1,5 +1,6 @@
 //! What lies in the letter box: letters, newcomers, orders, questions, the end.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,13 +14,11 @@ use quoll_mqtt::{PacketId, ProtocolVersion, ReasonCode};
 use tokio::sync::oneshot;
 
 use super::{ShardThread, table, tell::Greeting};
-use crate::connection::{Connection, Line, Phase, Who};
+use crate::arrivals::NOWHERE;
+use crate::connection::{Connection, Edge, Line, Phase, Who};
 use crate::events::{ConnectionInfo, ServerEvent, Stats};
+use crate::log::{CONNECTION, shown};
 use crate::post::{Attachment, Mail, Newcomer};
-
-/// Where local connections seem to come from.
-const NOWHERE: std::net::SocketAddr =
-    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
 impl ShardThread {
     pub(super) fn take_mail(&mut self) {
@@ -35,6 +34,10 @@ impl ShardThread {
                 Mail::Snapshot(answer) => {
                     let _ = answer.send((self.connected(), self.stats()));
                 }
+                Mail::Stats(answer) => {
+                    let _ = answer.send(self.stats());
+                }
+                Mail::Vet(answer) => self.vet(answer),
                 Mail::Attach(attachment) => self.attach(*attachment),
                 Mail::Stop(until) => self.stop(until),
             }
@@ -45,7 +48,8 @@ impl ShardThread {
 
     /// Takes over a client from the arrivals, and reads it once: an edge may have been missed.
     fn welcome(&mut self, newcomer: Newcomer) {
-        let Newcomer { socket, tls, plain, connect, admission, peer, seat, credential } = newcomer;
+        let Newcomer { socket, tls, web, settings, plain, connect, admission, assigned, .. } = newcomer;
+        let Newcomer { peer, seat, credential, .. } = newcomer;
         let named = admission.client_id.clone().unwrap_or_else(|| connect.client_id.as_str().into());
         // Between the handshake and now its certificate may have been revoked: the order to expel it found nobody then.
         let revoked =
@@ -59,10 +63,7 @@ impl ShardThread {
                 credential,
                 reason: ReasonCode::NOT_AUTHORIZED,
             });
-            tracing::info!(
-                "Client {} from {peer} refused: its certificate was revoked a moment ago.",
-                named.escape_debug()
-            );
+            tracing::info!(target: CONNECTION, "Client {} disconnected, not authorised.", shown(&named));
         }
         if revoked || self.failed || self.stopping.is_some() {
             return self.common.placement.arrived(&named);
@@ -73,7 +74,8 @@ impl ShardThread {
             tracing::error!(%peer, %error, "a socket cannot be waited for");
             return self.common.placement.arrived(&named);
         }
-        self.arriving = self.log.then(|| Greeting::of(&connect));
+        self.arriving = self.log.then(|| Greeting::of(&connect, &admission.identity));
+        self.assigned = assigned.then(|| Arc::clone(&named));
         let who = Box::new(Who {
             client_id: Arc::clone(&named),
             identity: Arc::clone(&admission.identity.name),
@@ -83,7 +85,11 @@ impl ShardThread {
             since: unix_seconds(),
         });
         let version = connect.version;
-        self.table.insert(connection(Line::Socket { socket, tls }, who, version));
+        let terms = settings.terms.concern_packets().then(|| Arc::new(settings.terms.clone()));
+        self.has_mounts |= settings.terms.mount_point.is_some();
+        let has_edge = web.is_some() || terms.is_some();
+        let edge = has_edge.then(|| Box::new(Edge { web: web.map(|web| *web), terms }));
+        self.table.insert(connection(Line::Socket { socket, tls }, edge, who, version));
         self.guarded(Some(conn), |thread| {
             thread.input(Input::Connect(Box::new(Arrival { conn, connect, admission })));
             let used = thread.frames(conn, &plain);
@@ -96,6 +102,7 @@ impl ShardThread {
             thread.read_now(conn, false);
         });
         self.arriving = None;
+        self.assigned = None;
         self.common.placement.arrived(&named);
     }
 
@@ -105,6 +112,22 @@ impl ShardThread {
         if let Some(answer) = answer {
             self.answers.push((answer, self.closed_by_order));
         }
+    }
+
+    fn vet(&mut self, answer: oneshot::Sender<usize>) {
+        let is_revoked = |who: &Who| {
+            let credential = who.credential.as_deref()?;
+            let live = who.seat.as_ref()?.listener().live()?;
+            live.is_revoked(credential).then_some(*credential)
+        };
+        let revoked: HashSet<[u8; 32]> =
+            self.table.connections().filter_map(|connection| is_revoked(&connection.who)).collect();
+        self.closed_by_order = 0;
+        for credential in revoked {
+            let order = Order::Expel { credential, reason: ReasonCode::NOT_AUTHORIZED };
+            self.guarded(None, |thread| thread.input(Input::Order(order)));
+        }
+        self.answers.push((answer, self.closed_by_order));
     }
 
     fn connected(&self) -> Vec<ConnectionInfo> {
@@ -117,7 +140,10 @@ impl ShardThread {
             rules: self.shard.stats(),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
+            packets_out: self.packets_out,
+            attached: self.table.connections().filter(|it| matches!(it.line, Line::Local(_))).count() as u64,
             panics: self.panics,
+            ..Stats::default()
         }
     }
 
@@ -132,7 +158,7 @@ impl ShardThread {
             seat: None,
             since: unix_seconds(),
         });
-        let conn = self.table.insert(connection(Line::Local(messages), who, ProtocolVersion::V5));
+        let conn = self.table.insert(connection(Line::Local(messages), None, who, ProtocolVersion::V5));
         let connect = Connect {
             version: ProtocolVersion::V5,
             bridge: false,
@@ -170,9 +196,15 @@ fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-const fn connection(line: Line, who: Box<Who>, version: ProtocolVersion) -> Connection {
+const fn connection(
+    line: Line,
+    edge: Option<Box<Edge>>,
+    who: Box<Who>,
+    version: ProtocolVersion,
+) -> Connection {
     Connection {
         line,
+        edge,
         partial: Vec::new(),
         out: None,
         who,

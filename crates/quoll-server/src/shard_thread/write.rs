@@ -147,7 +147,9 @@ impl ShardThread {
     fn finish(&mut self, conn: ConnId) {
         let Some(connection) = self.table.get_mut(conn) else { return };
         connection.say_goodbye(&mut self.buffers.cipher);
-        let words = connection.phase == Phase::Closing { words: true };
+        // A WebSocket's end is agreed on (RFC 6455 §7.1.1), so its answer is waited for too.
+        let web = connection.edge.as_ref().is_some_and(|edge| edge.web.is_some());
+        let words = connection.phase == Phase::Closing { words: true } || web;
         connection.phase = Phase::Lingering;
         self.input(Input::Gone(conn));
         if words {

@@ -4,6 +4,8 @@
 // Each test file uses its own part of this.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+pub mod web;
+
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -69,10 +71,9 @@ pub async fn serve(change: impl FnOnce(&mut Settings)) -> Server {
 pub async fn serve_with(journal: Box<dyn journal::Journal>, change: impl FnOnce(&mut Settings)) -> Server {
     let live = LiveIdentity::new(pki().identity(ClientAuth::Required, &[]));
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener =
-        |name: &str, transport| Listener { name: name.into(), address, transport, max_connections: None };
-    let mut settings =
-        Settings::new(vec![listener("plain", Transport::Tcp), listener("tls", Transport::Tls(live.clone()))]);
+    let plain = Listener::new("plain", address, Transport::Tcp);
+    let tls = Listener::new("tls", address, Transport::Tls(live.clone()));
+    let mut settings = Settings::new(vec![plain, tls]);
     settings.shards = 1;
     change(&mut settings);
     let bolt = Arc::new(tokio::sync::Semaphore::new(0));
