@@ -6,10 +6,11 @@
 //! | to | read |
 //! |---|---|
 //! | open or create a folder, list, look up, revoke | [`Pki`] (`store/`) |
-//! | issue, renew, publish the CRL | [`Authority`], from [`Pki::unlock`] |
+//! | issue, renew, rekey, publish the CRL, make the CA last longer | [`Authority`], from [`Pki::unlock`]; `life/` |
+//! | look at everything at once | [`Pki::check`]; who stumbles over what: [`fitness`] |
 //! | sign requests from elsewhere, by the hundred | [`Authority::issue_batch`] |
 //! | carry requests and answers between machines | [`bundle`] |
-//! | say what is wanted | [`IssueRequest`], [`Profile`] (a table), [`Subject`], [`AltNames`] |
+//! | say what is wanted | [`IssueRequest`], [`Profile`] (`profile/profiles.toml`), [`Subject`], [`Vars`], [`AltNames`] |
 //! | look at a certificate or key | [`Certificate`], [`PrivateKey`], [`Serial`] |
 //! | know what went wrong and what to do | [`PkiError`] and its `hint()` |
 
