@@ -463,5 +463,5 @@ fn no_row_of_the_matrix_is_left_out() {
         .map(|row| row["case"].as_str().unwrap().to_owned())
         .filter(|case| case != SAME_AS_ANOTHER && !tests.contains(&format!("\"{case}\"")))
         .collect();
-    assert_eq!(left_out, ["mTLS required, vtable set, key NULL, usages FFFF"], "the one asserted by itself");
+    assert!(left_out.is_empty(), "{left_out:#?}");
 }
