@@ -8,10 +8,17 @@ use quoll_mqtt::{TopicFilter, TopicName};
 /// Topic permissions of one identity. The default allows nothing.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Grants {
-    publish: Permission,
-    subscribe: Permission,
+    /// Asked in order; the first that says something is the answer, and without any it is no.
+    layers: Box<[Layer]>,
     /// Whether a subscription may be wider than what may be received.
     wide: bool,
+}
+
+/// Rules of which a denied one wins.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Layer {
+    publish: Permission,
+    subscribe: Permission,
 }
 
 /// One direction.
@@ -28,7 +35,7 @@ impl Grants {
     #[must_use]
     pub fn all() -> Self {
         let all = || Permission { all: true, ..Permission::default() };
-        Self { publish: all(), subscribe: all(), wide: false }
+        Self { layers: [Layer { publish: all(), subscribe: all() }].into(), wide: false }
     }
 
     /// Nothing is allowed.
@@ -41,19 +48,34 @@ impl Grants {
     /// subscribed to. The filter `#` does not speak for topics that begin with `$`, as everywhere [MQTT-4.7.2-1].
     #[must_use]
     pub fn new(publish: &[TopicFilter], subscribe: &[TopicFilter]) -> Self {
+        let allowing =
+            |filters: &[TopicFilter]| Permission { allowed: filters.into(), ..Permission::default() };
         Self {
-            publish: Permission { allowed: publish.into(), ..Permission::default() },
-            subscribe: Permission { allowed: subscribe.into(), ..Permission::default() },
+            layers: [Layer { publish: allowing(publish), subscribe: allowing(subscribe) }].into(),
             wide: false,
         }
     }
 
-    /// The same but for these: a denied filter wins over an allowed one (`deny` of Mosquitto's access list).
+    /// The same but for these: a denied filter wins over an allowed one (`deny` of Mosquitto's access list). Of layered
+    /// grants, over those of all layers.
     #[must_use]
     pub fn denying(mut self, publish: &[TopicFilter], subscribe: &[TopicFilter]) -> Self {
-        self.publish.denied = publish.into();
-        self.subscribe.denied = subscribe.into();
+        if self.layers.is_empty() {
+            self.layers = [Layer::default()].into();
+        }
+        if let Some(first) = self.layers.first_mut() {
+            first.publish.denied = publish.into();
+            first.subscribe.denied = subscribe.into();
+        }
         self
+    }
+
+    /// These, and for what they say nothing about, `weaker` ones: an access list's section over its patterns, ordered
+    /// rules of which the first that fits is the answer.
+    #[must_use]
+    pub fn over(self, weaker: Self) -> Self {
+        let wide = self.wide || weaker.wide;
+        Self { layers: self.layers.into_iter().chain(weaker.layers).collect(), wide }
     }
 
     /// The same, but any filter may be subscribed to; what may not be received is left out at delivery, as Mosquitto's
@@ -67,37 +89,67 @@ impl Grants {
     /// Whether a message may be published to this topic.
     #[must_use]
     pub fn may_publish(&self, topic: &TopicName) -> bool {
-        self.publish.allows(topic)
+        self.layers.iter().find_map(|layer| layer.publish.says(topic)).unwrap_or(false)
     }
 
     /// Whether a message of this topic may be delivered.
     #[must_use]
     pub fn may_receive(&self, topic: &TopicName) -> bool {
-        self.subscribe.allows(topic)
+        self.layers.iter().find_map(|layer| layer.subscribe.says(topic)).unwrap_or(false)
     }
 
     /// Whether this filter may be subscribed to; of a shared one the filter behind the share name counts.
     #[must_use]
     pub fn may_subscribe(&self, filter: &TopicFilter) -> bool {
-        self.wide
-            || self.covers(filter)
-            || (self.subscribe.all && !self.subscribe.denies_all_of(filter.unshared()))
+        self.wide || self.covers(filter) || self.lets_in_but_for_a_part(filter.unshared())
     }
 
-    /// Whether all that this filter can match may be received, so that deliveries need no second look.
+    /// Whether all that this filter can match may be received, so that deliveries need no second look. May be `false`
+    /// where only several filters together allow it all.
     #[must_use]
     pub fn covers(&self, filter: &TopicFilter) -> bool {
-        let permission = &self.subscribe;
         let filter = filter.unshared();
-        let allowed =
-            permission.all || permission.allowed.iter().any(|granted| covers(granted.unshared(), filter));
-        allowed && !permission.denied.iter().any(|denied| overlap(denied.unshared(), filter))
+        for (depth, layer) in self.layers.iter().enumerate() {
+            let permission = &layer.subscribe;
+            // What a stronger layer allows, this one cannot deny.
+            let is_decided = |denied: &str| {
+                self.layers[..depth].iter().any(|stronger| stronger.subscribe.allows_all_of(denied))
+            };
+            let mut denied = permission.denied.iter().map(TopicFilter::unshared);
+            if denied.any(|denied| overlap(denied, filter) && !is_decided(denied)) {
+                return false;
+            }
+            if permission.allows_all_of(filter) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether everything is allowed but for parts of this filter.
+    fn lets_in_but_for_a_part(&self, filter: &str) -> bool {
+        for layer in &self.layers {
+            if layer.subscribe.denies_all_of(filter) {
+                return false;
+            }
+            if layer.subscribe.all {
+                return true;
+            }
+        }
+        false
     }
 }
 
 impl Permission {
-    fn allows(&self, topic: &TopicName) -> bool {
-        (self.all || matches_any(&self.allowed, topic)) && !matches_any(&self.denied, topic)
+    fn says(&self, topic: &TopicName) -> Option<bool> {
+        if matches_any(&self.denied, topic) {
+            return Some(false);
+        }
+        (self.all || matches_any(&self.allowed, topic)).then_some(true)
+    }
+
+    fn allows_all_of(&self, filter: &str) -> bool {
+        self.all || self.allowed.iter().any(|granted| covers(granted.unshared(), filter))
     }
 
     fn denies_all_of(&self, filter: &str) -> bool {
@@ -211,6 +263,23 @@ mod tests {
         assert!(grants.may_receive(&topic("a/b")) && !grants.may_receive(&topic("b")));
     }
 
+    #[test]
+    fn a_layer_answers_where_the_stronger_one_says_nothing() {
+        let strong =
+            Grants::new(&[filter("a/+")], &[filter("a/+")]).denying(&[filter("a/no")], &[filter("a/no")]);
+        let weak = Grants::new(&[filter("a/no"), filter("b")], &[filter("#")]).denying(&[], &[filter("a/x")]);
+        let grants = strong.over(weak);
+        assert!(!grants.may_publish(&topic("a/no")) && grants.may_publish(&topic("b")));
+        assert!(grants.may_receive(&topic("a/x")), "the stronger layer allows it");
+        assert!(grants.may_receive(&topic("c/d")) && !grants.may_receive(&topic("a/no")));
+        assert!(
+            grants.covers(&filter("c/#")) && grants.covers(&filter("a/x")) && !grants.covers(&filter("a/+"))
+        );
+        assert!(Grants::none().over(Grants::all()).may_subscribe(&filter("$SYS/#")));
+        let nearly_all = Grants::none().denying(&[], &[filter("s/+")]).over(Grants::all());
+        assert!(nearly_all.may_subscribe(&filter("s/#")) && !nearly_all.may_subscribe(&filter("s/1")));
+    }
+
     fn level() -> impl Strategy<Value = &'static str> {
         prop_oneof![Just("a"), Just("b"), Just("$s"), Just("")]
     }
@@ -226,7 +295,30 @@ mod tests {
         })
     }
 
+    fn any_layer() -> impl Strategy<Value = Grants> {
+        let filters = || proptest::collection::vec(any_filter(), 0..3);
+        (filters(), filters()).prop_map(|(allowed, denied)| {
+            let parsed = |texts: Vec<String>| texts.iter().map(|text| filter(text)).collect::<Vec<_>>();
+            Grants::new(&[], &parsed(allowed)).denying(&[], &parsed(denied))
+        })
+    }
+
     proptest! {
+        /// What is covered needs no second look: each topic of it may be received.
+        #[test]
+        fn what_layers_cover_they_allow(
+            layers in proptest::collection::vec(any_layer(), 1..4), wanted in any_filter(), topics in any_filter(),
+        ) {
+            let grants = layers.into_iter().reduce(Grants::over).unwrap_or_default();
+            let wanted = filter(&wanted);
+            if let Ok(name) = TopicName::parse(&topics.replace(['+', '#'], "z"))
+                && grants.covers(&wanted)
+                && wanted.matches(&name)
+            {
+                prop_assert!(grants.may_receive(&name));
+            }
+        }
+
         /// Against the meaning: all topics of up to five levels of a small alphabet.
         #[test]
         fn covering_and_overlapping_agree_with_matching(outer in any_filter(), inner in any_filter()) {

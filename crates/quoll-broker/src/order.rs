@@ -19,6 +19,14 @@ impl Shard {
                 }
             }
             Order::Regrant { identity, grants } => self.regrant(&identity, &grants),
+            Order::RegrantClient { client_id, identity, grants } => {
+                if let Some(key) = self.by_client.get(&client_id).copied()
+                    && self.sessions[key as usize].identity.name == identity
+                {
+                    self.sessions[key as usize].grants = grants;
+                    self.vet(key);
+                }
+            }
             Order::ShutDown => self.shut_down(out),
         }
     }

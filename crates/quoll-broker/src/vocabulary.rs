@@ -203,6 +203,16 @@ pub enum Order {
         /// What it may do.
         grants: Arc<Grants>,
     },
+    /// From now on the session of this client may do this, if it is still this identity's: permissions that depend on
+    /// the client identifier (`%c` of Mosquitto's access list).
+    RegrantClient {
+        /// Client identifier.
+        client_id: Arc<str>,
+        /// The identity's name.
+        identity: Arc<str>,
+        /// What it may do.
+        grants: Arc<Grants>,
+    },
     /// Tell all 5.0 peers `Server shutting down` and close; no wills.
     ShutDown,
 }
