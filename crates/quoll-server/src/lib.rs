@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`server`] | start, stop, [`Handle`] |
 //! | [`config`], [`limits`] | what it is told, and the bounds with their reasons |
+//! | `sessions` | what sessions there are, and what each may do from now on |
 //! | [`doorkeeper`] | the one question it asks the outside |
 //! | [`events`] | what it tells those who watch |
 //! | `bind`, `listener`, `arrivals`, `handshake` | from bind to admitted, on tokio, at a lower priority |
@@ -48,6 +49,7 @@ mod listener;
 mod out;
 mod placement;
 mod reload;
+mod sessions;
 mod upgrade;
 mod websocket;
 
@@ -59,6 +61,7 @@ pub use journal::{Durability, SqliteJournal, StoreError};
 pub use proxy::{Proxied, ProxiedTls, ProxyProtocol};
 pub use reload::Reloaded;
 pub use server::{Handle, StartError, start};
+pub use sessions::Subscriber;
 pub use sys_topics::SysTopics;
 pub use systemd::Inherited;
 #[cfg(unix)]

@@ -18,6 +18,7 @@ use crate::config::Listener;
 use crate::events::{ConnectionInfo, Stats};
 use crate::journal::transit::LetterKey;
 use crate::listener::Seat;
+use crate::sessions::Subscriber;
 use crate::tls::record::Tls;
 use crate::websocket::WebSocket;
 
@@ -48,6 +49,7 @@ pub(crate) enum Mail {
     /// With how many connections it closed as the answer.
     Order(Order, Option<oneshot::Sender<usize>>),
     Snapshot(oneshot::Sender<(Vec<ConnectionInfo>, Stats)>),
+    Sessions(oneshot::Sender<Vec<Subscriber>>),
     Stats(oneshot::Sender<Stats>),
     /// Ends those whose certificate their listener's identity says is revoked. With how many connections as the answer.
     Vet(oneshot::Sender<usize>),

@@ -179,25 +179,15 @@ impl AclFile {
         false
     }
 
-    /// The permissions of a client, to be carried by its session.
-    ///
-    /// The same as [`Self::allows`] says for each topic, but for one corner: where a pattern denies a part of what the
-    /// client's own section allows, Mosquitto lets the section win, and grants deny that part.
+    /// The permissions of a client, to be carried by its session: the same as [`Self::allows`] says for each topic.
     #[must_use]
     pub fn grants(&self, username: Option<&str>, client_id: &str) -> Grants {
-        let nobody = Layer::default();
-        let own = self.section(username).unwrap_or(&nobody);
-        let patterns = self.filled(username, client_id);
-        let [(publish, no_publish), (subscribe, no_subscribe)] =
-            [Action::Write, Action::Read].map(|action| {
-                let allowed = [own.allowed(action), patterns.allowed(action)].concat();
-                // A pattern that denies only what the section allows denies nothing.
-                let section = Grants::new(&[], own.allowed(action));
-                let from_patterns = patterns.denied.iter().filter(|denied| !section.covers(denied));
-                let denied: Vec<TopicFilter> = own.denied.iter().chain(from_patterns).cloned().collect();
-                (allowed, denied)
-            });
-        Grants::new(&publish, &subscribe).denying(&no_publish, &no_subscribe).with_wide_subscriptions()
+        let layer = |layer: &Layer| {
+            let allowed = Grants::new(layer.allowed(Action::Write), layer.allowed(Action::Read));
+            allowed.denying(&layer.denied, &layer.denied)
+        };
+        let own = self.section(username).map_or_else(Grants::none, layer);
+        own.over(layer(&self.filled(username, client_id))).with_wide_subscriptions()
     }
 
     /// The rules of a user, or of those without user name.

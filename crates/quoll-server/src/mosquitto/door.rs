@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::acl_file::{self, AclComplaint, AclFile};
 use super::dynamic_security::{self, DynamicSecurity, DynamicSecurityError};
 use super::password_file::{self, Answer, PasswordFault, PasswordFile};
+use super::password_hash::PasswordHash;
 use super::{Files, Security};
 
 /// The files of a listener's security, read.
@@ -144,6 +145,27 @@ impl Door {
         let files = self.passwords.iter().map(|file| file.verify(username, password));
         let clients = self.dynamic.iter().map(|file| file.verify(username, visitor.client_id, password));
         files.chain(clients).find(|answer| *answer != Answer::Unknown) == Some(Answer::Right)
+    }
+
+    /// Whether a client that this door's predecessor let in would be let in by this one: what proved who it is must be
+    /// what proves it now. Somebody whose password was changed has to come in again.
+    #[must_use]
+    pub fn still_admits(&self, before: &Self, username: Option<&str>, certified: bool) -> bool {
+        if certified {
+            return username.is_some();
+        }
+        if self.passwords.is_empty() && self.dynamic.is_empty() {
+            return self.allow_anonymous;
+        }
+        let Some(username) = username else { return self.allow_anonymous };
+        let proof = self.proof(username);
+        proof.is_some() && proof == before.proof(username)
+    }
+
+    fn proof(&self, username: &str) -> Option<(&PasswordHash, Option<&str>)> {
+        let hash = self.passwords.iter().find_map(|file| file.proof(username));
+        let hash = hash.map(|hash| (hash, None));
+        hash.or_else(|| self.dynamic.iter().find_map(|file| file.proof(username)))
     }
 
     /// The permissions of a client that was let in.

@@ -315,6 +315,12 @@ impl DynamicSecurity {
         Grants::new(&publish, &both).denying(&no_publish, &neither)
     }
 
+    /// What proves that somebody is this user; `None` for one who cannot come in.
+    pub(super) fn proof(&self, username: &str) -> Option<(&PasswordHash, Option<&str>)> {
+        let client = self.clients.get(username).filter(|client| !client.disabled)?;
+        Some((client.password.as_ref()?, client.client_id.as_deref()))
+    }
+
     /// The roles to be asked; `None` for a client that is not in the file, and for names that look like wildcards
     /// (`auth_plugin_deny_special_chars`): nothing is allowed.
     fn roles(&self, username: Option<&str>, client_id: &str) -> Option<&[Role]> {

@@ -9,6 +9,7 @@
 //! | [`complaint`] | faults and remarks, each with its place |
 //! | [`acl_file`] | `acl_file`: permissions by user and pattern, compiled to grants |
 //! | [`door`] | who comes in to a listener, and with what grants: the files below, put together |
+//! | [`tls_files`] | certificates, keys and revocation lists of a listener, made an identity |
 //! | [`dynamic_security`] | the plugin's clients, groups and roles, compiled to grants |
 //! | [`password_file`], [`password_hash`] | `password_file`: checked, and written for `quoll passwd` |
 //!
@@ -29,6 +30,7 @@ pub mod password_hash;
 pub mod plugins;
 pub mod table;
 pub mod tls;
+pub mod tls_files;
 
 mod line;
 mod read;

@@ -144,6 +144,11 @@ impl PasswordFile {
         }
     }
 
+    /// What proves that somebody is this user.
+    pub(super) fn proof(&self, name: &str) -> Option<&PasswordHash> {
+        self.users.get(name)
+    }
+
     /// How many users there are.
     #[must_use]
     pub fn len(&self) -> usize {

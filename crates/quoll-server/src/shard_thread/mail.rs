@@ -19,6 +19,7 @@ use crate::connection::{Connection, Edge, Line, Phase, Who};
 use crate::events::{ConnectionInfo, ServerEvent, Stats};
 use crate::log::{CONNECTION, shown};
 use crate::post::{Attachment, Mail, Newcomer};
+use crate::sessions::Subscriber;
 
 impl ShardThread {
     pub(super) fn take_mail(&mut self) {
@@ -33,6 +34,9 @@ impl ShardThread {
                 Mail::Order(order, answer) => self.obey(order, answer),
                 Mail::Snapshot(answer) => {
                     let _ = answer.send((self.connected(), self.stats()));
+                }
+                Mail::Sessions(answer) => {
+                    let _ = answer.send(self.subscribers());
                 }
                 Mail::Stats(answer) => {
                     let _ = answer.send(self.stats());
@@ -112,6 +116,14 @@ impl ShardThread {
         if let Some(answer) = answer {
             self.answers.push((answer, self.closed_by_order));
         }
+    }
+
+    fn subscribers(&self) -> Vec<Subscriber> {
+        let subscriber = |session: quoll_broker::SessionView| {
+            let subscriptions = self.shard.subscriptions(&session.client_id);
+            Subscriber { session, subscriptions }
+        };
+        self.shard.sessions().map(subscriber).collect()
     }
 
     fn vet(&mut self, answer: oneshot::Sender<usize>) {

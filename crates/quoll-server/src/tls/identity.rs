@@ -12,7 +12,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{CipherSuite, RootCertStore, ServerConfig, SupportedCipherSuite};
 use thiserror::Error;
 
 use super::verifier::RevocationAware;
@@ -53,6 +53,32 @@ impl fmt::Debug for IdentityParts {
     }
 }
 
+/// What of TLS is spoken; all there is by default.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TlsPolicy {
+    /// TLS 1.3 alone.
+    pub only_13: bool,
+    /// Suites for TLS 1.2, in the order of preference; `None`: all there are.
+    pub suites_12: Option<Vec<CipherSuite>>,
+    /// Suites for TLS 1.3 likewise.
+    pub suites_13: Option<Vec<CipherSuite>>,
+}
+
+impl TlsPolicy {
+    fn choose(&self, all: &[SupportedCipherSuite]) -> Vec<SupportedCipherSuite> {
+        let of = |is_13: bool, wanted: Option<&Vec<CipherSuite>>| -> Vec<SupportedCipherSuite> {
+            let mine = all.iter().filter(|suite| suite.tls13().is_some() == is_13).copied();
+            let Some(wanted) = wanted else { return mine.collect() };
+            let mine: Vec<_> = mine.collect();
+            let find = |name: &CipherSuite| mine.iter().find(|suite| suite.suite() == *name).copied();
+            wanted.iter().filter_map(find).collect()
+        };
+        let mut chosen = of(true, self.suites_13.as_ref());
+        chosen.extend(of(false, self.suites_12.as_ref()));
+        chosen
+    }
+}
+
 /// An identity, ready for handshakes. Immutable; cheap to clone.
 #[derive(Clone)]
 pub struct TlsIdentity {
@@ -68,13 +94,25 @@ impl TlsIdentity {
     /// Where the key is not the certificate's, a certificate cannot be used, or clients must show certificates and there
     /// is no root to check them with.
     pub fn new(parts: IdentityParts) -> Result<Self, IdentityError> {
+        Self::with_policy(parts, &TlsPolicy::default())
+    }
+
+    /// The same, speaking only some of TLS.
+    ///
+    /// # Errors
+    /// As [`TlsIdentity::new`].
+    pub fn with_policy(parts: IdentityParts, policy: &TlsPolicy) -> Result<Self, IdentityError> {
         if parts.chain.is_empty() {
             return Err(IdentityError::NoCertificate);
         }
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut provider = aws_lc_rs::default_provider();
+        provider.cipher_suites = policy.choose(&provider.cipher_suites);
+        let provider = Arc::new(provider);
+        let both = [&rustls::version::TLS12, &rustls::version::TLS13];
+        let versions = if policy.only_13 { &both[1..] } else { &both[..] };
         let revoked = Arc::new(parts.revoked);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[&rustls::version::TLS12, &rustls::version::TLS13])
+            .with_protocol_versions(versions)
             .map_err(IdentityError::Key)?;
         let builder = if parts.client_auth == ClientAuth::None {
             builder.with_no_client_auth()

@@ -18,5 +18,5 @@ pub(crate) mod record;
 pub(crate) mod verifier;
 
 pub use hello::HelloFacts;
-pub use identity::{ClientAuth, IdentityError, IdentityParts, LiveIdentity, TlsIdentity};
+pub use identity::{ClientAuth, IdentityError, IdentityParts, LiveIdentity, TlsIdentity, TlsPolicy};
 pub use peer::{PeerCertificate, credential};
