@@ -51,7 +51,9 @@ fn a_check_names_each_problem_with_its_next_step_and_needs_no_passphrase() {
     let home = adopted("easyrsa-pki");
     fs::remove_file(home.path("ca-passphrase")).unwrap();
     let table = home.ok(&["ca", "check"]);
-    for expected in ["tasmota_kitchen", "revoked (keyCompromise)", "CVE-2024-13454", "next: quoll ca reencrypt"] {
+    for expected in
+        ["tasmota_kitchen", "revoked (keyCompromise)", "CVE-2024-13454", "next: quoll ca reencrypt"]
+    {
         assert!(table.contains(expected), "{expected}: {table}");
     }
     let rows = home.json(&["ca", "check"]);
@@ -85,7 +87,12 @@ fn the_ca_key_is_encrypted_anew_once_the_passphrase_is_right() {
     assert!(opened.status.success(), "{}", complaint(&opened));
     assert_eq!(
         audited(&home),
-        ["ca.reencrypt.begun Easy-RSA CA", "ca.reencrypt.done Easy-RSA CA", "ca.crl.begun crl.pem", "ca.crl.done crl.pem"]
+        [
+            "ca.reencrypt.begun Easy-RSA CA",
+            "ca.reencrypt.done Easy-RSA CA",
+            "ca.crl.begun crl.pem",
+            "ca.crl.done crl.pem"
+        ]
     );
 }
 
@@ -153,7 +160,17 @@ fn certificates_by_profile_follow_vars_and_are_refused_where_a_device_could_not(
     assert!(subject("grafana").contains("O = myorg, OU = MQTT, CN = grafana"), "{}", subject("grafana"));
     home.ok(&["ca", "issue", "small", "--profile", "tasmota", "--subject", "cn-only"]);
     assert_eq!(subject("small").trim(), "subject=CN = small");
-    home.ok(&["ca", "issue", "other", "--profile", "client", "--organisation", "Küche & Söhne", "--key", "ed25519"]);
+    home.ok(&[
+        "ca",
+        "issue",
+        "other",
+        "--profile",
+        "client",
+        "--organisation",
+        "Küche & Söhne",
+        "--key",
+        "ed25519",
+    ]);
     assert!(subject("other").contains("O = K\\C3\\BCche"), "{}", subject("other"));
     for (words, expected) in [
         (&["--profile", "server", "--key", "ec-p256"][..], "pinned fingerprint"),
@@ -221,17 +238,22 @@ fn many_processes_at_once_take_turns() {
     let rows = rows.as_array().unwrap();
     for name in &names {
         let row = rows.iter().find(|row| row["name"] == name.as_str()).unwrap();
-        assert_eq!((row["state"].clone(), row["chain"].clone(), row["problems"].clone()), (json!("valid"), json!("ok"), json!([])));
+        assert_eq!(
+            (row["state"].clone(), row["chain"].clone(), row["problems"].clone()),
+            (json!("valid"), json!("ok"), json!([]))
+        );
     }
     assert_eq!(rows.len(), 1 + 4 + names.len());
     // Two that want the same name: one gets it.
     let twins: Vec<_> = (0..2)
         .map(|_| {
-            let mut command = home.command(&["ca", "issue", "twin", "--profile", "client", "--store", "plain"]);
+            let mut command =
+                home.command(&["ca", "issue", "twin", "--profile", "client", "--store", "plain"]);
             command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
         })
         .collect();
-    let codes: Vec<_> = twins.into_iter().map(|twin| twin.wait_with_output().unwrap().status.code()).collect();
+    let codes: Vec<_> =
+        twins.into_iter().map(|twin| twin.wait_with_output().unwrap().status.code()).collect();
     assert!(codes.contains(&Some(0)) && codes.contains(&Some(3)), "{codes:?}");
 }
 
@@ -268,8 +290,17 @@ fn ready_files_are_read_by_their_programs() {
     let p12 = home.path("p12").display().to_string();
     home.fails(5, &["client", "add", "phone", "--for", "android"]);
     let added = home.json(&[
-        "client", "add", "phone", "--for", "mosquitto,home-assistant,node-red", "--for", "android", "--for", "ios",
-        "--export-passphrase-file", &p12,
+        "client",
+        "add",
+        "phone",
+        "--for",
+        "mosquitto,home-assistant,node-red",
+        "--for",
+        "android",
+        "--for",
+        "ios",
+        "--export-passphrase-file",
+        &p12,
     ]);
     assert_eq!(added["files"].as_array().unwrap().len(), 3 + 1 + 1 + 2 + 2);
     let folder = home.path("clients/phone");

@@ -29,7 +29,7 @@ impl Expiring {
         let pki = workshop::open_pki(&settings)?;
         let now = OffsetDateTime::now_utc();
         let everything = matches!(common.output, Format::Ics | Format::Prometheus);
-        let days = self.days.or((!everything).then_some(DAYS));
+        let days = self.days.or_else(|| (!everything).then_some(DAYS));
         let horizon = days.map(|days| now.saturating_add(Duration::days(days.into())));
         let endings: Vec<_> = endings(&pki, now)?
             .into_iter()

@@ -88,13 +88,7 @@ impl Wanted {
         Ok(written)
     }
 
-    fn p12(
-        &self,
-        bundle: &Bundle<'_>,
-        phone: &str,
-        form: Pkcs12Form,
-        written: &mut Vec<PathBuf>,
-    ) -> Outcome {
+    fn p12(&self, bundle: &Bundle<'_>, phone: &str, form: Pkcs12Form, written: &mut Vec<PathBuf>) -> Outcome {
         let pass = self.passphrase.as_ref().expect("it was asked for, because a phone is wanted");
         let shown = format!("{} at {}", bundle.name, bundle.settings.host);
         let p12 = bundle.key.to_pkcs12(&shown, bundle.certificate, &[bundle.ca], pass, form);

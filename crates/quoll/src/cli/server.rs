@@ -138,6 +138,11 @@ impl Rekey {
         for warning in &rekeyed.warnings {
             eprintln!("quoll: note: {warning}");
         }
+        if let Some(new) = fingerprint(&rekeyed.certificate) {
+            eprintln!(
+                "quoll: note: a device that pinned the old key refuses the server until it has the new one: MqttFingerprint2 {new}"
+            );
+        }
         crate::bell::ring(&home).await?;
         let facts = [
             ("name", "Name", json!(name.as_str())),
