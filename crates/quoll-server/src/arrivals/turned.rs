@@ -13,7 +13,7 @@ use super::Arriving;
 use crate::events::ServerEvent;
 use crate::handshake::HandshakeError;
 use crate::limits::{MAX_ARRIVAL_BYTES, REFUSAL_DRAIN};
-use crate::log::{CONNECTION, WEBSOCKETS, shown};
+use crate::log::{CONNECTION, PACKETS, WEBSOCKETS, shown};
 use crate::proxy::ProxyError;
 use crate::tls::record::Scratch;
 use crate::websocket::{FrameError, NORMAL, binary_head};
@@ -97,6 +97,10 @@ impl Arriving {
             DecodeError::Malformed { .. } => ("malformed packet", &[]),
             _ => ("protocol error", &[]),
         };
+        if let [.., code] = answer {
+            let peer = self.seat.listener().shown(self.peer).address();
+            tracing::debug!(target: PACKETS, "Sending CONNACK to {peer} (0, {code})");
+        }
         tracing::info!(target: CONNECTION, "Client <unknown> disconnected due to {how}.");
         tracing::debug!(peer = %self.peer, %error, "no CONNECT");
         self.announce_failure(format!("no CONNECT: {error}"), None);
@@ -110,6 +114,11 @@ impl Arriving {
             ReasonCode::QOS_NOT_SUPPORTED => " due to QoS too high or retain not supported",
             _ => " due to protocol error",
         };
+        let code = match connect.version {
+            ProtocolVersion::V5 => reason.0,
+            ProtocolVersion::V31 | ProtocolVersion::V311 => reason.connect_return_code(),
+        };
+        tracing::debug!(target: PACKETS, "Sending CONNACK to {} (0, {code})", shown(client));
         tracing::info!(target: CONNECTION, "Client {} disconnected{how}.", shown(client));
         tracing::debug!(client, peer = %self.peer, %reason, "refused");
         let answer = refusal(connect.version, reason);
