@@ -184,7 +184,7 @@ fn the_walk_is_right_for_openssl_and_tar() {
         assert_eq!(RequestBundle::read(&asked.bytes).unwrap().phrase(), asked.phrase);
 
         let signing = prepared(authority.pki(), &asked.bytes, NOW).unwrap();
-        let Line::Certificate { name: first, profile, key, names, replaces, signed: before } =
+        let Line::Certificate { name: first, profile, key, names, replaces, signed: before, .. } =
             &signing.lines()[0]
         else {
             panic!("{:?}", signing.lines())

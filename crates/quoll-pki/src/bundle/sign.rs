@@ -69,6 +69,8 @@ pub enum Line {
         names: Vec<String>,
         /// Serial number of the certificate that it replaces.
         replaces: Option<String>,
+        /// It replaces a certificate of another key: whoever pinned the old key is locked out.
+        new_key: bool,
         /// Signed already, by a run that was interrupted or in an earlier answer.
         signed: bool,
     },
@@ -214,6 +216,9 @@ impl Signing {
                 profile: wanted.profile.to_string(),
                 key: wanted.request.key_words(),
                 names: names.dns.iter().cloned().chain(names.ip.iter().map(ToString::to_string)).collect(),
+                new_key: there.as_ref().is_some_and(|there| {
+                    !signed && there.public_key_der() != wanted.request.public_key_der()
+                }),
                 replaces: there.filter(|_| !signed).map(|there| there.serial().to_string()),
                 signed,
             });

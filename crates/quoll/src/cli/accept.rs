@@ -13,11 +13,15 @@ use time::OffsetDateTime;
 
 use super::sign::{Compared, read};
 use super::{Common, ServerArgs, client};
+use crate::audit::Audit;
 use crate::config::Settings;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
 use crate::output::{Format, Listing, print, print_facts};
 use crate::{dates, trouble};
+
+/// Certificates that a person is shown one by one; the rest is counted.
+const SHOWN: usize = 30;
 
 /// Arguments of `quoll accept`.
 #[derive(Args, Debug)]
@@ -55,23 +59,27 @@ impl Accept {
                 "Does `quoll ca sign` show the same phrase of the CA, and is it to be trusted?",
             )?;
         }
-        // A trail that cannot be written stops the act before it begins.
-        let file = self.file.display().to_string();
-        registry
-            .record("answer.accepting", acceptance.id(), &json!({ "file": file }))
-            .map_err(trouble::registry)?;
-        let done = acceptance.carry_out(now).map_err(bad)?;
-        for accepted in &done.accepted {
-            hand_over(&home, &settings, &registry, &done.pki, accepted)?;
-        }
         let id = acceptance.id().to_owned();
-        acceptance.finish(now).map_err(bad)?;
-        let detail = json!({ "certificates": done.accepted.len(), "revoked": done.revoked.len() });
-        registry.record("answer.accepted", &id, &detail).map_err(trouble::registry)?;
+        let file = self.file.display().to_string();
+        let audit = Audit::begin(&home, "answer.accept", &id, &json!({ "file": file }))?;
+        let done = acceptance.carry_out(now).map_err(bad).and_then(|done| {
+            for accepted in &done.accepted {
+                hand_over(&home, &settings, &registry, &done.pki, accepted)?;
+            }
+            acceptance.finish(now).map_err(bad)?;
+            Ok(done)
+        });
+        let done = audit.end(
+            done,
+            |done| json!({ "certificates": done.accepted.len(), "revoked": done.revoked.len() }),
+        )?;
         let ended = crate::bell::ring(&home).await?;
 
         if common.is_for_people() {
             list(&done.accepted).print(Format::Table)?;
+            if done.accepted.len() > SHOWN {
+                print(&format!("... and {} more\n", done.accepted.len() - SHOWN))?;
+            }
         }
         let facts = [
             ("id", "Request", json!(id)),
@@ -155,7 +163,6 @@ fn role_of(note: Option<&str>) -> Outcome<Role> {
 }
 
 fn list(accepted: &[Accepted]) -> Listing {
-    const SHOWN: usize = 30;
     let columns = [
         ("name", "NAME"),
         ("profile", "PROFILE"),

@@ -94,6 +94,9 @@ pub(crate) struct Init {
     /// The kind of the CA's key; devices check EC only from Tasmota 15.1 on, with SetOption165 1
     #[arg(long, value_enum, default_value_t = Key::Rsa2048)]
     key: Key,
+    /// Make the CA alone: the server is on another machine, and asks (quoll request)
+    #[arg(long)]
+    no_server: bool,
 }
 
 /// A kind of key.
@@ -135,8 +138,12 @@ impl Init {
         };
         let subject = settings.pki.display().to_string();
         let audit = Audit::begin(&home, "ca.init", &subject, &json!({ "key": kind.word() }))?;
-        let done = Workshop::open_or_create(&settings, common.passphrase(&home), kind)
-            .and_then(|(mut workshop, made)| workshop.ensure_server().map(|server| (workshop, made, server)));
+        let done = Workshop::open_or_create(&settings, common.passphrase(&home), kind).and_then(
+            |(mut workshop, made)| {
+                let server = !self.no_server && workshop.ensure_server()?;
+                Ok((workshop, made, server))
+            },
+        );
         let (workshop, made, server_made) =
             audit.end(done, |(_, made, server)| json!({ "ca_made": made.ca, "server_made": server }))?;
         settings.write_first(&home)?;
@@ -147,11 +154,13 @@ impl Init {
             );
         }
         let pki = workshop.pki();
+        let server =
+            if self.no_server { Value::Null } else { json!(workshop::server_name(&settings)?.as_str()) };
         let facts = [
             ("ca_made", "CA made", json!(made.ca)),
             ("server_made", "Server certificate made", json!(server_made)),
             ("ca", "CA", json!(pki.ca().subject_cn())),
-            ("server", "Server", json!(workshop::server_name(&settings)?.as_str())),
+            ("server", "Server", server),
             ("folder", "Folder", json!(settings.pki.display().to_string())),
         ];
         print_facts(&facts, common.output)

@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use super::client::{self, Word};
 use super::sign::progress;
 use super::{Common, ServerArgs};
+use crate::audit::Audit;
 use crate::config::Settings;
 use crate::failure::{Exit, Failure, Outcome, io_failure};
 use crate::home::{Home, write_whole};
@@ -73,18 +74,20 @@ impl Request {
         let revoke = self.revoke.iter().map(|text| revocation(text)).collect::<Outcome<Vec<_>>>()?;
         let wishes = self.wishes(&home, &settings)?;
 
+        let detail = json!({ "certificates": wishes.len() });
+        let audit = Audit::begin(&home, "request.make", &settings.host, &detail)?;
         let bar = progress(wishes.len(), "keys");
         let now = OffsetDateTime::now_utc();
         let asked = ask::ask(&settings.pki, &settings.host, &wishes, &revoke, now, |made| {
             bar.set_position(made as u64);
         });
         bar.finish_and_clear();
-        let asked = asked.map_err(trouble::bundle)?;
-        settings.write_first(&home)?;
-        write_whole(&out, &asked.bytes, 0o644, false)?;
-        let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
-        let detail = json!({ "certificates": wishes.len(), "revocations": asked.revoke.len() });
-        registry.record("request.made", &asked.id, &detail).map_err(trouble::registry)?;
+        let done = asked.map_err(trouble::bundle).and_then(|asked| {
+            settings.write_first(&home)?;
+            write_whole(&out, &asked.bytes, 0o644, false)?;
+            Ok(asked)
+        });
+        let asked = audit.end(done, |asked| json!({ "id": asked.id, "revocations": asked.revoke.len() }))?;
 
         let names: Vec<_> = wishes.iter().take(20).map(|wish| wish.name.as_str()).collect();
         let facts = [
@@ -233,7 +236,8 @@ fn push(
     field: Option<&str>,
     line: u64,
 ) -> Result<(), String> {
-    let name = field.filter(|name| !name.is_empty()).ok_or(format!("line {line}: there is no name"))?;
+    let name =
+        field.filter(|name| !name.is_empty()).ok_or_else(|| format!("line {line}: there is no name"))?;
     quoll_fleet::device::DeviceName::parse(name)
         .map_err(|error| format!("line {line}: {name:?}: {error}"))?;
     if !seen.insert(name.to_lowercase()) {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use quoll_fleet::registry::Registry;
 use quoll_pki::bundle::manifest::ServerMark;
 use quoll_pki::bundle::sign::{Decisions, Line, RequestBundle, Signing};
 use quoll_pki::bundle::{BUNDLE_MAX, Phrase, anchors};
@@ -16,6 +15,7 @@ use time::OffsetDateTime;
 
 use super::request::refuse_there;
 use super::{Common, ServerArgs, confirm};
+use crate::audit::Audit;
 use crate::failure::{Exit, Failure, Outcome, io_failure};
 use crate::home::write_whole;
 use crate::output::{Format, Listing, print, print_facts};
@@ -105,22 +105,22 @@ impl SignRequest {
         };
         self.compared.check(phrase, question)?;
         let (authority, _) = workshop.authority()?;
-        home.ensure()?;
-        // A trail that cannot be written stops the act before it begins.
-        let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
-        let detail = json!({ "certificates": certificates(&lines), "revocations": lines.len() - certificates(&lines), "phrase": phrase.to_string() });
-        registry.record("ca.signing", &id, &detail).map_err(trouble::registry)?;
-
-        let bar = progress(certificates(&lines), "certificates");
-        let signed = signing.sign(&authority, now, |count| bar.set_position(count as u64));
+        let count = certificates(&lines);
+        let detail = json!({
+            "certificates": count, "revocations": lines.len() - count, "phrase": phrase.to_string(),
+        });
+        let audit = Audit::begin(&home, "ca.sign", &id, &detail)?;
+        let bar = progress(count, "certificates");
+        let done = signing.sign(&authority, now, |count| bar.set_position(count as u64)).map_err(bad);
         bar.finish_and_clear();
-        let signed = signed.map_err(bad)?;
-        write_whole(&out, &signed.bytes, 0o644, false)?;
-        signed.finish(workshop.pki(), now).map_err(bad)?;
-
-        let detail =
-            json!({ "signed": signed.signed, "signed_before": signed.kept, "revoked": signed.revoked });
-        registry.record("ca.signed", &id, &detail).map_err(trouble::registry)?;
+        let done = done.and_then(|signed| {
+            write_whole(&out, &signed.bytes, 0o644, false)?;
+            signed.finish(workshop.pki(), now).map_err(bad)?;
+            Ok(signed)
+        });
+        let signed = audit.end(done, |signed| {
+            json!({ "signed": signed.signed, "signed_before": signed.kept, "revoked": signed.revoked })
+        })?;
         for (name, warning) in &signed.warnings {
             eprintln!("quoll: note: {name}: {warning}");
         }
@@ -214,9 +214,10 @@ fn show(asked: &str, lines: &[Line], phrase: Phrase) -> Outcome {
     let mut listing = Listing::new(&columns, "no certificates, no revocations: only a fresh revocation list");
     for line in lines.iter().take(LINES_SHOWN) {
         listing.row(match line {
-            Line::Certificate { name, profile, key, names, replaces, signed } => {
+            Line::Certificate { name, profile, key, names, replaces, new_key, signed } => {
                 let act = match (signed, replaces) {
                     (true, _) => "signed before",
+                    (false, Some(_)) if *new_key => "NEW KEY",
                     (false, Some(_)) => "renew",
                     (false, None) => "sign",
                 };
@@ -243,10 +244,7 @@ fn show(asked: &str, lines: &[Line], phrase: Phrase) -> Outcome {
             }
         }
         let counts: Vec<_> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
-        print(&format!(
-            "... and {} more; --output json lists nothing less: tar -xOf FILE manifest.json\n",
-            counts.join(", ")
-        ))?;
+        print(&format!("... and {} more; all of them: tar -xOf FILE manifest.json\n", counts.join(", ")))?;
     }
     print(&format!("\nComparison phrase: {phrase}\n\n"))
 }
