@@ -8,6 +8,8 @@
 //! | [`node`] | a running node: the one file where the two wings are joined; [`directory`], [`refusals`], [`telemetry`] |
 //! | [`audit`], [`expiry`] | acts on the CA written down; what ends when |
 //! | [`announcements`], [`device_list`] | where devices are found: an existing broker, a CSV file |
+//! | [`broker`] | a broker alone, set up by a mosquitto.conf |
+//! | [`mosquitto`] | the Mosquitto that somebody has already, set up with our certificates |
 //! | [`control`], [`bell`] | the local socket between a node and the commands |
 //! | [`live_table`], [`dashboard`], [`output`] | what a person sees |
 //! | [`failure`], [`trouble`], [`dates`] | how a command ends badly; how dates are written |
@@ -16,6 +18,7 @@
 mod announcements;
 mod audit;
 mod bell;
+mod broker;
 mod cli;
 mod config;
 mod control;
@@ -29,6 +32,7 @@ mod failure;
 mod home;
 mod live_table;
 mod machine;
+mod mosquitto;
 mod node;
 mod output;
 mod passphrase;
@@ -48,30 +52,46 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Verb};
+use crate::cli::{Cli, Common, Verb};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::live_table::LogSink;
 
 fn main() -> ExitCode {
     no_core_dumps();
     let cli = Cli::parse();
-    let sink = LogSink::default();
-    log_to(&sink);
+    match &cli.verb {
+        // It changes its account while there is one thread, and has a log of its own.
+        Verb::Broker(verb) => match verb.prepare() {
+            Ok(None) => ExitCode::SUCCESS,
+            Ok(Some(broker)) => in_runtime(broker.run()),
+            Err(failure) => failure.report(),
+        },
+        verb => {
+            let sink = LogSink::default();
+            log_to(&sink);
+            in_runtime(run(&cli.common, verb, sink))
+        }
+    }
+}
+
+fn in_runtime(work: impl Future<Output = Outcome>) -> ExitCode {
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::System, "cannot start").why(error))
-        .and_then(|runtime| runtime.block_on(run(&cli, sink)));
+        .and_then(|runtime| runtime.block_on(work));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
-async fn run(cli: &Cli, sink: LogSink) -> Outcome {
-    let common = &cli.common;
-    match &cli.verb {
+async fn run(common: &Common, verb: &Verb, sink: LogSink) -> Outcome {
+    match verb {
         Verb::Up(up) => up.run(common, sink).await,
+        Verb::Broker(_) => Ok(()),
+        Verb::Passwd(passwd) => passwd.run(),
+        Verb::Mosquitto(mosquitto) => mosquitto.run(common),
         Verb::Device(device) => device.run(common).await,
         Verb::Client(client) => client.run(common).await,
         Verb::Ca(ca) => ca.run(common).await,

@@ -26,6 +26,8 @@ fn help(words: &[&str]) -> String {
 const VERBS: &[&[&str]] = &[
     &[],
     &["up"],
+    &["broker"],
+    &["passwd"],
     &["device"],
     &["device", "add"],
     &["device", "find"],

@@ -2,6 +2,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod audit;
+pub(crate) mod broker;
 pub(crate) mod ca;
 pub(crate) mod ca_check;
 pub(crate) mod ca_expiring;
@@ -13,6 +14,8 @@ pub(crate) mod device;
 pub(crate) mod find;
 pub(crate) mod firmware;
 pub(crate) mod firmware_lint;
+pub(crate) mod mosquitto;
+pub(crate) mod passwd;
 pub(crate) mod request;
 pub(crate) mod server;
 pub(crate) mod sign;
@@ -68,6 +71,13 @@ pub(crate) struct Common {
 pub(crate) enum Verb {
     /// Start the broker; makes CA and server certificate where there are none
     Up(up::Up),
+    /// Run a broker set up by a mosquitto.conf
+    Broker(broker::Broker),
+    /// Password files for a broker set up by a mosquitto.conf
+    Passwd(passwd::Passwd),
+    /// The Mosquitto that you have: setup, refresh
+    #[command(subcommand)]
+    Mosquitto(mosquitto::Mosquitto),
     /// Devices: add, list, show, revoke
     #[command(subcommand)]
     Device(device::Device),

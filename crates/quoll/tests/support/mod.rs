@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+pub(crate) mod folder;
+
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -77,22 +79,7 @@ impl Home {
         let listen = format!("127.0.0.1:{}", self.port);
         let mut words = vec!["up", "--listen", &listen, "--web", "off"];
         words.extend(more);
-        let mut child = self.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (said, lines) = channel();
-        for stream in [
-            Box::new(child.stdout.take().unwrap()) as Box<dyn std::io::Read + Send>,
-            Box::new(child.stderr.take().unwrap()),
-        ] {
-            let said = said.clone();
-            std::thread::spawn(move || {
-                for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                    if said.send(line).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        Up { child, lines, heard: Vec::new() }
+        Up::of(self.command(&words))
     }
 
     /// Starts `quoll up` and waits until it listens.
@@ -110,7 +97,7 @@ impl Home {
     }
 }
 
-/// A running node.
+/// A running node, or another program that goes on.
 pub(crate) struct Up {
     child: Child,
     lines: Receiver<String>,
@@ -118,6 +105,26 @@ pub(crate) struct Up {
 }
 
 impl Up {
+    /// Starts it, and listens to what it says.
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (said, lines) = channel();
+        for stream in [
+            Box::new(child.stdout.take().unwrap()) as Box<dyn std::io::Read + Send>,
+            Box::new(child.stderr.take().unwrap()),
+        ] {
+            let said = said.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    if said.send(line).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        Self { child, lines, heard: Vec::new() }
+    }
+
     /// Waits for a line; panics with all that was heard where it does not come.
     pub(crate) fn wait_for(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         let until = Instant::now() + PATIENCE;

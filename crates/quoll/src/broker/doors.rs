@@ -1,0 +1,131 @@
+//! The doorkeeper of a broker alone: who a client is by its certificate or its password, and what it may do.
+//!
+//! All doors are one value, swapped whole. An answer that was worked out at an old door while the doors were swapped is
+//! worked out again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use quoll_broker::vocabulary::{Admission, Identity};
+use quoll_mqtt::ReasonCode;
+use quoll_server::mosquitto::listener::CertificateName;
+use quoll_server::mosquitto::tls_files::TlsFiles;
+use quoll_server::mosquitto::{Door, ListenerConfiguration, Visitor};
+use quoll_server::{ConnectFacts, Doorkeeper, Verdict};
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use super::source::State;
+
+/// The doors of all listeners, by the names of their sockets.
+pub(crate) type Doors = HashMap<String, Arc<DoorOf>>;
+
+/// A listener's door and what decides beside it.
+#[derive(Debug)]
+pub(crate) struct DoorOf {
+    pub(crate) door: Door,
+    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) certificate_name: Option<CertificateName>,
+}
+
+impl DoorOf {
+    pub(crate) fn new(listener: &ListenerConfiguration, door: Door, tls: Option<TlsFiles>) -> Self {
+        Self { door, tls, certificate_name: listener.certificate_name }
+    }
+
+    /// Who it says it is, and whether a certificate says so; or why it cannot come in.
+    fn name(&self, facts: &ConnectFacts<'_>) -> Result<(Option<String>, bool), ReasonCode> {
+        let Some(kind) = self.certificate_name else { return Ok((facts.connect.username.clone(), false)) };
+        if let Some(proxied) = facts.proxied {
+            let name = proxied.tls.as_ref().and_then(|tls| tls.proven_name());
+            let name = name.ok_or(ReasonCode::BAD_USER_NAME_OR_PASSWORD)?;
+            return Ok((Some(name.to_owned()), true));
+        }
+        let certificate = facts.certificate.ok_or(ReasonCode::BAD_USER_NAME_OR_PASSWORD)?;
+        let name = match kind {
+            CertificateName::CommonName => certificate.common_name.clone(),
+            CertificateName::Subject => Some(certificate.subject.clone()),
+        };
+        let name = name.filter(|name| !name.is_empty()).ok_or(ReasonCode::BAD_USER_NAME_OR_PASSWORD)?;
+        Ok((Some(name), true))
+    }
+}
+
+/// The doorkeeper.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    doors: ArcSwap<Doors>,
+    /// Passwords under examination: each takes a processor for milliseconds.
+    hashing: Semaphore,
+}
+
+impl Keeper {
+    pub(crate) fn new(state: &State) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { doors: ArcSwap::from_pointee(state.doors.clone()), hashing: Semaphore::new(processors) }
+    }
+
+    /// Uses other doors from now on.
+    pub(crate) fn replace(&self, doors: Doors) {
+        self.doors.store(Arc::new(doors));
+    }
+
+    async fn ask(&self, door: &Arc<DoorOf>, facts: &ConnectFacts<'_>) -> Result<Admission, ReasonCode> {
+        let (username, certified) = door.name(facts)?;
+        // The server gives one without identifier a new one, and one who is to be called by his name that name.
+        let client_id = &facts.connect.client_id;
+        let named = username.as_ref().filter(|_| facts.terms.username_as_client_id).unwrap_or(client_id);
+        if !self.is_let_in(door, username.clone(), named.clone(), facts, certified).await {
+            return Err(ReasonCode::NOT_AUTHORIZED);
+        }
+        let identity = Identity {
+            name: username.as_deref().unwrap_or_default().into(),
+            credential: facts.certificate.map(|certificate| certificate.credential),
+        };
+        let grants = Arc::new(door.door.grants(username.as_deref(), named));
+        Ok(Admission { identity, grants, client_id: None })
+    }
+
+    async fn is_let_in(
+        &self,
+        door: &Arc<DoorOf>,
+        username: Option<String>,
+        client_id: String,
+        facts: &ConnectFacts<'_>,
+        certified: bool,
+    ) -> bool {
+        let password = facts.connect.password.as_ref().map(|password| Zeroizing::new(password.to_vec()));
+        let door = Arc::clone(door);
+        let decide = move || {
+            door.door.admits(&Visitor {
+                username: username.as_deref(),
+                client_id: &client_id,
+                password: password.as_ref().map(|password| password.as_slice()),
+                certified,
+            })
+        };
+        if certified || facts.connect.password.is_none() {
+            return decide();
+        }
+        let Ok(_turn) = self.hashing.acquire().await else { return false };
+        tokio::task::spawn_blocking(decide).await.unwrap_or(false)
+    }
+}
+
+#[async_trait]
+impl Doorkeeper for Keeper {
+    async fn admit(&self, facts: &ConnectFacts<'_>) -> Verdict {
+        loop {
+            let doors = self.doors.load_full();
+            let Some(door) = doors.get(facts.listener) else {
+                return Verdict::Refuse(ReasonCode::NOT_AUTHORIZED);
+            };
+            let answer = self.ask(door, facts).await;
+            if Arc::ptr_eq(&doors, &self.doors.load()) {
+                return answer.map_or_else(Verdict::Refuse, Verdict::Admit);
+            }
+        }
+    }
+}

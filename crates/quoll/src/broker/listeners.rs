@@ -1,0 +1,155 @@
+//! Listeners as the server wants them. What Quoll cannot do is refused here, by name: an option that is read and not obeyed
+//! would hide.
+
+use std::path::Path;
+
+use quoll_broker::ShardSettings;
+use quoll_server::mosquitto::complaint::{Complaint, Fault, Matter, Place as Line};
+use quoll_server::mosquitto::listener::{self, Domain, Protocol, Socket};
+use quoll_server::mosquitto::{Configuration, ListenerConfiguration};
+use quoll_server::tls::LiveIdentity;
+use quoll_server::{
+    EmptyClientId, Family, Listener, Place, ProxyProtocol, Terms, Transport, Versions, WebSocketSettings,
+};
+
+use super::doors::DoorOf;
+
+/// Options that have no effect here and whose loss nobody would see.
+pub(super) fn refusals(configuration: &Configuration, file: Option<&Path>) -> Vec<Complaint> {
+    let mut refused = Vec::new();
+    let mut refuse = |place: &Line, option, why| {
+        let matter = Matter::Fault(Fault::Refused { option, why });
+        refused.push(Complaint { place: place.clone(), matter });
+    };
+    for bridge in &configuration.bridges {
+        refuse(
+            &bridge.place,
+            "connection",
+            "bridges are not built yet; let a Mosquitto beside keep this one",
+        );
+    }
+    for listener in &configuration.listeners {
+        let Some(place) = &listener.place else { continue };
+        if listener.protocol == Protocol::HttpApi {
+            refuse(
+                place,
+                "protocol http_api",
+                "subscribe to $SYS/#, or use the dashboard of quoll up; leave this listener out",
+            );
+        }
+        if listener.tls.as_ref().is_some_and(|tls| tls.ignore_dates) {
+            refuse(
+                place,
+                "disable_client_cert_date_checks",
+                "no expired certificate is let in; renew the clients' certificates (quoll ca renew)",
+            );
+        }
+    }
+    if configuration.global.max_inflight_bytes > 0 {
+        let option = "max_inflight_bytes";
+        refuse(&place_of(option, file), option, "use max_inflight_messages, which bounds the same");
+    }
+    refused
+}
+
+/// What is obeyed in part, as far as somebody may count on the rest.
+pub(super) fn half_done(configuration: &Configuration, file: Option<&Path>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for listener in &configuration.listeners {
+        for path in &listener.security.dynamic_security {
+            notes.push(format!(
+                "{} is read and obeyed, but commands on $CONTROL/dynamic-security/v1 are not answered: change the file \
+                 and send SIGHUP",
+                path.display()
+            ));
+        }
+    }
+    let place = place_of("check_retain_source", file);
+    if configuration.global.check_retain_source && place.line > 0 {
+        notes.push(format!(
+            "{place}: warning: 'check_retain_source' is not obeyed yet: retained messages stay when their publisher loses \
+             the permission to publish them"
+        ));
+    }
+    notes
+}
+
+/// The line of a global option in the main file; 0 where it is not there, but perhaps in an included one.
+fn place_of(option: &str, file: Option<&Path>) -> Line {
+    let file = file.unwrap_or_else(|| Path::new("(no file)"));
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let is_it = |line: &str| line.split_ascii_whitespace().next() == Some(option);
+    let line = text.lines().position(is_it).map_or(0, |index| index + 1);
+    Line { file: file.into(), line: u32::try_from(line).unwrap_or(u32::MAX), column: 1 }
+}
+
+/// The rules' settings: of what listeners set for themselves, the widest; their terms narrow it.
+pub(super) fn rules(configuration: &Configuration) -> ShardSettings {
+    let mut rules = configuration.global.rules.clone();
+    let all = &configuration.listeners;
+    rules.max_qos = all.iter().map(|it| it.max_qos).max().unwrap_or(rules.max_qos);
+    rules.max_topic_alias = all.iter().map(|it| it.max_topic_alias).max().unwrap_or_default();
+    rules.max_topic_alias_broker = all.iter().map(|it| it.max_topic_alias_broker).max().unwrap_or_default();
+    rules.allow_zero_length_clientid = all.iter().any(|it| it.security.allow_zero_length_clientid);
+    rules
+}
+
+/// A listener's places: of one that was not configured, one for each port of the command line.
+pub(super) fn places(listener: &ListenerConfiguration, ports: &[u16]) -> Vec<Place> {
+    let (port, host, domain, interface) = match &listener.socket {
+        Socket::Unix(path) => return vec![Place::Unix(path.clone())],
+        Socket::Tcp { port, host, domain, interface } => (port, host, domain, interface),
+    };
+    let own = [*port];
+    let ports = if listener.place.is_none() && !ports.is_empty() { ports } else { &own };
+    let family = domain.map(|domain| match domain {
+        Domain::Ipv4 => Family::Ipv4,
+        Domain::Ipv6 => Family::Ipv6,
+    });
+    let place =
+        |port: &u16| Place::Host { port: *port, host: host.clone(), family, interface: interface.clone() };
+    ports.iter().map(place).collect()
+}
+
+/// A listener as the server wants it.
+pub(super) fn listener(
+    name: &str,
+    place: Place,
+    of: &ListenerConfiguration,
+    door: &DoorOf,
+    rules: &ShardSettings,
+) -> Listener {
+    let transport = door
+        .tls
+        .as_ref()
+        .map_or(Transport::Tcp, |tls| Transport::Tls(LiveIdentity::new(tls.identity.clone())));
+    let websocket = WebSocketSettings { origins: of.origins.clone(), ..WebSocketSettings::default() };
+    let security = &of.security;
+    let empty = if security.allow_zero_length_clientid {
+        EmptyClientId::Given(security.auto_id_prefix.as_str().into())
+    } else {
+        EmptyClientId::Refused
+    };
+    let listener::Versions { v31, v311, v5 } = of.versions;
+    Listener {
+        websocket: (of.protocol == Protocol::WebSockets).then_some(websocket),
+        proxy: of.proxy.map(|proxy| match proxy.version {
+            1 => ProxyProtocol::V1,
+            _ => ProxyProtocol::V2 { require_tls: proxy.require_tls },
+        }),
+        max_connections: of.max_connections.map(|most| most as usize),
+        terms: Terms {
+            versions: Versions { v31, v311, v5 },
+            max_qos: of.max_qos,
+            // What the rules say anyway need not be looked for in each packet.
+            max_topic_alias: Some(of.max_topic_alias).filter(|most| *most < rules.max_topic_alias),
+            max_topic_alias_broker: Some(of.max_topic_alias_broker),
+            mount_point: of.mount_point.clone(),
+            allow_anonymous: Some(security.allow_anonymous),
+            username_as_client_id: of.username_as_client_id,
+            empty_client_id: Some(empty),
+            ..Terms::default()
+        },
+        ..Listener::new(name, place, transport)
+    }
+}

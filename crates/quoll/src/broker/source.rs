@@ -1,0 +1,168 @@
+//! From files to a whole understood state, or all complaints. Changes nothing, opens no socket: `--test-config`, the start
+//! and SIGHUP come through here alike.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use quoll_broker::ShardSettings;
+use quoll_server::Listener;
+use quoll_server::mosquitto::{Complaint, Configuration, Disk, Door, Files, Surroundings, read, tls_files};
+
+use super::doors::{DoorOf, Doors};
+use super::{listeners, log};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::output::print;
+
+/// In Mosquitto's words.
+const LOCAL_ONLY: [&str; 2] = [
+    "Starting in local only mode. Connections will only be possible from clients running on this machine.",
+    "Create a configuration file which defines a listener to allow remote access.",
+];
+
+/// Where the configuration comes from: the command line.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) ports: Vec<u16>,
+    pub(crate) verbose: bool,
+    pub(crate) quiet: bool,
+    /// Whether there is no terminal any more.
+    pub(crate) detached: bool,
+}
+
+/// A configuration and all files that it names, understood.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) configuration: Configuration,
+    /// The rules' settings: the global ones, and those of listeners where all have the same.
+    pub(crate) rules: ShardSettings,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) doors: Doors,
+    notes: Vec<String>,
+}
+
+impl Source {
+    /// Reads the configuration alone.
+    pub(crate) fn configuration(&self) -> Outcome<Configuration> {
+        self.read().map_err(|faults| self.refused(&faults))
+    }
+
+    /// Reads the files that it names.
+    pub(crate) fn complete(&self, configuration: Configuration) -> Outcome<State> {
+        self.understand(configuration).map_err(|faults| self.refused(&faults))
+    }
+
+    /// Both; each fault a text.
+    pub(crate) fn load(&self) -> Result<State, Vec<String>> {
+        self.understand(self.read()?)
+    }
+
+    /// `--test-config`.
+    pub(crate) fn test(&self) -> Outcome {
+        let state = self.load().map_err(|faults| self.refused(&faults))?;
+        for warning in state.warnings() {
+            eprintln!("{warning}");
+        }
+        print("Configuration file is OK.\n")
+    }
+
+    fn read(&self) -> Result<Configuration, Vec<String>> {
+        let surroundings = Surroundings {
+            host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            persistence_location: std::env::var_os("MOSQUITTO_PERSISTENCE_LOCATION").map(PathBuf::from),
+        };
+        let read = match &self.file {
+            Some(file) => read(file, &Disk, &surroundings),
+            None => read(Path::new("(no file)"), &Nothing, &surroundings),
+        };
+        read.map_err(|complaints| complaints.iter().map(text).collect())
+    }
+
+    fn understand(&self, configuration: Configuration) -> Result<State, Vec<String>> {
+        let mut faults: Vec<String> =
+            listeners::refusals(&configuration, self.file.as_deref()).iter().map(text).collect();
+        faults.extend(log::fault(&configuration.global.log));
+        let mut notes = Vec::new();
+        if configuration.listeners.iter().all(|listener| listener.place.is_none()) {
+            notes.extend(LOCAL_ONLY.map(str::to_owned));
+        } else if !self.ports.is_empty() {
+            notes.push("-p has no effect: the file has listeners of its own".into());
+        }
+        notes.extend(listeners::half_done(&configuration, self.file.as_deref()));
+        let rules = listeners::rules(&configuration);
+        let (mut all, mut doors) = (Vec::new(), Doors::new());
+        for listener in &configuration.listeners {
+            let place = listener.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
+            let tls = listener.tls.as_ref().map(|tls| tls_files::open(tls, &Disk)).transpose();
+            let tls = tls.map_err(|error| {
+                let hint = error.hint().map(|hint| format!("\n  {hint}")).unwrap_or_default();
+                faults.push(format!("{place}this listener's TLS: {error}{hint}"));
+            });
+            let door = Door::open(&listener.security, &Disk);
+            let door = door.map_err(|error| faults.push(format!("{place}{error}")));
+            let (Ok(tls), Ok(door)) = (tls, door) else { continue };
+            notes.extend(door.warnings.iter().cloned());
+            notes.extend(tls.iter().flat_map(|tls| tls.warnings.iter().cloned()));
+            let door = Arc::new(DoorOf::new(listener, door, tls));
+            for place in listeners::places(listener, &self.ports) {
+                let mut name = place.to_string();
+                while doors.contains_key(&name) {
+                    name.push('+');
+                }
+                all.push(listeners::listener(&name, place, listener, &door, &rules));
+                doors.insert(name, Arc::clone(&door));
+            }
+        }
+        if !faults.is_empty() {
+            return Err(once(faults));
+        }
+        Ok(State { configuration, rules, listeners: all, doors, notes: once(notes) })
+    }
+
+    fn refused(&self, faults: &[String]) -> Failure {
+        for fault in faults {
+            eprintln!("{fault}");
+        }
+        let what = match &self.file {
+            Some(file) => format!("{} cannot be used", file.display()),
+            None => "the configuration cannot be used".into(),
+        };
+        let count = if faults.len() == 1 { "1 fault".into() } else { format!("{} faults", faults.len()) };
+        Failure::new(Exit::Unusable, what).why(format!("{count}, see above; nothing was started"))
+    }
+}
+
+impl State {
+    /// What should be known about it.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.configuration.warnings.iter().map(text).chain(self.notes.iter().cloned())
+    }
+}
+
+/// Several listeners may have one file; its faults are told once.
+fn once(texts: Vec<String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    texts.into_iter().filter(|text| seen.insert(text.clone())).collect()
+}
+
+fn text(complaint: &Complaint) -> String {
+    let kind = if complaint.is_warning() { "warning: " } else { "" };
+    let hint = complaint.hint().map(|hint| format!("\n  {hint}")).unwrap_or_default();
+    let (place, matter) = (&complaint.place, &complaint.matter);
+    format!("{place}: {kind}{matter}{hint}")
+}
+
+/// No file at all: Mosquitto's defaults.
+struct Nothing;
+
+impl Files for Nothing {
+    fn read(&self, _path: &Path, _most: usize) -> io::Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    fn list(&self, _folder: &Path) -> io::Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+}
