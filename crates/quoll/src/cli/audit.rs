@@ -22,7 +22,7 @@ pub(crate) enum Audit {
     /// Check every link of the trail; print the hash of its head, to be kept elsewhere
     #[command(
         after_help = "Example:\n  quoll audit verify\n  quoll audit verify --noted 5b1c…e0\n\nEach row holds the hash of the one before it, so a \
-        changed, missing or swapped row shows. Who rewrites the whole\ntrail shows only against a head that was noted \
+        changed, missing or swapped row shows. Who rewrites the whole trail shows only against a head that was noted \
         elsewhere: --noted. Exit code 3 where somebody tampered."
     )]
     Verify(Verify),

@@ -16,7 +16,7 @@ use quoll_tasmota::firmware::{
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::firmware_lint::Lint;
 use super::{Common, ServerArgs};
@@ -29,11 +29,11 @@ use crate::{trouble, workshop};
 const SOURCE_MAX: u64 = 1 << 20;
 
 /// What is compiled where nobody says otherwise.
-const RELEASE: Release = Release::new([15, 3, 0, 0]);
+pub(super) const RELEASE: Release = Release::new([15, 3, 0, 0]);
 
 /// Arguments of `quoll firmware`.
 #[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(subcommand_negates_reqs = true)]
 pub(crate) struct Firmware {
     #[command(subcommand)]
     act: Option<Act>,
@@ -80,8 +80,8 @@ enum Act {
     /// Say what in a user_config_override.h is obsolete, missing or contradictory
     #[command(
         after_help = "Example:\n  quoll firmware lint tasmota/user_config_override.h --for esp8266 --tasmota 15.3\n\nEnds with 0 where there is \
-        no error (with --strict: nor a warning), else with 3. Error: it does not compile,\ndevices with it do not \
-        connect, or they trust anybody. Warning: it does not do what it seems to do, or leaves\nsomething to do on each \
+        no error (with --strict: nor a warning), else with 3. Error: it does not compile, devices with it do not \
+        connect, or they trust anybody. Warning: it does not do what it seems to do, or leaves something to do on each \
         device. Note: worth knowing."
     )]
     Lint(Lint),
@@ -132,7 +132,7 @@ struct Planned {
 impl Firmware {
     pub(crate) fn run(&self, common: &Common) -> Outcome {
         if let Some(Act::Lint(lint)) = &self.act {
-            return lint.run(common);
+            return lint.run(common, self.chip, self.tasmota);
         }
         let chip = self.chip.map(ChipName::chip).expect("clap asks for it");
         let release = self.release()?;
@@ -319,6 +319,9 @@ impl Firmware {
             ("compile", "Compile with", json!(format!("pio run -e {}", sources.environment))),
             ("notes", "Notes", json!(notes)),
         ];
+        let is_empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+        let facts: Vec<_> =
+            facts.into_iter().filter(|fact| !(common.is_for_people() && is_empty(&fact.2))).collect();
         print_facts(&facts, common.output)
     }
 }

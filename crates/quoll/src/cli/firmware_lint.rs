@@ -7,7 +7,7 @@ use quoll_tasmota::firmware::{Finding, Level, Release, Target, lint};
 use serde_json::json;
 
 use super::Common;
-use super::firmware::{ChipName, read_source};
+use super::firmware::{ChipName, RELEASE, read_source};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::Listing;
 
@@ -19,21 +19,23 @@ pub(crate) struct Lint {
     /// The chip it is for [default: both]
     #[arg(long = "for", value_enum, value_name = "CHIP")]
     chip: Option<ChipName>,
-    /// The version of Tasmota it is for
-    #[arg(long, value_name = "VERSION", default_value = "15.3")]
-    tasmota: Release,
+    /// The version of Tasmota it is for [default: 15.3]
+    #[arg(long, value_name = "VERSION")]
+    tasmota: Option<Release>,
     /// Warnings count as errors do
     #[arg(long)]
     strict: bool,
 }
 
 impl Lint {
-    pub(crate) fn run(&self, common: &Common) -> Outcome {
+    /// `chip` and `tasmota` are what was said before the word `lint`.
+    pub(super) fn run(&self, common: &Common, chip: Option<ChipName>, tasmota: Option<Release>) -> Outcome {
         let text = read_source(&self.file)?.ok_or_else(|| {
             Failure::new(Exit::NotFound, format!("there is no file {}", self.file.display()))
                 .hint("it is in Tasmota's source folder: tasmota/user_config_override.h")
         })?;
-        let target = Target { chip: self.chip.map(ChipName::chip), release: self.tasmota };
+        let release = self.tasmota.or(tasmota).unwrap_or(RELEASE);
+        let target = Target { chip: self.chip.or(chip).map(ChipName::chip), release };
         let findings = lint(&text, target);
         listing(&findings).print(common.output)?;
         let count = |level| findings.iter().filter(|it| it.level == level).count();
@@ -44,10 +46,18 @@ impl Lint {
         let file = self.file.display();
         Err(Failure::new(
             Exit::Unusable,
-            format!("{file} is not good for Tasmota {}: {errors} errors, {warnings} warnings", self.tasmota),
+            format!(
+                "{file} is not good for Tasmota {release}: {}, {}",
+                counted(errors, "error"),
+                counted(warnings, "warning")
+            ),
         )
         .hint("write what INSTEAD says; or let quoll firmware --source DIR write the section"))
     }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn listing(findings: &[Finding]) -> Listing {
