@@ -68,7 +68,7 @@ fn new_device(wish: &Wish, known: Option<&Device>, mac: Option<Mac>) -> Outcome<
             .hint("choose another name"));
         }
     }
-    let Some(mac) = mac.or(known.map(|device| device.mac)) else {
+    let Some(mac) = mac.or_else(|| known.map(|device| device.mac)) else {
         return Err(Failure::new(Exit::Usage, format!("{name} is not known yet, and printed lines cannot ask it"))
             .why("its MAC makes up its topics, which it is to be admitted for")
             .hint("add --mac AA:BB:CC:DD:EE:FF (on the device: Status 5), and --topic where it is not the factory's"));
