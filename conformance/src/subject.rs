@@ -1,7 +1,7 @@
 //! Which broker is tested, and how it starts. The one file to change when the product starts differently.
 //!
 //! `QUOLL_SUBJECT` is `quoll` (default), `mosquitto` or `HOST:PORT` of a running broker. `QUOLL_BINARY` may name
-//! another executable for `quoll`; it is called with `--port N`.
+//! another executable for `quoll`; it is called with `broker -q -p N`.
 //!
 //! A started broker ends with the tests, however they end: it is run by a shell that waits for the end of its input,
 //! and the other end of that pipe is ours.
@@ -105,17 +105,16 @@ impl Drop for Broker {
     }
 }
 
-/// The product. Until `quoll broker` serves, the bare broker of `quoll-server` stands for it: same rules, same
-/// sockets, open door.
+/// The product, as it comes: this machine only, everybody may come in, nothing is kept.
 fn quoll(port: u16) -> Start {
-    let bare = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/examples/bare");
-    let program = std::env::var_os("QUOLL_BINARY").map_or(bare, PathBuf::from);
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/quoll");
+    let program = std::env::var_os("QUOLL_BINARY").map_or(built, PathBuf::from);
     assert!(
         program.exists(),
-        "{} is missing; build it in the root workspace: cargo build -p quoll-server --example bare",
+        "{} is missing; build it in the root workspace: cargo build -p quoll",
         program.display()
     );
-    Start { program, words: vec!["--port".into(), port.to_string()], settings: None }
+    Start { program, words: vec!["broker".into(), "-q".into(), "-p".into(), port.to_string()], settings: None }
 }
 
 /// Debian's Mosquitto with an open door, all else as it comes.

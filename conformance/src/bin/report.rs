@@ -86,7 +86,7 @@ fn build_subject() -> Result<(), Failure> {
         return Ok(());
     }
     let done = Command::new("cargo")
-        .args(["build", "--quiet", "-p", "quoll-server", "--example", "bare"])
+        .args(["build", "--quiet", "-p", "quoll"])
         .current_dir(home().join(".."))
         .status()?;
     if done.success() { Ok(()) } else { Err("the root workspace does not build".into()) }
