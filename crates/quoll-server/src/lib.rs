@@ -50,6 +50,7 @@ mod out;
 mod placement;
 mod reload;
 mod sessions;
+mod start_error;
 mod upgrade;
 mod websocket;
 

@@ -13,7 +13,7 @@ use quoll_server::SysTopics;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subscribers_see_what_mosquitto_tells_about_itself() {
-    let server = serve(|settings| two_shards(settings)).await;
+    let server = serve(two_shards).await;
     let _local = server.handle.attach(vec![quoll_mqtt::TopicFilter::parse("none").unwrap()], 1);
     let mut publisher = Peer::plain(&server, "publisher");
     for number in 1..=10 {
