@@ -43,6 +43,12 @@ fn the_guides_configuration_serves_a_device_and_mosquittos_clients() {
         ),
     );
     let mut up = folder.start();
+    // Whoever started it: no thread is root.
+    for thread in std::fs::read_dir(format!("/proc/{}/task", up.id())).unwrap() {
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let accounts = status.lines().find(|line| line.starts_with("Uid:")).unwrap();
+        assert!(accounts.split_whitespace().skip(1).all(|uid| uid != "0"), "{status}");
+    }
     let tls =
         ["--cafile", "ca.crt", "--insecure", "--cert", "client.crt", "--key", "client.key", "-i", "garage"];
     let publish = ["-t", "cmnd/kitchen/x", "-m", "ON", "-r", "-q", "1"];

@@ -40,9 +40,12 @@ const MAX_LINE: usize = 8 * 1024;
 pub(super) struct Log {
     sinks: Arc<ArcSwap<Sinks>>,
     /// Lines for `$SYS/broker/log/…`, with their topic.
-    topics: mpsc::Sender<(&'static str, String)>,
-    published: Arc<Mutex<Option<mpsc::Receiver<(&'static str, String)>>>>,
+    topics: mpsc::Sender<Published>,
+    published: Arc<Mutex<Option<mpsc::Receiver<Published>>>>,
 }
+
+/// The last levels of a topic, and a line.
+type Published = (&'static str, String);
 
 /// Where lines go, and which.
 #[derive(Debug)]

@@ -151,6 +151,10 @@ impl Up {
         self.exit_code()
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL: no farewell of any kind.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
