@@ -89,6 +89,7 @@ fn in_runtime(work: impl Future<Output = Outcome>) -> ExitCode {
 async fn run(common: &Common, verb: &Verb, sink: LogSink) -> Outcome {
     match verb {
         Verb::Up(up) => up.run(common, sink).await,
+        // It never comes here: see `main`.
         Verb::Broker(_) => Ok(()),
         Verb::Passwd(passwd) => passwd.run(),
         Verb::Mosquitto(mosquitto) => mosquitto.run(common),
