@@ -99,7 +99,10 @@ async fn what_promises_a_fact_waits_until_it_is_durable_and_nothing_else_does() 
     *refused.lock().unwrap() = Some("disk full".into());
     ring();
     let told = publisher.receive();
-    assert!(matches!(&told, Some(Packet::Disconnect(it)) if it.reason == ReasonCode::QUOTA_EXCEEDED), "{told:?}");
+    assert!(
+        matches!(&told, Some(Packet::Disconnect(it)) if it.reason == ReasonCode::QUOTA_EXCEEDED),
+        "{told:?}"
+    );
     assert!(publisher.receive().is_none());
     *refused.lock().unwrap() = None;
     other.ping();

@@ -71,7 +71,7 @@ impl Desk {
         self.lying().bell = Some(bell);
     }
 
-    /// Lays these down together: the writer takes all of them at once.
+    /// Lays these down together: the writer takes all of them at once. Nothing is durable when all before it is.
     pub(super) fn lay(&self, pieces: impl Iterator<Item = Piece>) -> Result<Sequence, Arc<str>> {
         let mut lying = self.lying();
         if lying.ended {
@@ -80,6 +80,9 @@ impl Desk {
         let was_empty = lying.pieces.is_empty();
         let before = lying.pieces.len();
         lying.pieces.extend(pieces);
+        if lying.pieces.len() == before {
+            return Ok(lying.last);
+        }
         lying.bytes += lying.pieces[before..].iter().map(Piece::bytes).sum::<usize>();
         lying.last.0 += 1;
         let last = lying.last;

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quoll_broker::change::Change;
 use quoll_broker::vocabulary::{Letter, ShardId};
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSql, ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, Row as SqlRow, Transaction, TransactionBehavior, params};
 
@@ -62,13 +63,18 @@ impl Store {
         durability: Durability,
         migrations: &[&str],
     ) -> Result<Self, StoreError> {
-        make(path).map_err(|source| StoreError::Open { path: path.into(), source })?;
+        let is_new = make(path).map_err(|source| StoreError::Open { path: path.into(), source })?;
         let fail = |error| StoreError::of(path, error);
         let mut connection = Connection::open(path).map_err(fail)?;
         connection.busy_timeout(BUSY_PATIENCE).map_err(fail)?;
         connection.pragma_update(None, "trusted_schema", false).map_err(fail)?;
-        // Heeded by a new file only; then before anything else.
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(fail)?;
+        // A file that is refused keeps its log as it is.
+        let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        connection.set_db_config(no_checkpoint, true).map_err(fail)?;
+        if is_new {
+            // Only before anything else is there.
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(fail)?;
+        }
         let _: String =
             connection.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |row| row.get(0)).map_err(fail)?;
         let verdict: String =
@@ -99,6 +105,7 @@ impl Store {
         let _: i64 = connection
             .query_row(&format!("PRAGMA journal_size_limit = {LOG_BYTES}"), [], |row| row.get(0))
             .map_err(fail)?;
+        connection.set_db_config(no_checkpoint, false).map_err(fail)?;
         protect(path).map_err(|source| StoreError::Open { path: path.into(), source })?;
         Ok(Self { path: path.into(), connection })
     }
@@ -456,13 +463,13 @@ fn is_whole(record: &[u8]) -> bool {
     !body.is_empty() && !crc == u32::from_le_bytes(*sum)
 }
 
-/// Makes the file where there is none, for its owner alone.
-fn make(path: &Path) -> io::Result<()> {
+/// Makes the file where there is none, for its owner alone. Answers whether it is empty.
+fn make(path: &Path) -> io::Result<bool> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
+    Ok(options.open(path)?.metadata()?.len() == 0)
 }
 
 /// Takes others' rights to the file away. Its log gets the same from SQLite.
