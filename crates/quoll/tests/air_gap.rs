@@ -1,5 +1,7 @@
 //! Three machines, each with a home folder of its own, and a folder that stands for the USB stick.
 
+#![allow(clippy::unwrap_used, reason = "tests may unwrap")]
+
 mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
