@@ -138,7 +138,8 @@ fn a_mosquitto_is_set_up_proven_and_refreshed() {
     assert_eq!(folder.seen(), before, "nor does what was not confirmed");
 
     let restart = folder.restart();
-    home.ok(&words(&folder.setup(&["--yes", "--reload-command", &restart])));
+    let done = home.json(&words(&folder.setup(&["--yes", "--reload-command", &restart])));
+    assert_eq!(done["proven"], true);
     assert!(folder.lets_in(&home, Some("alice")) && folder.lets_in(&home, Some("bob")));
     assert!(!folder.lets_in(&home, None), "nobody without a certificate");
     let folder_mode = if rustix::process::geteuid().is_root() { 0o500 } else { 0o700 };

@@ -169,7 +169,9 @@ struct Job {
 /// How it went.
 struct Done {
     backup: Option<PathBuf>,
-    /// False where a person must restart it first.
+    /// Whether Mosquitto has read the files; false where a person must restart it first.
+    read: bool,
+    /// Whether a client with a certificate was let in at the real port.
     proven: bool,
 }
 
@@ -221,7 +223,7 @@ impl Job {
             Ok(acted)
         });
         match acted {
-            Ok(proven) => Ok(Done { backup: installed.backup, proven }),
+            Ok(read) => Ok(Done { backup: installed.backup, read, proven: read && identity.is_some() }),
             Err(failure) => {
                 let failure = installed.roll_back_after(failure);
                 let again = match self.service.act(act) {
@@ -254,7 +256,7 @@ impl Job {
         let folder = Fleeting::new(self.home.dir().join(format!(".mosquitto-proof-{}", std::process::id())))?;
         let (identity, serial) = self.throwaway(&folder.0)?;
         let done = work(self, &identity);
-        let retired = self.retire(&serial, done.as_ref().is_ok_and(|done| done.proven), &identity);
+        let retired = self.retire(&serial, done.as_ref().ok(), &identity);
         let done = done?;
         retired?;
         Ok(done)
@@ -277,19 +279,21 @@ impl Job {
         Ok((identity, issued.certificate.serial()))
     }
 
-    /// Revokes it here and, where the setup is in force, there: the proof that revocation works.
-    fn retire(&mut self, serial: &Serial, in_force: bool, identity: &Identity) -> Outcome {
+    /// Revokes it here and, where the setup is done, there: the proof that revocation works. What was put back is not
+    /// touched again.
+    fn retire(&mut self, serial: &Serial, done: Option<&Done>, identity: &Identity) -> Outcome {
         let now = OffsetDateTime::now_utc();
         let reason = RevocationReason::CessationOfOperation;
         self.workshop.pki().revoke(serial, reason, now).map_err(trouble::pki)?;
         self.workshop.publish_crl()?;
         self.material.crl = read_crl(&self.settings)?;
+        let Some(done) = done else { return Ok(()) };
         let plan = self.plan();
         let list = plan.files.iter().find(|file| file.path.ends_with("quoll-crl.pem"));
-        let Some(list) = list.filter(|list| list.path.exists()) else { return Ok(()) };
+        let list = list.expect("a plan has the revocation list");
         write_whole(&list.path, &list.bytes, list.mode, true)?;
         set(&list.path, list.mode, list.owner)?;
-        if !in_force {
+        if !done.read {
             return Ok(());
         }
         self.service.act(Act::Reload)?;
@@ -321,7 +325,7 @@ impl Job {
         if common.is_for_people() {
             eprintln!("quoll: note: {LIVE}");
         }
-        if done.proven {
+        if done.read {
             return Ok(());
         }
         Err(Failure::new(Exit::Partial, "the files are there, but Mosquitto has not read them")
