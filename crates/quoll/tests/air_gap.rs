@@ -87,7 +87,8 @@ fn rehearse(text: &str, site: &Site) -> String {
             let command = with_phrase(command, &phrase);
             let said = shell(&command, *home, site);
             for line in said.lines() {
-                let shown = line.strip_prefix("Comparison phrase").or(line.strip_prefix("The CA's phrase"));
+                let shown =
+                    line.strip_prefix("Comparison phrase").or_else(|| line.strip_prefix("The CA's phrase"));
                 if let Some(found) = shown {
                     phrase = found.trim_start_matches(':').trim().to_owned();
                 }
