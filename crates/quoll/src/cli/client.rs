@@ -138,7 +138,11 @@ impl Add {
             ("folder", "Folder", json!(folder.display().to_string())),
             ("certificate_serial", "Serial number", json!(certificate.serial().to_string())),
             ("expires", "Valid until", json!(dates::stamp(certificate.not_after()))),
-            ("files", "Ready files", json!(written.iter().map(|path| path.display().to_string()).collect::<Vec<_>>())),
+            (
+                "files",
+                "Ready files",
+                json!(written.iter().map(|path| path.display().to_string()).collect::<Vec<_>>()),
+            ),
         ];
         print_facts(&facts, common.output)?;
         if common.output == Format::Table {
