@@ -3,8 +3,8 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`range`] | a range of addresses that may be swept: private or loopback, 1024 at most |
-//! | [`sweep`] | asking every address of it, bounded in rate and number |
-//! | [`examine`] | the harmless questions to one device |
+//! | [`mod@sweep`] | asking every address of it, bounded in rate and number |
+//! | [`mod@examine`] | the harmless questions to one device |
 //! | [`retained`] | a device's own announcement under `tasmota/discovery/` |
 //! | [`finding`] | what was found; the rungs that are possible and what each would take |
 //!
