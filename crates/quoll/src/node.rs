@@ -43,6 +43,8 @@ use crate::{dates, trouble, workshop};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A certificate that we do not know makes us read the directory anew, at most this often.
 const REREAD_AT_MOST_EVERY: Duration = Duration::from_millis(250);
+/// How soon a connection is known to the presence board at the latest.
+const EVENTS_AT_MOST_EVERY: Duration = Duration::from_millis(20);
 /// Telemetry waiting to be looked at; what is more is dropped, since only the last counts.
 const TELEMETRY_WAITING: usize = 1024;
 /// How long connections get to take what is owed to them when the node stops.
@@ -295,7 +297,14 @@ impl Node {
     async fn watch_events(self: Arc<Self>, mut events: broadcast::Receiver<ServerEvent>) {
         loop {
             match events.recv().await {
-                Ok(event) => self.note(&event),
+                Ok(event) => {
+                    self.note(&event);
+                    while let Ok(event) = events.try_recv() {
+                        self.note(&event);
+                    }
+                    // Not woken for each of many: that would cost the shards more than the connections themselves.
+                    tokio::time::sleep(EVENTS_AT_MOST_EVERY).await;
+                }
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "presence fell behind; looking at all connections");
                     self.recount().await;

@@ -107,10 +107,10 @@ impl Drop for Simulated {
     }
 }
 
-/// Consecutive ports, free a moment ago.
+/// Consecutive ports, free a moment ago; below those that the system gives to connections, which leave gaps of their own.
 fn free_ports(count: u16) -> u16 {
-    for _ in 0..100 {
-        let base = free_port();
+    for attempt in 0..100 {
+        let base = 20_000 + (free_port() % 1_000) * 10 + attempt * 10;
         let Some(last) = base.checked_add(count) else { continue };
         if (base..last).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return base;
