@@ -48,6 +48,8 @@ impl Up {
         let home = common.home()?;
         home.ensure()?;
         let _only_one = lock(&home)?;
+        // From here on a signal is a farewell: whoever reads "Listening" may send one.
+        let mut stop = std::pin::pin!(stop_signal()?);
         let settings = common.settings(&home, &self.server)?;
         // Asked for before anything is made: a port in use leaves nothing behind.
         let web = self.bind_web().await?;
@@ -66,7 +68,6 @@ impl Up {
         let _rereading = AbortOnDrop(tokio::spawn(reread_on_hangup(Arc::clone(&node))?));
         self.greet(&settings, &node, dashboard.as_ref().map(|dashboard| dashboard.address))?;
 
-        let mut stop = std::pin::pin!(stop_signal()?);
         let fleet = tokio::select! {
             fleet = self.rehearse(&settings, &mut signer) => fleet,
             () = &mut stop => return leave(&home, &node, None, answering).await,
