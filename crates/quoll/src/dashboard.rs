@@ -83,7 +83,7 @@ impl Window {
         }
     }
 
-    fn warnings(&self, rows: &[Row]) -> Vec<Warning> {
+    fn warnings(&self, rows: &[Row], server_ends: Option<OffsetDateTime>) -> Vec<Warning> {
         let mut warnings = Vec::new();
         let soon = OffsetDateTime::now_utc() + EXPIRY_NOTICE;
         let ca = self.node.pki().ca();
@@ -91,10 +91,8 @@ impl Window {
             let text = format!("The CA's certificate ends on {}.", dates::day(ca.not_after()));
             warnings.push(Warning { text, next_step: None });
         }
-        if let Ok(server) = workshop::server_certificate(self.node.settings(), self.node.pki())
-            && server.not_after() < soon
-        {
-            let text = format!("The server's certificate ends on {}.", dates::day(server.not_after()));
+        if let Some(ends) = server_ends.filter(|ends| *ends < soon) {
+            let text = format!("The server's certificate ends on {}.", dates::day(ends));
             warnings.push(Warning::new(text, "Renew it with the same key: `quoll server renew`"));
         }
         if matches!(self.node.pki().crl_is_behind(OffsetDateTime::now_utc()), Ok(true)) {
@@ -152,6 +150,8 @@ impl Source for Window {
         let rows = self.node.rows();
         let settings = self.node.settings();
         let secure = settings.mqtts.len();
+        let server_ends =
+            workshop::server_certificate(settings, self.node.pki()).ok().map(|found| found.not_after());
         let listeners = self.node.addresses().into_iter().enumerate().map(|(index, address)| Listener {
             address: address.to_string(),
             speaks: if index < secure { "MQTT over TLS, certificate required" } else { "MQTT without TLS" }
@@ -167,14 +167,12 @@ impl Source for Window {
                 name: ca.subject_cn().unwrap_or_default().into(),
                 expires: Some(dates::stamp(ca.not_after())),
             }),
-            server_certificate_expires: workshop::server_certificate(settings, self.node.pki())
-                .ok()
-                .map(|certificate| dates::stamp(certificate.not_after())),
+            server_certificate_expires: server_ends.map(dates::stamp),
             devices_online: rows.iter().filter(|row| row.online).count() as u64,
             devices_total: rows.len() as u64,
             devices_with_problems: rows.iter().filter(|row| row.problem.is_some()).count() as u64,
             messages_per_second: self.node.message_rate(),
-            warnings: self.warnings(&rows),
+            warnings: self.warnings(&rows, server_ends),
         }
     }
 
