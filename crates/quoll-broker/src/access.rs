@@ -12,6 +12,8 @@ pub struct Grants {
     layers: Box<[Layer]>,
     /// Whether a subscription may be wider than what may be received.
     wide: bool,
+    /// Whether what is not allowed happens all the same, and is told.
+    lenient: bool,
 }
 
 /// Rules of which a denied one wins.
@@ -35,7 +37,7 @@ impl Grants {
     #[must_use]
     pub fn all() -> Self {
         let all = || Permission { all: true, ..Permission::default() };
-        Self { layers: [Layer { publish: all(), subscribe: all() }].into(), wide: false }
+        Self { layers: [Layer { publish: all(), subscribe: all() }].into(), wide: false, lenient: false }
     }
 
     /// Nothing is allowed.
@@ -53,6 +55,7 @@ impl Grants {
         Self {
             layers: [Layer { publish: allowing(publish), subscribe: allowing(subscribe) }].into(),
             wide: false,
+            lenient: false,
         }
     }
 
@@ -74,8 +77,8 @@ impl Grants {
     /// rules of which the first that fits is the answer.
     #[must_use]
     pub fn over(self, weaker: Self) -> Self {
-        let wide = self.wide || weaker.wide;
-        Self { layers: self.layers.into_iter().chain(weaker.layers).collect(), wide }
+        let (wide, lenient) = (self.wide || weaker.wide, self.lenient || weaker.lenient);
+        Self { layers: self.layers.into_iter().chain(weaker.layers).collect(), wide, lenient }
     }
 
     /// The same, but any filter may be subscribed to; what may not be received is left out at delivery, as Mosquitto's
@@ -86,7 +89,21 @@ impl Grants {
         self
     }
 
-    /// Whether a message may be published to this topic.
+    /// The same, but what they do not allow happens all the same and is told ([`crate::vocabulary::Event::Denied`]): to
+    /// learn what a client needs before its list is enforced. Topics that are the server's own stay out of reach.
+    #[must_use]
+    pub const fn leniently(mut self) -> Self {
+        self.lenient = true;
+        self
+    }
+
+    /// Whether what they do not allow happens all the same.
+    #[must_use]
+    pub const fn is_lenient(&self) -> bool {
+        self.lenient
+    }
+
+    /// Whether they allow publishing to this topic; of lenient ones, whether there is nothing to tell.
     #[must_use]
     pub fn may_publish(&self, topic: &TopicName) -> bool {
         self.layers.iter().find_map(|layer| layer.publish.says(topic)).unwrap_or(false)
@@ -95,19 +112,24 @@ impl Grants {
     /// Whether a message of this topic may be delivered.
     #[must_use]
     pub fn may_receive(&self, topic: &TopicName) -> bool {
-        self.layers.iter().find_map(|layer| layer.subscribe.says(topic)).unwrap_or(false)
+        self.lenient || self.layers.iter().find_map(|layer| layer.subscribe.says(topic)).unwrap_or(false)
     }
 
-    /// Whether this filter may be subscribed to; of a shared one the filter behind the share name counts.
+    /// Whether this filter may be subscribed to; of a shared one the filter behind the share name counts. Of lenient
+    /// grants, whether there is nothing to tell.
     #[must_use]
     pub fn may_subscribe(&self, filter: &TopicFilter) -> bool {
-        self.wide || self.covers(filter) || self.lets_in_but_for_a_part(filter.unshared())
+        self.wide || self.lists_all_of(filter) || self.lets_in_but_for_a_part(filter.unshared())
     }
 
     /// Whether all that this filter can match may be received, so that deliveries need no second look. May be `false`
     /// where only several filters together allow it all.
     #[must_use]
     pub fn covers(&self, filter: &TopicFilter) -> bool {
+        self.lenient || self.lists_all_of(filter)
+    }
+
+    fn lists_all_of(&self, filter: &TopicFilter) -> bool {
         let filter = filter.unshared();
         for (depth, layer) in self.layers.iter().enumerate() {
             let permission = &layer.subscribe;
@@ -261,6 +283,18 @@ mod tests {
         let grants = Grants::new(&[], &[filter("a/#")]).with_wide_subscriptions();
         assert!(grants.may_subscribe(&filter("#")) && !grants.covers(&filter("#")));
         assert!(grants.may_receive(&topic("a/b")) && !grants.may_receive(&topic("b")));
+    }
+
+    #[test]
+    fn lenient_grants_let_everything_through_and_still_tell_what_they_do_not_allow() {
+        let grants = Grants::new(&[filter("a/#")], &[filter("a/#")]).leniently();
+        assert!(grants.may_publish(&topic("a/b")) && !grants.may_publish(&topic("b")));
+        assert!(grants.may_subscribe(&filter("a/+")) && !grants.may_subscribe(&filter("#")));
+        assert!(
+            grants.may_receive(&topic("b")) && grants.covers(&filter("#")),
+            "it is delivered all the same"
+        );
+        assert!(Grants::none().over(grants).is_lenient());
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Shard {
             self.unplant(key, &session.client_id, own, out);
         }
         if let Some(word) = session.last_word.take() {
-            self.say(*word, &session.grants, out);
+            self.say(*word, &session.grants, &session.identity, out);
         }
         // What it had by a shared subscription and never acknowledged goes to another member, oldest first (§4.8.2);
         // not what was on its way at QoS 2, which it may have [MQTT-4.8.2-5].

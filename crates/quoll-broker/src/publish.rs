@@ -14,7 +14,7 @@ use crate::change::Change;
 use crate::limits;
 use crate::message::{Message, MessageParts};
 use crate::shard::Shard;
-use crate::vocabulary::{ConnId, Effect, Event, Outbox};
+use crate::vocabulary::{Act, ConnId, Effect, Outbox};
 
 /// A PUBLISH whose topic is known.
 struct Named {
@@ -137,10 +137,12 @@ impl Shard {
             return ReasonCode::QUOTA_EXCEEDED;
         }
         if !self.may_publish(&session.grants, &topic) {
-            self.stats.denied += 1;
-            let (client_id, topic) = (session.client_id.clone(), topic.as_str().into());
-            out.push(Effect::Tell(Event::Denied { client_id, topic }));
-            return ReasonCode::NOT_AUTHORIZED;
+            let refused = !session.grants.is_lenient() || is_the_servers(&topic);
+            self.stats.denied += u64::from(refused);
+            out.push(Effect::Tell(session.overstepped(Act::Publish, topic.as_str(), refused)));
+            if refused {
+                return ReasonCode::NOT_AUTHORIZED;
+            }
         }
         let expiry = properties.as_ref().and_then(|properties| properties.message_expiry_interval);
         let message = Arc::new(Message::new(MessageParts {
@@ -162,12 +164,9 @@ impl Shard {
         if is_heard { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS }
     }
 
-    /// Whether a client with these grants may publish there. `$SYS` is the server's own, and `$share` is no topic.
+    /// Whether a client with these grants may publish there.
     pub(crate) fn may_publish(&self, grants: &Grants, topic: &TopicName) -> bool {
-        let text = topic.as_str();
-        let reserved =
-            |head: &str| text.strip_prefix(head).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        !(text.starts_with('$') && (reserved("$SYS") || reserved("$share"))) && grants.may_publish(topic)
+        !is_the_servers(topic) && grants.may_publish(topic)
     }
 
     fn somebody_wants(&mut self, message: &Message) -> bool {
@@ -206,6 +205,14 @@ impl Shard {
         }
         is_stored
     }
+}
+
+/// `$SYS` is the server's own, and `$share` is no topic.
+pub(crate) fn is_the_servers(topic: &TopicName) -> bool {
+    let text = topic.as_str();
+    let reserved =
+        |head: &str| text.strip_prefix(head).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    text.starts_with('$') && (reserved("$SYS") || reserved("$share"))
 }
 
 fn has_too_many_levels(topic: &TopicName) -> bool {

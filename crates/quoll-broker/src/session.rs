@@ -17,7 +17,7 @@ use crate::inflight::Inflight;
 use crate::moment::Moment;
 use crate::queue::Queue;
 use crate::replay::Replay;
-use crate::vocabulary::{ConnId, Identity};
+use crate::vocabulary::{Act, ConnId, Event, Identity};
 use crate::will::LastWord;
 
 /// Session Expiry Interval of a session that never expires (§3.1.2.11.2).
@@ -99,6 +99,12 @@ impl Session {
     pub(crate) fn belongs_to(&self, identity: &Identity) -> bool {
         self.identity.name == identity.name
             && (!identity.name.is_empty() || self.identity.credential == identity.credential)
+    }
+
+    /// What is told where it does what its grants do not allow.
+    pub(crate) fn overstepped(&self, act: Act, topic: &str, refused: bool) -> Event {
+        let (client_id, identity) = (self.client_id.clone(), self.identity.name.clone());
+        Event::Denied { client_id, identity, act, topic: topic.into(), refused }
     }
 
     /// The fact about the session itself.

@@ -13,7 +13,7 @@ use crate::change::Change;
 use crate::limits;
 use crate::session::Own;
 use crate::shard::Shard;
-use crate::vocabulary::{ConnId, Effect, Event, Outbox};
+use crate::vocabulary::{Act, ConnId, Effect, Event, Outbox};
 
 /// Who wants what a filter matches.
 #[derive(Debug, Default)]
@@ -114,7 +114,11 @@ impl Shard {
         }
         let session = &self.sessions[key as usize];
         if !session.grants.may_subscribe(&filter) {
-            return Err(ReasonCode::NOT_AUTHORIZED);
+            let refused = !session.grants.is_lenient();
+            out.push(Effect::Tell(session.overstepped(Act::Subscribe, filter.as_str(), refused)));
+            if refused {
+                return Err(ReasonCode::NOT_AUTHORIZED);
+            }
         }
         let is_full = session.subscriptions.len() >= self.settings.max_subscriptions as usize;
         if is_full && session.subscriptions.find(&filter).is_none() {

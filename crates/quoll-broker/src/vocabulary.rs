@@ -269,12 +269,18 @@ pub enum Event {
         /// What it was granted, or why not.
         reason: ReasonCode,
     },
-    /// A PUBLISH was not allowed to its topic.
+    /// A client did what its grants do not allow.
     Denied {
         /// Client identifier.
         client_id: Arc<str>,
-        /// The topic.
+        /// Name of its identity.
+        identity: Arc<str>,
+        /// What it did.
+        act: Act,
+        /// The topic, or of a SUBSCRIBE the filter.
         topic: Arc<str>,
+        /// Whether it was refused; lenient grants let it through.
+        refused: bool,
     },
     /// Messages to a client were dropped: its queue is full, it is too slow, or the packet is too large for it.
     Dropped {
@@ -283,6 +289,15 @@ pub enum Event {
         /// How many since the last time this was told.
         count: u64,
     },
+}
+
+/// What grants are about.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Act {
+    /// PUBLISH, or a will.
+    Publish,
+    /// SUBSCRIBE.
+    Subscribe,
 }
 
 /// How a connection ended.

@@ -8,8 +8,9 @@ use crate::access::Grants;
 use crate::change::Change;
 use crate::message::{Message, MessageParts};
 use crate::moment::Moment;
+use crate::publish::is_the_servers;
 use crate::shard::Shard;
-use crate::vocabulary::{Effect, Event, Outbox};
+use crate::vocabulary::{Act, Effect, Event, Identity, Outbox};
 
 /// A will, ready to be said.
 #[derive(Clone, Debug)]
@@ -83,22 +84,30 @@ impl Shard {
     pub(crate) fn say_last_word(&mut self, key: u32, out: &mut Outbox) {
         let session = &mut self.sessions[key as usize];
         let Some(word) = session.last_word.take() else { return };
-        let grants = session.grants.clone();
+        let (grants, identity) = (session.grants.clone(), session.identity.clone());
         if word.due.is_some() {
             out.push(Effect::Keep(Change::WillSettled { client_id: session.client_id.clone() }));
         }
-        self.say(*word, &grants, out);
+        self.say(*word, &grants, &identity, out);
     }
 
     /// Publishes a will, if its client may publish to the topic now.
-    pub(crate) fn say(&mut self, word: LastWord, grants: &Grants, out: &mut Outbox) {
+    pub(crate) fn say(&mut self, word: LastWord, grants: &Grants, identity: &Identity, out: &mut Outbox) {
         let message = word.said(self.now);
-        if self.may_publish(grants, &message.topic) {
-            self.accept(message, out);
-        } else {
-            self.stats.denied += 1;
-            let (client_id, topic) = (message.publisher.clone(), message.topic.as_str().into());
-            out.push(Effect::Tell(Event::Denied { client_id, topic }));
+        if !self.may_publish(grants, &message.topic) {
+            let refused = !grants.is_lenient() || is_the_servers(&message.topic);
+            self.stats.denied += u64::from(refused);
+            out.push(Effect::Tell(Event::Denied {
+                client_id: message.publisher.clone(),
+                identity: identity.name.clone(),
+                act: Act::Publish,
+                topic: message.topic.as_str().into(),
+                refused,
+            }));
+            if refused {
+                return;
+            }
         }
+        self.accept(message, out);
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use quoll_broker::vocabulary::Departure;
+use quoll_broker::vocabulary::{Act, Departure};
 use quoll_mqtt::{ProtocolVersion, ReasonCode};
 
 use crate::tls::HelloFacts;
@@ -64,12 +64,18 @@ pub enum ServerEvent {
         /// What it was granted, or why not.
         reason: ReasonCode,
     },
-    /// A PUBLISH was not allowed to its topic.
+    /// A client did what its grants do not allow.
     Denied {
         /// Client identifier.
         client_id: Arc<str>,
-        /// The topic.
+        /// Name of its identity; empty for an anonymous one.
+        identity: Arc<str>,
+        /// What it did.
+        act: Act,
+        /// The topic, or of a SUBSCRIBE the filter.
         topic: Arc<str>,
+        /// Whether it was refused; lenient grants let it through.
+        refused: bool,
     },
     /// Messages to a client were dropped.
     Dropped {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quoll_broker::Grants;
-use quoll_broker::vocabulary::{Departure, Event, Farewell, Order};
+use quoll_broker::vocabulary::{Act, Departure, Event, Farewell, Order};
 use quoll_mqtt::ReasonCode;
 use quoll_mqtt::packet::{Ack, Packet};
 
@@ -85,6 +85,30 @@ fn new_grants_act_on_live_sessions_at_once() {
     regrant(&mut town, Grants::all());
     town.send(other, message("a/x", "3"));
     assert_eq!(town.messages(lamp), ["a/x=3"]);
+}
+
+#[test]
+fn what_lenient_grants_do_not_allow_happens_and_is_told() {
+    let mut town = Town::new();
+    let mut caller = client("lamp").named("alice", None);
+    caller.admission.grants = Arc::new(grants(&["a/#"], &["a/#"]).leniently());
+    let lamp = town.enter(caller);
+    town.subscribe(lamp, "#", 0);
+    for topic in ["a/1", "b/1"] {
+        town.send(lamp, message(topic, "x"));
+    }
+    assert_eq!(town.messages(lamp), ["a/1=x", "b/1=x"]);
+    town.send(lamp, message("$SYS/mine", "x").qos1(1));
+    let told = town.events.iter().filter_map(|event| match event {
+        Event::Denied { identity, act, topic, refused, .. } => Some((&**identity, *act, &**topic, *refused)),
+        _ => None,
+    });
+    let expected = [
+        ("alice", Act::Subscribe, "#", false),
+        ("alice", Act::Publish, "b/1", false),
+        ("alice", Act::Publish, "$SYS/mine", true),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected, "the server's own topics stay its own");
 }
 
 #[test]

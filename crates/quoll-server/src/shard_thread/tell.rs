@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use quoll_broker::vocabulary::{ConnId, Departure, Event, Identity};
+use quoll_broker::vocabulary::{Act, ConnId, Departure, Event, Identity};
 use quoll_mqtt::packet::Connect;
 use quoll_mqtt::{DecodeError, ProtocolVersion, ReasonCode};
 
@@ -84,9 +84,12 @@ impl ShardThread {
                 tracing::debug!(target: SUBSCRIBE, "{} {} {}", shown(&client_id), reason.0, shown(&filter));
                 self.announce(ServerEvent::Subscribed { client_id, filter, reason });
             }
-            Event::Denied { client_id, topic } => {
-                tracing::debug!(target: PACKETS, "Denied PUBLISH from {} ('{}')", shown(&client_id), shown(&topic));
-                self.announce(ServerEvent::Denied { client_id, topic });
+            Event::Denied { client_id, identity, act, topic, refused } => {
+                if refused && act == Act::Publish {
+                    let (client, topic) = (shown(&client_id), shown(&topic));
+                    tracing::debug!(target: PACKETS, "Denied PUBLISH from {client} ('{topic}')");
+                }
+                self.announce(ServerEvent::Denied { client_id, identity, act, topic, refused });
             }
             Event::Dropped { client_id, count } => {
                 let client = shown(&client_id);
