@@ -270,3 +270,14 @@ async fn kill_and_continue(at: usize) -> bool {
     }
     killed
 }
+
+#[tokio::test]
+async fn renamed_prefixes_and_all_group_topics_reach_the_registry() {
+    let stage = Stage::new(profile()).await;
+    let boots = stage.device.state().boot_count;
+    stage.told("Backlog0 Prefix1 do; Prefix2 is; Prefix3 says; GroupTopic2 floor; GroupTopic4 house").await;
+    stage.until("it restarted with them", |state| state.boot_count > boots && !state.restarting).await;
+    let topics = stage.enrol().await.unwrap().device.topics;
+    assert_eq!([&*topics.command, &*topics.status, &*topics.telemetry], ["do", "is", "says"]);
+    assert_eq!(topics.groups, ["tasmotas", "floor", "house"]);
+}

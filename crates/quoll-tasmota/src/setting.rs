@@ -74,6 +74,18 @@ settings! {
     FullTopic, "FullTopic", Kind::Topic, true;
     /// Shared by a group of devices.
     GroupTopic, "GroupTopic1", Kind::Topic, true;
+    /// As `GroupTopic1`; empty where none was set.
+    GroupTopic2, "GroupTopic2", Kind::Topic, true;
+    /// As `GroupTopic1`; empty where none was set.
+    GroupTopic3, "GroupTopic3", Kind::Topic, true;
+    /// As `GroupTopic1`; empty where none was set.
+    GroupTopic4, "GroupTopic4", Kind::Topic, true;
+    /// First level of commands, `cmnd` from the factory.
+    Prefix1, "Prefix1", Kind::Topic, true;
+    /// First level of answers, `stat` from the factory.
+    Prefix2, "Prefix2", Kind::Topic, true;
+    /// First level of reports, `tele` from the factory.
+    Prefix3, "Prefix3", Kind::Topic, true;
     /// First NTP server.
     NtpServer1, "NtpServer1", Kind::Host, false;
     /// Seconds between tele messages; 0 for none. The device raises 2 to 9 to 10, and 1 means its default.

@@ -16,6 +16,10 @@ pub struct Topics {
     topic: String,
     client: String,
     group: String,
+    /// `GroupTopic2` to `4`, those that are set.
+    more_groups: Vec<String>,
+    /// `Prefix1` to `3`.
+    prefixes: [String; 3],
     mac: Mac,
 }
 
@@ -31,7 +35,7 @@ pub enum Prefix {
 }
 
 impl Prefix {
-    /// `cmnd`, `stat` or `tele`. (A build may rename them; we do not.)
+    /// The factory's word: `cmnd`, `stat` or `tele`. `Prefix1` to `3` rename them: [`Topics::renamed`].
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -86,13 +90,45 @@ impl Topics {
             topic: topic.into(),
             client: client.into(),
             group: group.into(),
+            more_groups: Vec::new(),
+            prefixes: [Prefix::Command, Prefix::Status, Prefix::Telemetry].map(|one| one.word().into()),
             mac,
         };
-        let longest = topics.expand(Prefix::Telemetry, topic, "MqttFingerprint1").len();
+        topics.measured()
+    }
+
+    /// With `Prefix1` to `3`, and `GroupTopic2` to `4` as far as they are set, as the device was told (facts §6.2).
+    ///
+    /// # Errors
+    /// As [`Self::with`].
+    pub fn renamed(mut self, prefixes: [&str; 3], more_groups: &[String]) -> Result<Self, TopicsError> {
+        let bad = |text: &str| text.contains(|c: char| matches!(c, '+' | '#' | ' ') || c.is_control());
+        for prefix in prefixes {
+            if prefix.trim_matches('/').is_empty() {
+                return Err(TopicsError::Empty { what: "Prefix" });
+            }
+            if bad(prefix) {
+                return Err(TopicsError::Character { what: "Prefix" });
+            }
+        }
+        if more_groups.iter().any(|group| bad(group)) {
+            return Err(TopicsError::Character { what: "GroupTopic" });
+        }
+        self.prefixes = prefixes.map(|prefix| prefix.trim_matches('/').to_owned());
+        self.more_groups = more_groups.iter().filter(|group| !group.is_empty()).cloned().collect();
+        self.measured()
+    }
+
+    fn measured(self) -> Result<Self, TopicsError> {
+        let longest = self.expand(Prefix::Telemetry, &self.topic, "MqttFingerprint1").len();
         if longest > TOPIC_CHARS {
             return Err(TopicsError::TooLong { chars: longest, limit: TOPIC_CHARS });
         }
-        Ok(topics)
+        Ok(self)
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.group).filter(|group| !group.is_empty()).chain(&self.more_groups)
     }
 
     /// `cmnd/plug/<command>`: where to send a command.
@@ -148,9 +184,7 @@ impl Topics {
     pub fn subscriptions(&self) -> Vec<TopicFilter> {
         let mut filters = vec![self.expand(Prefix::Command, &self.topic, "#")];
         if let Some(fallback) = self.fallback() {
-            if !self.group.is_empty() {
-                filters.push(self.expand(Prefix::Command, &self.group, "#"));
-            }
+            filters.extend(self.groups().map(|group| self.expand(Prefix::Command, group, "#")));
             filters.push(format!("{fallback}#"));
         }
         let parse = |text: &String| TopicFilter::parse(text).expect("the parts were checked");
@@ -195,9 +229,9 @@ impl Topics {
     #[must_use]
     pub fn command_of<'t>(&self, topic: &'t str) -> Option<&'t str> {
         let own = self.expand(Prefix::Command, &self.topic, "");
-        let group = self.expand(Prefix::Command, &self.group, "");
-        let bases = [Some(own), Some(group), self.fallback()];
-        let command = bases.into_iter().flatten().find_map(|base| topic.strip_prefix(base.as_str()))?;
+        let groups = self.groups().map(|group| self.expand(Prefix::Command, group, ""));
+        let mut bases = std::iter::once(own).chain(groups).chain(self.fallback());
+        let command = bases.find_map(|base| topic.strip_prefix(base.as_str()))?;
         (!command.is_empty() && !command.contains('/')).then_some(command)
     }
 
@@ -208,7 +242,7 @@ impl Topics {
             text = format!("%prefix%/{text}");
         }
         let text = text
-            .replace("%prefix%", prefix.word())
+            .replace("%prefix%", &self.prefixes[prefix as usize])
             .replace("%topic%", topic)
             .replace("%id%", &self.mac.compact());
         format!("{text}/{last}")
@@ -279,6 +313,21 @@ mod tests {
         assert_eq!(topics.command_of("cmnd/DVES_1_fb/Power"), Some("Power"));
         assert_eq!(topics.command_of("home/other/cmnd/Power"), None);
         assert_eq!(topics.command_of("home/plug/cmnd/"), None);
+    }
+
+    #[test]
+    fn renamed_prefixes_and_more_groups_are_the_devices_own() {
+        let topics = plug().renamed(["do", "is", "says"], &["floor".into(), String::new()]).unwrap();
+        assert_eq!(topics.status("RESULT").unwrap().as_str(), "is/plug/RESULT");
+        let subscriptions: Vec<_> =
+            topics.subscriptions().iter().map(|filter| filter.as_str().to_owned()).collect();
+        // The fallback keeps the literal cmnd whatever Prefix1 is (facts §6.2).
+        assert_eq!(subscriptions, ["do/plug/#", "do/tasmotas/#", "do/floor/#", "cmnd/DVES_D3E4F5_fb/#"]);
+        assert_eq!(topics.command_of("do/floor/Power"), Some("Power"));
+        assert_eq!(topics.command_of("cmnd/plug/Power"), None);
+        for bad in [["", "b", "c"], ["a", "b+", "c"]] {
+            assert!(plug().renamed(bad, &[]).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct Probe {
     pub clock: Option<u64>,
     /// What its TLS can do.
     pub tls: TlsAbility,
-    /// The names it publishes and subscribes under. Renamed prefixes are not asked for: `cmnd`, `stat`, `tele`.
+    /// The names it publishes and subscribes under: FullTopic, Topic, Prefix1 to 3, GroupTopic1 to 4, MqttClient.
     pub topics: Topics,
     /// The MQTT settings that an enrolment would change.
     pub settings: SavedSettings,
@@ -67,14 +67,13 @@ impl Asker<'_> {
         let tls = self.tls_ability().await?;
         let topic = self.setting(Setting::Topic).await?;
         let full_topic = self.setting(Setting::FullTopic).await?;
-        let group = self.maybe_setting(Setting::GroupTopic).await?.filter(|group| !group.is_empty());
         let topics = Topics {
             topic,
             full_topic,
-            command: "cmnd".into(),
-            status: "stat".into(),
-            telemetry: "tele".into(),
-            groups: group.into_iter().collect(),
+            command: self.setting_or(Setting::Prefix1, "cmnd").await?,
+            status: self.setting_or(Setting::Prefix2, "stat").await?,
+            telemetry: self.setting_or(Setting::Prefix3, "tele").await?,
+            groups: self.groups().await?,
             client_id: mqtt.client.clone(),
         };
         let settings = SavedSettings {
@@ -122,6 +121,23 @@ impl Asker<'_> {
 
     async fn maybe_setting(&self, setting: Setting) -> Result<Option<String>, EnrolError> {
         Ok(self.ask(Step::Probe, &Command::ask(setting)).await?.setting(setting).ok())
+    }
+
+    /// A setting that releases without it have at its factory value.
+    async fn setting_or(&self, setting: Setting, factory: &str) -> Result<String, EnrolError> {
+        let told = self.maybe_setting(setting).await?.filter(|text| !text.is_empty());
+        Ok(told.unwrap_or_else(|| factory.to_owned()))
+    }
+
+    /// Its group topics, each once; those that are not set are empty.
+    async fn groups(&self) -> Result<Vec<String>, EnrolError> {
+        let mut groups: Vec<String> = Vec::new();
+        for setting in [Setting::GroupTopic, Setting::GroupTopic2, Setting::GroupTopic3, Setting::GroupTopic4]
+        {
+            let group = self.maybe_setting(setting).await?.filter(|group| !group.is_empty());
+            groups.extend(group.filter(|group| !groups.contains(group)));
+        }
+        Ok(groups)
     }
 
     async fn level(&self, setting: Setting) -> Result<Option<u8>, EnrolError> {

@@ -15,7 +15,8 @@ impl Machine {
         let data = if data == "?" { "" } else { data };
         let has_mqtt = self.settings.option(SetOption::MQTT);
         if !has_mqtt
-            && (name.starts_with("mqtt") || matches!(name, "tlskey" | "topic" | "fulltopic" | "grouptopic"))
+            && (name.starts_with("mqtt")
+                || matches!(name, "tlskey" | "topic" | "fulltopic" | "grouptopic" | "prefix"))
         {
             return Outcome::Unknown;
         }
@@ -57,6 +58,19 @@ impl Machine {
             "grouptopic" if index.unwrap_or(1) == 1 => {
                 ("GroupTopic1", &mut settings.group_topic, factory.group_topic, false, true)
             }
+            "grouptopic" | "prefix" => {
+                const GROUPS: [&str; 3] = ["GroupTopic2", "GroupTopic3", "GroupTopic4"];
+                const PREFIXES: [&str; 3] = ["Prefix1", "Prefix2", "Prefix3"];
+                let at = index.unwrap_or(1) as usize;
+                let (names, fields, defaults, first) = match name {
+                    "prefix" => (PREFIXES, &mut settings.prefixes, factory.prefixes, 1),
+                    _ => (GROUPS, &mut settings.more_groups, factory.more_groups, 2),
+                };
+                let Some(at) = at.checked_sub(first).filter(|at| *at < names.len()) else {
+                    return Some(Outcome::Error);
+                };
+                (names[at], &mut fields[at], defaults[at].clone(), false, true)
+            }
             "ntpserver" if index.unwrap_or(1) == 1 => {
                 ("NtpServer1", &mut settings.ntp_server, factory.ntp_server, true, false)
             }
@@ -69,7 +83,7 @@ impl Machine {
                 "1" => default,
                 _ => data.chars().take(TEXT_CHARS).collect(),
             };
-            if name.ends_with("topic") || name == "mqttclient" {
+            if name.ends_with("topic") || matches!(name, "mqttclient" | "prefix") {
                 field.retain(|c| !matches!(c, '+' | '#' | ' '));
             }
         }

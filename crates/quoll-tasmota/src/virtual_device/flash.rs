@@ -55,6 +55,10 @@ pub struct Settings {
     pub(super) topic: String,
     pub(super) full_topic: String,
     pub(super) group_topic: String,
+    /// `GroupTopic2` to `4`.
+    pub(super) more_groups: [String; 3],
+    /// `Prefix1` to `3`.
+    pub(super) prefixes: [String; 3],
     pub(super) fingerprints: [[u8; 20]; 2],
     pub(super) ntp_server: String,
     pub(super) tele_period: u16,
@@ -90,6 +94,8 @@ impl Settings {
             },
             full_topic: crate::topics::DEFAULT_FULL_TOPIC.into(),
             group_topic: "tasmotas".into(),
+            more_groups: Default::default(),
+            prefixes: ["cmnd", "stat", "tele"].map(Into::into),
             fingerprints: [[0; 20], Fingerprint::MATCHES_NOTHING.bytes()],
             ntp_server: "pool.ntp.org".into(),
             tele_period: profile.tele_period,

@@ -315,12 +315,14 @@ impl Machine {
     /// The device's topics by its settings; the factory's if they make none.
     #[must_use]
     pub fn topics(&self) -> Topics {
-        let Settings { full_topic, topic, mqtt_client, group_topic, .. } = &self.settings;
+        let Settings { full_topic, topic, mqtt_client, group_topic, more_groups, prefixes, .. } =
+            &self.settings;
         let factory = || {
             let topic = format!("tasmota_{}", self.profile.mac.tail());
             Topics::new(&topic, self.profile.mac).expect("made of fixed words and hex digits")
         };
         Topics::with(full_topic, topic, mqtt_client, group_topic, self.profile.mac)
+            .and_then(|topics| topics.renamed(prefixes.each_ref().map(String::as_str), more_groups))
             .unwrap_or_else(|_| factory())
     }
 

@@ -162,7 +162,7 @@ impl Machine {
             "sw": self.profile.version,
             "t": settings.topic,
             "ft": settings.full_topic,
-            "tp": ["cmnd", "stat", "tele"],
+            "tp": settings.prefixes,
             "rl": relays,
             "swc": vec![-1; 32],
             "swn": vec![Value::Null; 32],
