@@ -40,6 +40,25 @@ pub struct Device {
     pub last_seen: Option<OffsetDateTime>,
     /// What went wrong last, if that is not settled.
     pub problem: Option<String>,
+    /// Set while its owner keeps it out without taking its certificate back.
+    pub quarantine: Option<Quarantine>,
+}
+
+/// A device that is kept out until it is released; its certificate stays valid.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Quarantine {
+    /// Since when.
+    pub since: OffsetDateTime,
+    /// Why, in its owner's words; may be empty.
+    pub reason: String,
+}
+
+impl Device {
+    /// Whether the broker lets it in, by certificate or by password: neither revoked, removed nor in quarantine.
+    #[must_use]
+    pub fn is_welcome(&self) -> bool {
+        self.state.admits() && self.quarantine.is_none()
+    }
 }
 
 /// The settings that make up a device's topics (facts §6.2).

@@ -62,3 +62,14 @@ pub const BROKER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Largest difference between the device's clock and ours before we set it. Facts §8.1.
 pub const CLOCK_SLACK: Duration = Duration::from_secs(60);
+
+/// Certificates of our CA that nobody has, remembered at once. Each was signed by the CA, so this many is a home that
+/// was never listed; more are refused or let in as configured, but not remembered.
+pub const UNLISTED_MAX: u32 = 10_000;
+
+/// Publications below one parent that are proposed one by one; of more a wildcard is.
+pub const SIBLINGS_MAX: usize = 8;
+/// Topics kept of what one identity did beyond its list.
+pub const OBSERVATIONS_OF_ONE_MAX: u32 = 256;
+/// Topics kept of what all did beyond their lists: 20,000 devices that each need one more.
+pub const OBSERVATIONS_MAX: u32 = 20_000;

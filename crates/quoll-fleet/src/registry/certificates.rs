@@ -1,6 +1,7 @@
 //! Serial number → owner: what the broker's door asks. The certificates themselves are in the pki folder.
 
 use rusqlite::{OptionalExtension, Transaction, params};
+use serde_json::json;
 use time::OffsetDateTime;
 
 use super::{Fault, Owner, Registry, RegistryError, from_seconds, seconds};
@@ -32,6 +33,38 @@ impl Registry {
     /// Where the registry cannot be read.
     pub fn certificate(&self, serial: &str) -> Result<Option<Certificate>, RegistryError> {
         self.read(|tx| find(tx, serial))
+    }
+
+    /// Every certificate that was ever recorded, oldest first: what the door goes by. One that is void stays void, also
+    /// after its owner was removed.
+    ///
+    /// # Errors
+    /// Where the registry cannot be read.
+    pub fn certificates(&self) -> Result<Vec<Certificate>, RegistryError> {
+        self.read(|tx| {
+            let mut statement = tx.prepare("SELECT serial FROM certificates ORDER BY recorded, rowid")?;
+            let serials: Vec<String> =
+                statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+            serials.iter().filter_map(|serial| find(tx, serial).transpose()).collect()
+        })
+    }
+
+    /// Voids one certificate while its owner keeps the others: the door refuses it from then on. Whether it was not void
+    /// before.
+    ///
+    /// # Errors
+    /// Where the registry cannot be written.
+    pub fn void_certificate(&self, serial: &str, reason: &str) -> Result<bool, RegistryError> {
+        self.write(|tx| {
+            let Some(known) = find(tx, serial)? else { return Ok(false) };
+            let voided = void(tx, serial, reason)?;
+            if voided {
+                let detail =
+                    json!({ "owner": known.owner.to_string(), "reason": reason, "serials": [known.serial] });
+                self.append(tx, "certificate.revoked", known.owner.name(), &detail)?;
+            }
+            Ok(voided)
+        })
     }
 
     /// All certificates recorded for an owner, oldest first.
@@ -92,6 +125,13 @@ pub(super) fn record(
         params![serial.to_ascii_uppercase(), kind(owner), owner.name(), seconds(expires), now],
     )?;
     Ok(true)
+}
+
+/// Voids one certificate, if it is not void yet; whether it did.
+pub(super) fn void(tx: &Transaction<'_>, serial: &str, reason: &str) -> Result<bool, Fault> {
+    let now = seconds(OffsetDateTime::now_utc());
+    let sql = "UPDATE certificates SET revoked = ?2, reason = ?3 WHERE serial = ?1 AND revoked IS NULL";
+    Ok(tx.execute(sql, params![serial, now, reason])? > 0)
 }
 
 /// Voids all live certificates of a name; their serial numbers.

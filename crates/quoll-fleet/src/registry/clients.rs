@@ -5,7 +5,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::{
-    Fault, Owner, Registry, RegistryError, certificates, devices, from_seconds, maybe_seconds, seconds,
+    Fault, Owner, Registry, RegistryError, access, certificates, devices, from_seconds, maybe_seconds, seconds,
 };
 use crate::client::{Client, ClientName, Role};
 use crate::device::DeviceName;
@@ -109,6 +109,7 @@ impl Registry {
         self.write(|tx| {
             require(tx, name)?;
             certificates::void_all(tx, name.as_str(), REMOVED)?;
+            access::forget_all(tx, name.as_str())?;
             let sql = "UPDATE clients SET state = ?2, serial = NULL, expires = NULL WHERE name = ?1";
             tx.execute(sql, params![name.as_str(), REMOVED])?;
             self.append(tx, "client.removed", name.as_str(), &json!({}))

@@ -5,13 +5,13 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::{Fault, Owner, Registry, RegistryError, certificates, maybe_seconds, seconds};
-use crate::device::{Address, Device, DeviceName, DeviceState, Rung, Topics};
+use super::{Fault, Owner, Registry, RegistryError, access, certificates, maybe_seconds, seconds};
+use crate::device::{Address, Device, DeviceName, DeviceState, Quarantine, Rung, Topics};
 use crate::limits::PROBLEM_MAX;
 use crate::saved::{LogLevels, SavedSettings};
 
 const COLUMNS: &str = "name, address, mac, chip, firmware, topics, rung, state, serial, expires, first_seen, last_seen, \
-                       problem";
+                       problem, quarantined, quarantine_reason";
 
 /// A device to be registered, as a probe found it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -181,6 +181,7 @@ impl Registry {
     pub fn remove_device(&self, name: &DeviceName) -> Result<(), RegistryError> {
         self.write(|tx| {
             certificates::void_all(tx, name.as_str(), "removed")?;
+            access::forget_all(tx, name.as_str())?;
             self.advance_in(tx, name, DeviceState::Removed)?;
             let sql = "UPDATE devices SET serial = NULL, expires = NULL, saved = NULL, saved_logs = NULL WHERE name = ?1";
             tx.execute(sql, [name.as_str()])?;
@@ -314,11 +315,18 @@ pub(super) fn require(tx: &Transaction<'_>, name: &DeviceName) -> Result<Device,
     find(tx, name)?.ok_or_else(|| RegistryError::Unknown(Owner::Device(name.clone())).into())
 }
 
+/// As [`require`]; one that is removed is unknown.
+pub(super) fn require_present(tx: &Transaction<'_>, name: &DeviceName) -> Result<Device, Fault> {
+    let found = find(tx, name)?.filter(|device| device.state.is_present());
+    found.ok_or_else(|| RegistryError::Unknown(Owner::Device(name.clone())).into())
+}
+
 fn read(row: &Row<'_>) -> Result<Device, Fault> {
     let name: String = row.get(0)?;
     let bad =
         |what: &str| Fault::from(RegistryError::Row { table: "devices", detail: format!("{name}: {what}") });
     let text = |at: usize| row.get::<_, String>(at);
+    let reason: Option<String> = row.get(14)?;
     Ok(Device {
         name: parse_name(&name)?,
         address: Address::parse(&text(1)?).map_err(|_| bad("address"))?,
@@ -333,6 +341,8 @@ fn read(row: &Row<'_>) -> Result<Device, Fault> {
         first_seen: super::from_seconds("devices", row.get(10)?)?,
         last_seen: maybe_seconds("devices", row.get(11)?)?,
         problem: row.get(12)?,
+        quarantine: maybe_seconds("devices", row.get(13)?)?
+            .map(|since| Quarantine { since, reason: reason.unwrap_or_default() }),
     })
 }
 

@@ -8,19 +8,25 @@
 //! | `devices` | the inventory and a device's way through its states |
 //! | `clients` | accounts of people and programs |
 //! | `certificates` | serial number → owner, for the broker's door |
+//! | [`unlisted`] | certificates of our CA that nobody has: pending, or rejected |
+//! | `quarantine` | devices that are kept out for a while |
+//! | `access` | what is allowed beyond the templates, and what was seen |
 //! | [`journal`] | each provisioning step, before and after |
 //! | [`audit`] | who did what, hash-chained |
 //! | `schema`, `error` | tables and migrations; what can be wrong |
 //!
 //! Calls block for as long as the disk takes, at worst [`crate::limits::BUSY_PATIENCE`].
 
+mod access;
 pub mod audit;
 mod certificates;
 mod clients;
 mod devices;
 mod error;
 pub mod journal;
+mod quarantine;
 mod schema;
+pub mod unlisted;
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};

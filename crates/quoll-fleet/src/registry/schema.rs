@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 pub(super) const APPLICATION_ID: i32 = 0x51_55_4F_4C;
 
 /// Entry n brings a file from schema n to n + 1 (`PRAGMA user_version`).
-pub(super) const MIGRATIONS: &[&str] = &[V1];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V_LIFE, V_ACCESS];
 
 /// Times are seconds since 1970 in UTC, those of the audit trail milliseconds.
 const V1: &str = "
@@ -83,6 +83,78 @@ CREATE TRIGGER audit_is_written_once BEFORE UPDATE ON audit
     BEGIN SELECT RAISE(ABORT, 'the audit trail is never changed'); END;
 CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit
     BEGIN SELECT RAISE(ABORT, 'the audit trail is never shortened'); END;
+";
+
+/// A device's later life: quarantine, certificates that nobody has, changes of identity under way, a new server key on
+/// its way to the devices that pin it.
+const V_LIFE: &str = "
+ALTER TABLE devices ADD COLUMN quarantined INTEGER;
+ALTER TABLE devices ADD COLUMN quarantine_reason TEXT;
+
+CREATE TABLE unlisted (
+    serial      TEXT PRIMARY KEY COLLATE NOCASE,
+    name        TEXT NOT NULL,
+    client_id   TEXT NOT NULL,
+    address     TEXT NOT NULL,
+    first_seen  INTEGER NOT NULL,
+    last_seen   INTEGER NOT NULL,
+    times       INTEGER NOT NULL,
+    rejected    INTEGER
+) STRICT;
+
+CREATE TABLE changes (
+    device      TEXT PRIMARY KEY COLLATE NOCASE,
+    act         TEXT NOT NULL,
+    stage       TEXT NOT NULL,
+    new_name    TEXT COLLATE NOCASE,
+    old_serial  TEXT,
+    new_serial  TEXT,
+    old_topics  TEXT,
+    began       INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE server_key (
+    only        INTEGER PRIMARY KEY CHECK (only = 1),
+    stage       TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    previous    TEXT NOT NULL,
+    began       INTEGER NOT NULL,
+    switched    INTEGER
+) STRICT;
+CREATE TABLE server_key_slots (
+    device      TEXT PRIMARY KEY COLLATE NOCASE,
+    slot1       TEXT NOT NULL,
+    slot2       TEXT NOT NULL,
+    stage       TEXT NOT NULL,
+    at          INTEGER NOT NULL,
+    problem     TEXT
+) STRICT;
+";
+
+/// Access lists beyond the templates: what is allowed besides, who is learned from, what was seen. Owners are names of
+/// devices and clients, which are never the same.
+const V_ACCESS: &str = "
+CREATE TABLE access_allowed (
+    owner       TEXT NOT NULL COLLATE NOCASE,
+    act         TEXT NOT NULL,
+    filter      TEXT NOT NULL,
+    added       INTEGER NOT NULL,
+    PRIMARY KEY (owner, act, filter)
+) STRICT;
+CREATE TABLE access_learning (
+    owner       TEXT PRIMARY KEY COLLATE NOCASE,
+    until       INTEGER NOT NULL
+) STRICT;
+CREATE TABLE access_observed (
+    owner       TEXT NOT NULL COLLATE NOCASE,
+    act         TEXT NOT NULL,
+    topic       TEXT NOT NULL,
+    refused     INTEGER NOT NULL,
+    times       INTEGER NOT NULL,
+    first       INTEGER NOT NULL,
+    last        INTEGER NOT NULL,
+    PRIMARY KEY (owner, act, topic)
+) STRICT;
 ";
 
 /// What a file is, before anything is done to it.
