@@ -54,6 +54,8 @@ pub(crate) enum Mail {
     /// Ends those whose certificate their listener's identity says is revoked. With how many connections as the answer.
     Vet(oneshot::Sender<usize>),
     Attach(Box<Attachment>),
+    /// Leave sockets unread until the end. Said back, by dropping it, once all letters of that turn are posted.
+    Hush(std::sync::mpsc::Sender<()>),
     /// Finish: all clients are told and closed; what is left at this time is cut.
     Stop(Instant),
 }

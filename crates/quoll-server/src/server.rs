@@ -437,7 +437,7 @@ impl Handle {
         receiver
     }
 
-    /// Stops: listeners are closed, 5.0 peers are told `Server shutting down`, what waits is written, for at most
+    /// Stops: listeners are closed, what clients said reaches those whom other shards serve, 5.0 peers are told `Server shutting down`, what waits is written, for at most
     /// `grace`; then sockets are cut and threads joined.
     pub async fn stop(self, grace: Duration) {
         let runtime = self.0.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -449,6 +449,7 @@ impl Handle {
                 runtime.shutdown_timeout(Duration::from_millis(100));
             }
             let until = Instant::now() + grace;
+            hush(&boxes, until);
             boxes.iter().for_each(|inbox| inbox.put(Mail::Stop(until)));
             threads.into_iter().map(JoinHandle::join).all(|joined| joined.is_ok())
         });
@@ -475,6 +476,22 @@ impl Handle {
             answers.extend(tokio::time::timeout(ANSWER_PATIENCE, pend).await.ok().and_then(Result::ok));
         }
         answers
+    }
+}
+
+/// Lets shards hear nothing more, and waits until all that they had to say to each other is said: a letter that a
+/// shard's end overtakes would find nobody.
+fn hush(boxes: &[Inbox], until: Instant) {
+    if boxes.len() == 1 {
+        return;
+    }
+    // A message may go to the shard of a group, from there to a member's, come back, and go to another member's.
+    for _ in 0..4 {
+        let (quiet, all_quiet) = std::sync::mpsc::channel::<()>();
+        boxes.iter().for_each(|inbox| inbox.put(Mail::Hush(quiet.clone())));
+        drop(quiet);
+        // Nothing is ever sent: this ends with the last sender.
+        let _ = all_quiet.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 }
 

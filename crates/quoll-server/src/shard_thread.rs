@@ -121,6 +121,10 @@ pub(crate) struct ShardThread {
     /// Whether other shards, or the disk, are so far behind that sockets stay unread.
     throttled: bool,
     stopping: Option<Instant>,
+    /// Whether the end is near: sockets stay unread while letters find their way.
+    hushed: bool,
+    /// Those who wait until this shard's letters are posted.
+    hushes: Vec<std::sync::mpsc::Sender<()>>,
     failed: bool,
     next_look: Instant,
     worked: Duration,
@@ -171,6 +175,8 @@ impl ShardThread {
             closed_by_order: 0,
             throttled: false,
             stopping: None,
+            hushed: false,
+            hushes: Vec::new(),
             failed: false,
             next_look: now + LOOK_EVERY,
             worked: Duration::ZERO,
@@ -224,8 +230,8 @@ impl ShardThread {
 
     /// How long to wait. Says that we sleep, if we may.
     fn timeout(&self) -> Option<Duration> {
-        let busy =
-            (!self.unread.is_empty() && !self.throttled) || !self.dirty.is_empty() || !self.facts.is_empty();
+        let reads = !self.throttled && !self.hushed;
+        let busy = (!self.unread.is_empty() && reads) || !self.dirty.is_empty() || !self.facts.is_empty();
         if busy || !self.common.boxes[usize::from(self.id.0)].may_sleep() {
             return Some(Duration::ZERO);
         }
@@ -270,7 +276,7 @@ impl ShardThread {
     /// Reads a connection, up to [`limits::READS_PER_TURN`] full buffers, and handles its frames. `read_on`: the end was
     /// flagged beside data, so a short read does not mean that nothing is left.
     fn read(&mut self, conn: ConnId, read_on: bool) {
-        if self.throttled {
+        if self.throttled || self.hushed {
             self.unread.push((conn, read_on));
             return;
         }
@@ -436,6 +442,7 @@ impl ShardThread {
             let _ = answer.send(closed);
         }
         self.throttled = self.post.post() || self.crowded || (self.throttled && self.post.is_full());
+        self.hushes.clear();
         let end = Instant::now();
         self.worked += end.saturating_duration_since(self.now);
         if end >= self.next_look {

@@ -79,6 +79,8 @@ pub struct SqliteJournal {
     desk: Arc<Desk>,
     /// Until the writer has it.
     store: Option<Store>,
+    /// Place of the next letter that is sent.
+    next_letter: i64,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -90,7 +92,8 @@ impl SqliteJournal {
     /// See [`StoreError`]. A file that is refused is not changed.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
         let store = Store::open(path, durability)?;
-        Ok(Self { durability, desk: Arc::new(Desk::new()), store: Some(store), writer: None })
+        let next_letter = store.next_letter().map_err(|error| StoreError::of(path, error))?;
+        Ok(Self { durability, desk: Arc::new(Desk::new()), store: Some(store), next_letter, writer: None })
     }
 
     /// What it does while nobody else has the store.
@@ -102,7 +105,7 @@ impl SqliteJournal {
     /// Lets the writer begin, if it has not.
     fn begin(&mut self) -> Result<(), JournalError> {
         let Some(store) = self.store.take() else { return Ok(()) };
-        let writer = Writer::new(store, Arc::clone(&self.desk), self.durability);
+        let writer = Writer::new(store, Arc::clone(&self.desk), self.durability, self.next_letter);
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run());
         self.writer = Some(thread.map_err(|source| JournalError { doing: "start its writer", source })?);
         Ok(())

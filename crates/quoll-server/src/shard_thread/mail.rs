@@ -43,6 +43,10 @@ impl ShardThread {
                 }
                 Mail::Vet(answer) => self.vet(answer),
                 Mail::Attach(attachment) => self.attach(*attachment),
+                Mail::Hush(quiet) => {
+                    self.hushed = true;
+                    self.hushes.push(quiet);
+                }
                 Mail::Stop(until) => self.stop(until),
             }
             self.flush_brimming();
@@ -69,7 +73,7 @@ impl ShardThread {
             });
             tracing::info!(target: CONNECTION, "Client {} disconnected, not authorised.", shown(&named));
         }
-        if revoked || self.failed || self.stopping.is_some() {
+        if revoked || self.failed || self.hushed || self.stopping.is_some() {
             return self.common.placement.arrived(&named);
         }
         let mut socket = TcpStream::from_std(socket);
@@ -200,6 +204,8 @@ impl ShardThread {
 
     fn stop(&mut self, until: Instant) {
         self.stopping = Some(until);
+        // What is read from now on is but looked through for the peers' ends.
+        self.hushed = false;
         self.guarded(None, |thread| thread.input(Input::Order(Order::ShutDown)));
     }
 }

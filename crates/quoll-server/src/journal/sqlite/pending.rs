@@ -21,6 +21,8 @@ pub(super) struct Pending {
     pub(super) clients: HashMap<Arc<str>, Client>,
     pub(super) retained: HashMap<TopicName, Option<Arc<Message>>>,
     pub(super) letters: HashMap<LetterKey, OnTheWay>,
+    /// Place of the next letter among all that were ever sent.
+    pub(super) next_letter: i64,
     /// Letters among them that are to be written.
     pub(super) open_letters: usize,
 }
@@ -68,7 +70,8 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct OnTheWay {
     pub(super) fresh: bool,
-    pub(super) letter: Option<Letter>,
+    /// With its place among all letters.
+    pub(super) letter: Option<(i64, Letter)>,
 }
 
 impl Pending {
@@ -124,9 +127,10 @@ impl Pending {
         match transit {
             Transit::Sent(key, letter) => {
                 let way = self.letters.entry(key).or_insert(OnTheWay { fresh: true, letter: None });
-                if way.letter.replace(letter).is_none() {
+                if way.letter.replace((self.next_letter, letter)).is_none() {
                     self.open_letters += 1;
                 }
+                self.next_letter += 1;
             }
             Transit::Taken(key) => match self.letters.get_mut(&key) {
                 Some(way) => {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(super) const APPLICATION_ID: i32 = 0x51_55_4F_4A;
 
 /// Entry n brings a file from schema n to n + 1 (`PRAGMA user_version`).
-pub(super) const MIGRATIONS: &[&str] = &[V1];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2];
 
 /// A row holds one fact in its own encoding, which names its subject once more and has a version and a CRC-32. Rows of
 /// a client lie in the order in which a recall wants them.
@@ -45,6 +45,11 @@ CREATE TABLE damaged (
     why     TEXT NOT NULL,
     record  BLOB
 ) STRICT;
+";
+
+/// Letters come back in the order in which they were sent: their numbers are chance. Those of an older file stand first.
+const V2: &str = "
+ALTER TABLE letter ADD COLUMN place INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// Whose file it is.

@@ -131,9 +131,19 @@ impl Store {
         }
         for (key, way) in &pending.letters {
             let (shard, number, returned) = (key.to.0, key.number as i64, key.returned);
-            if let Some(letter) = &way.letter {
-                tx.prepare_cached("INSERT OR REPLACE INTO letter VALUES (?1, ?2, ?3, ?4, ?5)")?
-                    .execute(params![shard, number, &*key.filter, returned, letter.encode()])?;
+            if let Some((place, letter)) = &way.letter {
+                tx.prepare_cached(
+                    "INSERT OR REPLACE INTO letter (shard, number, filter, returned, record, place) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                )?
+                .execute(params![
+                    shard,
+                    number,
+                    &*key.filter,
+                    returned,
+                    letter.encode(),
+                    place
+                ])?;
             } else {
                 tx.prepare_cached(
                     "DELETE FROM letter WHERE shard = ?1 AND number = ?2 AND filter = ?3 AND returned = ?4",
@@ -152,6 +162,11 @@ impl Store {
         self.set_aside(&damaged).map_err(|error| StoreError::of(&self.path, error))
     }
 
+    /// The place of the next letter: behind all that are still on their way.
+    pub(super) fn next_letter(&self) -> rusqlite::Result<i64> {
+        self.connection.query_row("SELECT coalesce(max(place), 0) + 1 FROM letter", [], |row| row.get(0))
+    }
+
     pub(super) fn underway(&mut self) -> Result<Underway, StoreError> {
         let mut damaged = Vec::new();
         let mut underway = Underway::default();
@@ -161,8 +176,8 @@ impl Store {
     }
 
     fn read_letters(&self, damaged: &mut Vec<Damage>, underway: &mut Underway) -> rusqlite::Result<()> {
-        let mut letters =
-            self.connection.prepare("SELECT shard, number, filter, returned, record FROM letter")?;
+        let letters = "SELECT shard, number, filter, returned, record FROM letter ORDER BY place, number";
+        let mut letters = self.connection.prepare(letters)?;
         let mut rows = letters.query([])?;
         while let Some(row) = rows.next()? {
             let (shard, number, filter, returned): (u16, i64, String, i64) =

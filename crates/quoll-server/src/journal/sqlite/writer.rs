@@ -39,13 +39,14 @@ struct Trouble {
 }
 
 impl Writer {
-    pub(super) fn new(store: Store, desk: Arc<Desk>, durability: Durability) -> Self {
+    /// `next_letter`: see [`Pending::next_letter`].
+    pub(super) fn new(store: Store, desk: Arc<Desk>, durability: Durability, next_letter: i64) -> Self {
         Self {
             store,
             desk,
             durability,
             pieces: Vec::new(),
-            pending: Pending::default(),
+            pending: Pending { next_letter, ..Pending::default() },
             trouble: None,
             untidy: false,
         }
