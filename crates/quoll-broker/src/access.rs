@@ -5,6 +5,8 @@
 
 use quoll_mqtt::{TopicFilter, TopicName};
 
+use crate::ordered::OrderedRules;
+
 /// Topic permissions of one identity. The default allows nothing.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Grants {
@@ -14,6 +16,8 @@ pub struct Grants {
     wide: bool,
     /// Whether what is not allowed happens all the same, and is told.
     lenient: bool,
+    /// In place of layers.
+    ordered: Option<Box<OrderedRules>>,
 }
 
 /// Rules of which a denied one wins.
@@ -37,7 +41,7 @@ impl Grants {
     #[must_use]
     pub fn all() -> Self {
         let all = || Permission { all: true, ..Permission::default() };
-        Self { layers: [Layer { publish: all(), subscribe: all() }].into(), wide: false, lenient: false }
+        Self { layers: [Layer { publish: all(), subscribe: all() }].into(), ..Self::default() }
     }
 
     /// Nothing is allowed.
@@ -54,9 +58,14 @@ impl Grants {
             |filters: &[TopicFilter]| Permission { allowed: filters.into(), ..Permission::default() };
         Self {
             layers: [Layer { publish: allowing(publish), subscribe: allowing(subscribe) }].into(),
-            wide: false,
-            lenient: false,
+            ..Self::default()
         }
+    }
+
+    /// What ordered rules allow. They have an answer to everything: no layer is asked beside them.
+    #[must_use]
+    pub fn ordered(rules: OrderedRules) -> Self {
+        Self { ordered: Some(Box::new(rules)), ..Self::default() }
     }
 
     /// The same but for these: a denied filter wins over an allowed one (`deny` of Mosquitto's access list). Of layered
@@ -78,7 +87,8 @@ impl Grants {
     #[must_use]
     pub fn over(self, weaker: Self) -> Self {
         let (wide, lenient) = (self.wide || weaker.wide, self.lenient || weaker.lenient);
-        Self { layers: self.layers.into_iter().chain(weaker.layers).collect(), wide, lenient }
+        let ordered = self.ordered.or(weaker.ordered);
+        Self { layers: self.layers.into_iter().chain(weaker.layers).collect(), wide, lenient, ordered }
     }
 
     /// The same, but any filter may be subscribed to; what may not be received is left out at delivery, as Mosquitto's
@@ -106,12 +116,18 @@ impl Grants {
     /// Whether they allow publishing to this topic; of lenient ones, whether there is nothing to tell.
     #[must_use]
     pub fn may_publish(&self, topic: &TopicName) -> bool {
+        if let Some(rules) = &self.ordered {
+            return rules.may_publish(topic);
+        }
         self.layers.iter().find_map(|layer| layer.publish.says(topic)).unwrap_or(false)
     }
 
     /// Whether a message of this topic may be delivered.
     #[must_use]
     pub fn may_receive(&self, topic: &TopicName) -> bool {
+        if let Some(rules) = &self.ordered {
+            return self.lenient || rules.may_receive(topic);
+        }
         self.lenient || self.layers.iter().find_map(|layer| layer.subscribe.says(topic)).unwrap_or(false)
     }
 
@@ -119,7 +135,16 @@ impl Grants {
     /// grants, whether there is nothing to tell.
     #[must_use]
     pub fn may_subscribe(&self, filter: &TopicFilter) -> bool {
+        if let Some(rules) = &self.ordered {
+            return self.wide || rules.may_subscribe(filter);
+        }
         self.wide || self.lists_all_of(filter) || self.lets_in_but_for_a_part(filter.unshared())
+    }
+
+    /// Whether this filter may be unsubscribed from; only ordered rules ever forbid it.
+    #[must_use]
+    pub fn may_unsubscribe(&self, filter: &TopicFilter) -> bool {
+        self.lenient || self.ordered.as_ref().is_none_or(|rules| rules.may_unsubscribe(filter))
     }
 
     /// Whether all that this filter can match may be received, so that deliveries need no second look. May be `false`
@@ -131,6 +156,9 @@ impl Grants {
 
     fn lists_all_of(&self, filter: &TopicFilter) -> bool {
         let filter = filter.unshared();
+        if let Some(rules) = &self.ordered {
+            return rules.covers(filter);
+        }
         for (depth, layer) in self.layers.iter().enumerate() {
             let permission = &layer.subscribe;
             // What a stronger layer allows, this one cannot deny.
@@ -184,7 +212,7 @@ fn matches_any(filters: &[TopicFilter], topic: &TopicName) -> bool {
 }
 
 /// Whether every topic that `inner` matches is matched by `outer` too.
-fn covers(outer: &str, inner: &str) -> bool {
+pub(crate) fn covers(outer: &str, inner: &str) -> bool {
     // The first level's wildcards do not speak for `$` topics, on either side [MQTT-4.7.2-1].
     if inner.starts_with('$') && outer.starts_with(['+', '#']) {
         return false;
@@ -206,7 +234,7 @@ fn covers(outer: &str, inner: &str) -> bool {
 }
 
 /// Whether some topic is matched by both.
-fn overlap(one: &str, other: &str) -> bool {
+pub(crate) fn overlap(one: &str, other: &str) -> bool {
     let dollar = |filter: &str| filter.starts_with('$');
     let wild = |filter: &str| filter.starts_with(['+', '#']);
     if (dollar(one) && wild(other)) || (wild(one) && dollar(other)) {

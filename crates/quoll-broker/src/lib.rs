@@ -12,7 +12,7 @@
 //! | [`topic_tree`], [`retained`], `share_group`, [`route`] | who wants a topic, here and on other shards |
 //! | [`change`], [`letter`], `record` | facts for the journal and mail for other shards, and their bytes |
 //! | [`view`] | what can be seen of sessions from outside |
-//! | [`access`], [`settings`], [`limits`], [`stats`], [`moment`] | permissions, settings, bounds, counters, time |
+//! | [`access`], [`ordered`], [`settings`], [`limits`], [`stats`], [`moment`] | permissions, settings, bounds, counters, time |
 
 pub mod access;
 pub mod change;
@@ -20,6 +20,7 @@ pub mod letter;
 pub mod limits;
 pub mod message;
 pub mod moment;
+pub mod ordered;
 pub mod retained;
 pub mod route;
 pub mod settings;
@@ -52,6 +53,7 @@ pub use access::Grants;
 pub use change::Change;
 pub use message::Message;
 pub use moment::{Anchor, Moment};
+pub use ordered::OrderedRules;
 pub use retained::Retained;
 pub use route::{Interest, ShardSet, Shared};
 pub use settings::{Overlapping, ShardSettings};

@@ -18,6 +18,9 @@ impl Shard {
                     self.close(key, Farewell::Disconnect(reason), Departure::Closed(reason), out);
                 }
             }
+            Order::Kick { identity, client_id, reason } => {
+                self.kick(&identity, client_id.as_ref(), reason, out);
+            }
             Order::Regrant { identity, grants } => self.regrant(&identity, &grants),
             Order::RegrantClient { client_id, identity, grants } => {
                 if let Some(key) = self.by_client.get(&client_id).copied()
@@ -39,6 +42,17 @@ impl Shard {
             if self.sessions.contains(key as usize) {
                 self.end_session(key, out);
             }
+        }
+    }
+
+    fn kick(&mut self, identity: &Arc<str>, only: Option<&Arc<str>>, reason: ReasonCode, out: &mut Outbox) {
+        let is_meant = |session: &Session| {
+            let named = only.is_none_or(|client_id| *client_id == session.client_id);
+            session.conn.is_some() && session.identity.name == *identity && named
+        };
+        for key in self.keys(is_meant) {
+            self.sessions[key as usize].last_word = None;
+            self.close(key, Farewell::Disconnect(reason), Departure::Closed(reason), out);
         }
     }
 

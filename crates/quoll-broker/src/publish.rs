@@ -37,10 +37,10 @@ impl Shard {
         }
         match delivery {
             Delivery::AtMostOnce => {
-                self.judge(key, Named { topic, publish }, out);
+                self.judge(key, conn, Named { topic, publish }, out);
             }
             Delivery::AtLeastOnce(id) => {
-                let reason = self.judge(key, Named { topic, publish }, out);
+                let reason = self.judge(key, conn, Named { topic, publish }, out);
                 out.push(Effect::Send(conn, Packet::PubAck(self.ack(key, id, reason))));
             }
             Delivery::ExactlyOnce(id) => {
@@ -59,7 +59,7 @@ impl Shard {
             if self.speaks_5(key) && session.incoming.len() >= usize::from(self.settings.window()) {
                 return self.fail(key, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, out); // [MQTT-3.3.4-7]
             }
-            let reason = self.judge(key, named, out);
+            let reason = self.judge(key, conn, named, out);
             // A failure ends the exchange: there will be no PUBREL (§4.3.3). 3.x hears none, and its PUBREL for an
             // unknown identifier is answered all the same.
             if !reason.is_failure() {
@@ -121,7 +121,7 @@ impl Shard {
     }
 
     /// Accepts the message or does not; the reason for its acknowledgement.
-    fn judge(&mut self, key: u32, named: Named, out: &mut Outbox) -> ReasonCode {
+    fn judge(&mut self, key: u32, conn: ConnId, named: Named, out: &mut Outbox) -> ReasonCode {
         let Named { topic, publish } = named;
         let Publish { retain, delivery, payload, properties, .. } = publish;
         let session = &self.sessions[key as usize];
@@ -155,6 +155,10 @@ impl Shard {
             properties,
             expires: expiry.map(|seconds| self.now.after_seconds(seconds)),
         }));
+        if message.topic.as_str().starts_with("$CONTROL/") {
+            out.push(Effect::Control(conn, message));
+            return ReasonCode::SUCCESS;
+        }
         // Only a 5.0 publisher at QoS 1 or 2 can be told that nobody listens, so nobody else pays for the question.
         let is_heard =
             delivery.qos() == QoS::AtMostOnce || !self.speaks_5(key) || self.somebody_wants(&message);

@@ -158,6 +158,10 @@ impl Shard {
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
         for filter in unsubscribe.filters {
             let session = &mut self.sessions[key as usize];
+            if !session.grants.may_unsubscribe(&filter) {
+                reasons.push(ReasonCode::NOT_AUTHORIZED);
+                continue;
+            }
             let (client_id, is_kept) = (session.client_id.clone(), session.is_kept());
             let Some(own) = session.subscriptions.take(&filter) else {
                 reasons.push(ReasonCode::NO_SUBSCRIPTION_EXISTED);

@@ -95,6 +95,9 @@ pub enum Effect {
     Route(Arc<Message>),
     /// Bring a letter to one shard.
     Mail(ShardId, Letter),
+    /// A client may and does publish to `$CONTROL/…`: words for the server itself, which no other client gets and nothing
+    /// keeps.
+    Control(ConnId, Arc<Message>),
     /// A fact that must survive a restart. What follows it in the outbox may promise it to a peer, so it waits until
     /// the fact is as durable as the settings ask.
     Keep(Change),
@@ -193,6 +196,16 @@ pub enum Order {
     Disconnect {
         /// Client identifier.
         client_id: Arc<str>,
+        /// What a 5.0 peer is told.
+        reason: ReasonCode,
+    },
+    /// End the connections of an identity without their wills; the sessions stay. What Mosquitto's dynamic security does
+    /// to those whose permissions change.
+    Kick {
+        /// The identity's name; empty for anonymous clients.
+        identity: Arc<str>,
+        /// Of its clients this one alone.
+        client_id: Option<Arc<str>>,
         /// What a 5.0 peer is told.
         reason: ReasonCode,
     },

@@ -7,6 +7,7 @@
 //! | `sessions` | what sessions there are, and what each may do from now on |
 //! | [`doorkeeper`] | the one question it asks the outside |
 //! | [`events`] | what it tells those who watch |
+//! | `control` | what clients publish to `$CONTROL/…` |
 //! | `bind`, `listener`, `arrivals`, `handshake` | from bind to admitted, on tokio, at a lower priority |
 //! | [`proxy`], `upgrade`, `websocket` | what may stand between a socket and MQTT: codecs without sockets |
 //! | [`terms`] | a listener's own terms for its clients: mount point, limits |
@@ -44,6 +45,7 @@ pub mod tls;
 mod arrivals;
 mod bind;
 mod connection;
+mod control;
 mod handshake;
 mod listener;
 mod out;
@@ -55,6 +57,7 @@ mod upgrade;
 mod websocket;
 
 pub use config::{Family, Limits, Listener, Place, Placement, Settings, Transport};
+pub use control::ControlMessage;
 pub use doorkeeper::{ConnectFacts, Doorkeeper, Verdict};
 pub use events::{ConnectionInfo, ServerEvent, Snapshot, Stats};
 pub use journal::memory::MemoryJournal;

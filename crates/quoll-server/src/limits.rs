@@ -75,6 +75,9 @@ pub const REMEMBERED_CERTIFICATES: usize = 100_000;
 /// Server events that a slow listener may lag behind before it loses the oldest.
 pub const EVENT_BACKLOG: usize = 4_096;
 
+/// Messages to `$CONTROL` that wait until they are obeyed: their senders wait for answers, so a few are under way.
+pub const CONTROL_BACKLOG: usize = 256;
+
 /// Panics of the rules on one shard after which its state is not trusted any more; see [`crate::shard_thread`].
 pub const PANICS_PER_SHARD: u32 = 3;
 

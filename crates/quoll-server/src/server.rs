@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use crate::arrivals::{Counts, Hall};
 use crate::bind::{Bound, bind};
 use crate::config::{Listener, MAX_SHARDS, Settings};
+use crate::control::Desk;
 use crate::doorkeeper::Doorkeeper;
 use crate::events::{ServerEvent, Snapshot, Stats};
 use crate::journal::transit::LetterKey;
@@ -174,6 +175,7 @@ fn launch(
     let immediate = journal.lock().unwrap_or_else(PoisonError::into_inner).is_immediate();
     let max_packet_size =
         if settings.rules.max_packet_size == 0 { u32::MAX } else { settings.rules.max_packet_size };
+    let desk = Arc::new(Desk::default());
     let common = Arc::new(Common {
         placement: Arc::clone(&placement),
         journal,
@@ -183,6 +185,7 @@ fn launch(
         boxes: Arc::clone(&boxes),
         limits: settings.limits.clone(),
         max_packet_size,
+        desk: Arc::clone(&desk),
     });
     let runtime = arrivals_runtime(settings.limits.arrival_threads).map_err(StartError::Thread)?;
     let counts = Arc::new(Counts::default());
@@ -213,6 +216,7 @@ fn launch(
         threads: Mutex::default(),
         runtime: Mutex::new(Some(runtime)),
         attached: AtomicU64::new(0),
+        desk,
     };
     let (has_recalled, all_recalled) = std::sync::mpsc::channel::<()>();
     for (index, (poll, recalled)) in polls.into_iter().zip(recalled).enumerate() {
@@ -312,6 +316,7 @@ pub(crate) struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
     pub(crate) runtime: Mutex<Option<Runtime>>,
     attached: AtomicU64,
+    pub(crate) desk: Arc<Desk>,
 }
 
 impl Handle {

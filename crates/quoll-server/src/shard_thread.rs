@@ -45,7 +45,8 @@ use quoll_mqtt::decode::Role;
 use quoll_mqtt::{DecodeContext, Decoded, decode};
 use tokio::sync::{broadcast, oneshot};
 
-use crate::connection::{Buffers, Connection, Phase};
+use crate::connection::{Buffers, Connection, Phase, Who};
+use crate::control::Desk;
 use crate::events::ServerEvent;
 use crate::journal::Journal;
 use crate::journal::transit::Transit;
@@ -70,6 +71,7 @@ pub(crate) struct Common {
     pub(crate) boxes: Arc<[Inbox]>,
     pub(crate) limits: crate::config::Limits,
     pub(crate) max_packet_size: u32,
+    pub(crate) desk: Arc<Desk>,
 }
 
 /// One shard and everything around it.
@@ -188,6 +190,14 @@ impl ShardThread {
             log: true,
             verbose: say::is_wanted(),
         }
+    }
+
+    pub(crate) fn who(&mut self, conn: ConnId) -> Option<&Who> {
+        self.table.get_mut(conn).map(|connection| &*connection.who)
+    }
+
+    pub(crate) fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.common.desk)
     }
 
     /// Takes the facts of the journal.

@@ -173,3 +173,64 @@ fn at_the_end_everybody_is_told_and_kept_sessions_stay_kept() {
     let peer = town.connect(client("a").v5().kept(99));
     assert!(town.connack(peer).session_present);
 }
+
+/// facts: dynamic security; "these messages aren't passed on to other clients"
+#[test]
+fn what_is_published_to_control_is_for_the_server_alone_and_only_from_those_who_may() {
+    let mut town = Town::new();
+    let ears = town.enter(client("ears"));
+    town.subscribe(ears, "$CONTROL/#", 0);
+    let admin = town.enter(client("admin").v5().granted(&["$CONTROL/#"], &["$CONTROL/#"]));
+    town.send(admin, message("$CONTROL/x/v1", "do").qos1(1).retained());
+    assert_eq!(town.heard(admin), [puback(1)]);
+    let other = town.enter(client("other").v5().granted(&["#"], &["#"]));
+    town.send(other, message("$CONTROL/x/v1", "no").qos1(1));
+    assert_eq!(town.heard(other), [Packet::PubAck(Ack::new(id(1), ReasonCode::NOT_AUTHORIZED))]);
+    assert_eq!(town.commands.iter().map(|it| &it.payload[..]).collect::<Vec<_>>(), [b"do"]);
+    assert!(town.messages(ears).is_empty() && town.shared.retained.is_empty());
+}
+
+/// facts: dynamic security, unsubscribeLiteral
+#[test]
+fn an_unsubscription_that_rules_deny_leaves_the_subscription() {
+    use quoll_broker::ordered::{FilterRule, OrderedRules, Usual};
+    let mut town = Town::new();
+    let rules = OrderedRules {
+        unsubscribe: [FilterRule::Literal { filter: "a".into(), allow: false }].into(),
+        usual: Usual { publish: true, receive: true, subscribe: true, unsubscribe: true },
+        ..OrderedRules::default()
+    };
+    let peer = town.enter(client("lamp").v5().named("alice", None));
+    town.order(Order::Regrant { identity: "alice".into(), grants: Arc::new(Grants::ordered(rules)) });
+    town.subscribe(peer, "a", 0);
+    town.subscribe(peer, "b", 0);
+    town.send(peer, crate::town::unsubscribe(7, &["a", "b"]));
+    let Some(Packet::UnsubAck(ack)) = town.next(peer) else { panic!("UNSUBACK is due") };
+    assert_eq!(ack.reasons, [ReasonCode::NOT_AUTHORIZED, ReasonCode::SUCCESS]);
+    town.send(peer, message("a", "still"));
+    assert_eq!(town.messages(peer), ["a=still"]);
+}
+
+#[test]
+fn a_kick_ends_an_identitys_connections_without_wills_and_leaves_its_sessions() {
+    let mut town = Town::of(2);
+    let ears = town.enter(client("ears"));
+    town.subscribe(ears, "#", 0);
+    let caller = |name: &str| client(name).v5().named("alice", None).kept(99).will("gone", name, |_| ());
+    let (one, two) = (town.enter(caller("one")), town.enter(caller("two")));
+    let reason = ReasonCode::ADMINISTRATIVE_ACTION;
+    let kick = |client_id: Option<&str>| Order::Kick {
+        identity: "alice".into(),
+        client_id: client_id.map(Into::into),
+        reason,
+    };
+    town.order(kick(Some("one")));
+    assert!(!town.is_open(one) && town.is_open(two));
+    town.order(kick(None));
+    for peer in [one, two] {
+        assert_eq!(town.last_word(peer), Some(&Farewell::Disconnect(reason)));
+    }
+    assert!(town.is_open(ears) && town.messages(ears).is_empty());
+    let two = town.connect(caller("two"));
+    assert!(town.connack(two).session_present);
+}

@@ -37,6 +37,8 @@ pub(crate) struct Town {
     /// What each shard wanted kept, in order.
     pub(crate) journal: Vec<Vec<Change>>,
     pub(crate) events: Vec<Event>,
+    /// What was said to the server itself.
+    pub(crate) commands: Vec<Arc<quoll_broker::Message>>,
     /// Letters under way, in order of posting.
     post: VecDeque<(ShardId, Letter)>,
     /// Posts are held back until told.
@@ -64,6 +66,7 @@ impl Town {
             anchor,
             journal: vec![Vec::new(); shards],
             events: Vec::new(),
+            commands: Vec::new(),
             post: VecDeque::new(),
             post_is_slow: false,
         };
@@ -276,6 +279,7 @@ impl Town {
                 }
                 Effect::Keep(change) => self.journal[shard].push(change),
                 Effect::Tell(event) => self.events.push(event),
+                Effect::Control(_, message) => self.commands.push(message),
             }
         }
     }

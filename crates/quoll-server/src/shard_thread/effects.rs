@@ -36,6 +36,7 @@ impl ShardThread {
                         self.keep(change);
                     }
                 }
+                Effect::Control(conn, message) => self.hand_in(conn, message),
                 Effect::Close(conn, farewell) => self.close(conn, &farewell),
                 Effect::Tell(event) => self.tell(event),
             }

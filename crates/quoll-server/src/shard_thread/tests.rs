@@ -25,6 +25,7 @@ fn shard_thread(poll: &Poll) -> ShardThread {
         boxes: Arc::new([Inbox::new(waker)]),
         limits: crate::config::Limits::default(),
         max_packet_size: 1000,
+        desk: Arc::default(),
     };
     let shard = Shard::new(ShardSettings::default(), ShardId(0), shared, 7);
     ShardThread::new(ShardId(0), shard, Arc::new(common), poll.registry().try_clone().unwrap())
