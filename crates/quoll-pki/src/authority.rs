@@ -2,6 +2,7 @@
 //! What it is not: a policy on who gets a certificate; whoever holds the passphrase decides.
 
 use time::{Duration, OffsetDateTime};
+use x509_cert::ext::Extension;
 
 use crate::{
     builder::{self, Plan},
@@ -31,11 +32,41 @@ use crate::{
 pub struct Authority {
     pki: Pki,
     key: PrivateKey,
+    crl_url: Option<String>,
 }
 
 impl Authority {
     pub(crate) fn new(pki: Pki, key: PrivateKey) -> Self {
-        Self { pki, key }
+        Self { pki, key, crl_url: None }
+    }
+
+    /// From here on certificates say where the revocation list is to be had (cRLDistributionPoints, RFC 5280 §4.2.1.13),
+    /// except those of devices, which have no room for it and check no list.
+    ///
+    /// # Errors
+    /// [`PkiError::BadRequest`] for what is no `http://` address: a list is signed, and whoever checks a certificate must
+    /// not need one to fetch it.
+    pub fn naming_crl(mut self, url: Option<String>) -> Result<Self, PkiError> {
+        if let Some(url) = &url {
+            builder::crl_points(url)?;
+        }
+        self.crl_url = url;
+        Ok(self)
+    }
+
+    /// The extensions of a certificate of this profile.
+    pub(crate) fn leaf_extensions(
+        &self,
+        rules: &Rules,
+        public_key_der: &[u8],
+        alt_names: Option<Extension>,
+    ) -> Result<Vec<Extension>, PkiError> {
+        let mut out = builder::leaf_extensions(rules, public_key_der, self.pki.ca(), alt_names)?;
+        let url = rules.crl_url.as_ref().or(self.crl_url.as_ref());
+        if let Some(url) = url.filter(|_| rules.device != DeviceRole::Identity) {
+            out.push(builder::crl_points(url)?);
+        }
+        Ok(out)
     }
 
     /// The folder.
@@ -86,7 +117,7 @@ impl Authority {
             public_key_der: &public_key_der,
             not_before,
             not_after,
-            extensions: builder::leaf_extensions(rules, &public_key_der, self.pki.ca(), alt_names)?,
+            extensions: self.leaf_extensions(rules, &public_key_der, alt_names)?,
         };
         let certificate = builder::certificate(plan, self.pki.ca(), &self.key)?;
         check_size(rules, &request.name, &certificate, &mut warnings)?;
@@ -178,7 +209,7 @@ impl Authority {
     }
 
     /// What the devices could not check is refused if the request names them, else told.
-    fn check_devices(
+    pub(crate) fn check_devices(
         &self,
         request: &IssueRequest,
         certificate: &Certificate,

@@ -181,7 +181,7 @@ impl Authority {
             public_key_der: request.public_key_der(),
             not_before,
             not_after,
-            extensions: builder::leaf_extensions(rules, request.public_key_der(), ca, alt_names)?,
+            extensions: self.leaf_extensions(rules, request.public_key_der(), alt_names)?,
         };
         let certificate = builder::certificate(plan, ca, self.key())?;
         check_size(rules, request.name(), &certificate, &mut warnings)?;

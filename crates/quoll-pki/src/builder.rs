@@ -15,8 +15,10 @@ use x509_cert::{
     ext::{
         Extension,
         pkix::{
-            AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName,
-            SubjectKeyIdentifier, name::GeneralName,
+            AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints, ExtendedKeyUsage, KeyUsage,
+            SubjectAltName, SubjectKeyIdentifier,
+            crl::dp::DistributionPoint,
+            name::{DistributionPointName, GeneralName},
         },
     },
     name::Name,
@@ -35,6 +37,9 @@ use crate::{
     request::AltNames,
     serial::Serial,
 };
+
+/// Characters of an address that stands in every certificate.
+const URL_MAX: usize = 255;
 
 /// Everything that goes into one certificate.
 pub(crate) struct Plan<'a> {
@@ -155,6 +160,29 @@ pub(crate) fn alt_names(names: &AltNames, common_name: &str) -> Result<Extension
     }
     entries.extend(names.ip_entries(common_name).into_iter().map(GeneralName::from));
     extension(&SubjectAltName(entries), false)
+}
+
+/// Where the revocation list is to be had: one `http://` address (RFC 5280 §4.2.1.13). Not critical, as it says there.
+///
+/// # Errors
+/// [`PkiError::BadRequest`] for anything else.
+pub(crate) fn crl_points(url: &str) -> Result<Extension, PkiError> {
+    const ACT: &str = "encoding the revocation list's address";
+    let rest = url.strip_prefix("http://").filter(|rest| !rest.is_empty() && !rest.starts_with('/'));
+    if rest.is_none() || url.len() > URL_MAX || !url.bytes().all(|octet| octet.is_ascii_graphic()) {
+        let problem = format!(
+            "{url:?} is no address of a revocation list: it begins with http://, has a host, no spaces, and at most {URL_MAX} \
+             characters"
+        );
+        return Err(PkiError::BadRequest { name: "the revocation list".into(), problem });
+    }
+    let name = GeneralName::UniformResourceIdentifier(Ia5String::new(url).map_err(failed(ACT))?);
+    let point = DistributionPoint {
+        distribution_point: Some(DistributionPointName::FullName(vec![name])),
+        reasons: None,
+        crl_issuer: None,
+    };
+    extension(&CrlDistributionPoints(vec![point]), false)
 }
 
 /// AKI with the CA's key identifier alone: in a device's certificate every byte counts.

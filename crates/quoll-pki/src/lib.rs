@@ -9,6 +9,7 @@
 //! | issue, renew, rekey, publish the CRL, make the CA last longer | [`Authority`], from [`Pki::unlock`]; `life/` |
 //! | look at everything at once | [`Pki::check`]; who stumbles over what: [`fitness`] |
 //! | sign requests from elsewhere, by the hundred | [`Authority::issue_batch`] |
+//! | go from one CA to the next | [`rollover`] |
 //! | carry requests and answers between machines | [`bundle`] |
 //! | say what is wanted | [`IssueRequest`], [`Profile`] (`profile/profiles.toml`), [`Subject`], [`Vars`], [`AltNames`] |
 //! | look at a certificate or key | [`Certificate`], [`PrivateKey`], [`Serial`] |
@@ -36,6 +37,7 @@ mod profile;
 mod random;
 mod request;
 mod revocation;
+pub mod rollover;
 mod serial;
 mod store;
 mod subject;

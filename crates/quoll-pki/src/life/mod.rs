@@ -57,7 +57,7 @@ impl Authority {
         let _lock = self.pki().lock()?;
         let mut index = self.pki().read_index()?;
         self.pki().recover(&mut index, now)?;
-        let old = self.renewable(name, &index)?;
+        let old = self.pki().renewable(name, &index)?;
         let rules = match renewal.profile.or_else(|| looks_like(&old)) {
             Some(profile) => profile.rules(),
             None => return Err(refuse("it is of no known profile; say which".into())),
@@ -82,7 +82,7 @@ impl Authority {
             public_key_der: old.public_key_der(),
             not_before,
             not_after,
-            extensions: builder::leaf_extensions(rules, old.public_key_der(), self.pki().ca(), alt_names)?,
+            extensions: self.leaf_extensions(rules, old.public_key_der(), alt_names)?,
         };
         let certificate = builder::certificate(plan, self.pki().ca(), self.key())?;
         check_size(rules, name, &certificate, &mut warnings)?;
@@ -120,14 +120,20 @@ impl Authority {
         let problem = "its certificate is not a server's (extendedKeyUsage lacks serverAuth)".to_owned();
         Err(PkiError::BadRequest { name: name.to_string(), problem })
     }
+}
+
+impl Pki {
+    /// The profile that a certificate looks like; `None` if it is none of the built-in ones.
+    pub fn profile_of(certificate: &Certificate) -> Option<Profile> {
+        looks_like(certificate)
+    }
 
     /// The certificate in use under `name`, if it may have a successor.
-    fn renewable(&self, name: &CertName, index: &Index) -> Result<Certificate, PkiError> {
-        let old =
-            self.pki().certificate(name)?.ok_or_else(|| PkiError::UnknownName { name: name.clone() })?;
+    pub(crate) fn renewable(&self, name: &CertName, index: &Index) -> Result<Certificate, PkiError> {
+        let old = self.certificate(name)?.ok_or_else(|| PkiError::UnknownName { name: name.clone() })?;
         let refuse =
             |problem: &str| Err(PkiError::BadRequest { name: name.to_string(), problem: problem.to_owned() });
-        self.pki().refuse_foreign(name, &old)?;
+        self.refuse_foreign(name, &old)?;
         match index.get(&old.serial()) {
             None => refuse("index.txt does not know its certificate"),
             Some(entry) if entry.is_revoked() => refuse("it is revoked; issue a new one"),
@@ -136,20 +142,13 @@ impl Authority {
     }
 }
 
-impl Pki {
-    /// The profile that a certificate looks like; `None` if it is none of the built-in ones.
-    pub fn profile_of(certificate: &Certificate) -> Option<Profile> {
-        looks_like(certificate)
-    }
-}
-
-fn looks_like(certificate: &Certificate) -> Option<Profile> {
+pub(crate) fn looks_like(certificate: &Certificate) -> Option<Profile> {
     let word = profile_of(certificate);
     Profile::BUILT_IN.into_iter().find(|profile| profile.rules().name == word)
 }
 
 /// The names of a certificate, brought to our form: a SAN with every address as text too.
-fn names_of(old: &Certificate, wanted: bool, warnings: &mut Vec<String>) -> AltNames {
+pub(crate) fn names_of(old: &Certificate, wanted: bool, warnings: &mut Vec<String>) -> AltNames {
     let is_address = |text: &&String| text.parse::<std::net::IpAddr>().is_ok();
     let mut ip = old.ip_addresses().to_vec();
     ip.extend(

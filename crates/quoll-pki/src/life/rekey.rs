@@ -4,16 +4,23 @@
 use time::OffsetDateTime;
 
 use crate::{
-    authority::Authority,
+    authority::{Authority, check_size, fresh_serial, warn_of_others},
+    builder::{self, Plan},
     certificate::Certificate,
     error::PkiError,
     fitness::Devices,
     key::{KeyKind, PrivateKey},
+    key_file,
     name::CertName,
+    pem,
     profile::Profile,
     request::{AltNames, IfTaken, IssueRequest, KeySource, KeyStorage},
     serial::Serial,
-    store::{layout::Shelf, read_certificate},
+    store::{
+        Pki,
+        files::{self, Mode},
+        journal::Unfinished,
+    },
 };
 
 /// A server that has a new key.
@@ -31,8 +38,9 @@ pub struct Rekeyed {
 
 impl Authority {
     /// Gives a server a new key and a certificate for it, under the same subject. Old certificate, key and request are
-    /// kept in `renewed/`. `alt_names` replaces the names; with `None` they are kept. Two files change, so if it is
-    /// interrupted the server may be without its pair until the same call has been made again.
+    /// kept in `renewed/`. `alt_names` replaces the names; with `None` they are kept. The new key waits in a file of its
+    /// own until its certificate is there: at every moment [`Pki::server_key_pem`] gives the key of the certificate in
+    /// use, and what an interruption left is finished by the next act.
     ///
     /// # Errors
     /// [`PkiError::UnknownName`], [`PkiError::BadRequest`] if it is not a server's, [`PkiError::UnfitForDevices`], and as
@@ -45,42 +53,108 @@ impl Authority {
         devices: Option<Devices>,
         now: OffsetDateTime,
     ) -> Result<Rekeyed, PkiError> {
+        self.check_clock(now)?;
         let old = self.to_be_rekeyed(name, now)?;
         let mut warnings = Vec::new();
         let names = match alt_names {
             Some(names) => names.clone(),
             None => super::names_of(&old, true, &mut warnings),
         };
+        // Slow, so before the lock.
+        let key = PrivateKey::generate(kind)?;
         let request = IssueRequest {
             alt_names: names,
             subject: crate::subject::Subject::SameAs(old.subject_der().to_vec()),
-            key: KeySource::Generate(kind),
+            key: KeySource::Existing(key.clone()),
             if_taken: IfTaken::Supersede,
             devices,
             ..IssueRequest::new(Profile::Server, name.clone(), KeyStorage::Plain)
         };
-        let issued = self.issue(&request, now)?;
-        warnings.extend(issued.warnings);
-        Ok(Rekeyed { certificate: issued.certificate, key: issued.key, previous: old.serial(), warnings })
+        request.check()?;
+        let certificate = self.exchange_pair(&request, &key, &old, now, &mut warnings)?;
+        Ok(Rekeyed { certificate, key, previous: old.serial(), warnings })
     }
 
-    /// The certificate whose names and subject the new one takes over. After an interrupted rekeying that is the one set
-    /// aside: what was half done is put in order first, and the name is free then.
+    fn exchange_pair(
+        &self,
+        request: &IssueRequest,
+        key: &PrivateKey,
+        old: &Certificate,
+        now: OffsetDateTime,
+        warnings: &mut Vec<String>,
+    ) -> Result<Certificate, PkiError> {
+        let (pki, name, rules) = (self.pki(), &request.name, request.profile.rules());
+        let subject = request.subject.to_name(name.as_str())?;
+        let public_key_der = key.public_key_der();
+        let alt_names = Some(builder::alt_names(&request.alt_names, name.as_str())?);
+        let signing_request = builder::request(subject.clone(), key, alt_names.clone())?;
+        let (not_before, not_after) = self.validity(rules, request.days, now, warnings);
+
+        let _lock = pki.lock()?;
+        let mut index = pki.read_index()?;
+        pki.recover(&mut index, now)?;
+        let there = pki.renewable(name, &index)?;
+        if there.serial() != old.serial() {
+            return Err(PkiError::ChangedMeanwhile { path: pki.layout.issued(name) });
+        }
+        let plan = Plan {
+            serial: &fresh_serial(&index)?,
+            subject,
+            public_key_der: &public_key_der,
+            not_before,
+            not_after,
+            extensions: self.leaf_extensions(rules, &public_key_der, alt_names)?,
+        };
+        let certificate = builder::certificate(plan, pki.ca(), self.key())?;
+        check_size(rules, name, &certificate, warnings)?;
+        self.check_devices(request, &certificate, warnings)?;
+        warn_of_others(&index, name, now, warnings);
+
+        pki.set_aside(name, old)?;
+        pki.set_aside_key(name)?;
+        pki.begin(name, &certificate.serial(), Unfinished::Keep)?;
+        files::write(&pki.layout.waiting_key(name), key.pkcs8_pem().as_bytes(), Mode::Private)?;
+        self.write_certificate(name, &certificate)?;
+        let signing_request = pem::encode("CERTIFICATE REQUEST", &signing_request);
+        files::write(&pki.layout.request(name), signing_request.as_bytes(), Mode::Private)?;
+        pki.settle_key(name)?;
+        pki.complete(&mut index, &certificate)?;
+        Ok(certificate)
+    }
+
+    /// The certificate whose names and subject the new one takes over; what was half done is put in order first.
     fn to_be_rekeyed(&self, name: &CertName, now: OffsetDateTime) -> Result<Certificate, PkiError> {
         let pki = self.pki();
         let _lock = pki.lock()?;
         let mut index = pki.read_index()?;
         pki.recover(&mut index, now)?;
-        if pki.certificate(name)?.is_none() {
-            let set_aside = read_certificate(&pki.layout.certificate(Shelf::Renewed, name.as_str()))?;
-            let good = |old: &Certificate| {
-                old.is_for_server() && index.get(&old.serial()).is_some_and(|entry| !entry.is_revoked())
-            };
-            if let Some(old) = set_aside.filter(good) {
-                return Ok(old);
-            }
-        }
         self.check_is_server(name)?;
-        self.renewable(name, &index)
+        pki.renewable(name, &index)
+    }
+}
+
+impl Pki {
+    /// Puts a key that waited for its certificate in its place, or throws it away where its certificate never came.
+    pub(crate) fn settle_key(&self, name: &CertName) -> Result<(), PkiError> {
+        let waiting = self.layout.waiting_key(name);
+        if !waiting.exists() {
+            return Ok(());
+        }
+        match self.waiting_key(name)? {
+            Some(_) => files::replace(&waiting, &self.layout.key(name)),
+            None => files::remove(&waiting),
+        }
+    }
+
+    /// The key that waits, if it is the key of the certificate in use.
+    pub(crate) fn waiting_key(&self, name: &CertName) -> Result<Option<PrivateKey>, PkiError> {
+        let waiting = self.layout.waiting_key(name);
+        if !waiting.exists() {
+            return Ok(None);
+        }
+        // One that cannot be read was never written whole.
+        let Ok(key) = key_file::read(&waiting, None) else { return Ok(None) };
+        let certificate = self.certificate(name)?;
+        Ok(certificate.filter(|it| it.public_key_der() == key.public_key_der()).map(|_| key))
     }
 }

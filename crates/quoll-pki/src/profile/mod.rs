@@ -82,6 +82,8 @@ pub(crate) struct Rules {
     pub(crate) device: DeviceRole,
     /// DER bytes above which a certificate is warned about, and refused.
     pub(crate) size: Option<(usize, usize)>,
+    /// Where the CA's revocation list is to be had (RFC 5280 §4.2.1.13).
+    pub(crate) crl_url: Option<String>,
 }
 
 impl Rules {

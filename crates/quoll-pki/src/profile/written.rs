@@ -36,6 +36,7 @@ struct Written {
     device: String,
     warn_above: Option<usize>,
     refuse_above: Option<usize>,
+    crl_url: Option<String>,
 }
 
 impl Default for Written {
@@ -58,6 +59,7 @@ impl Default for Written {
             device: "none".into(),
             warn_above: None,
             refuse_above: None,
+            crl_url: None,
         }
     }
 }
@@ -149,6 +151,7 @@ fn understand(name: &str, written: Written) -> Result<Rules, String> {
                 Some((many.unwrap_or(most), most))
             }
         },
+        crl_url: written.crl_url,
     };
     check(&rules)?;
     Ok(rules)
@@ -164,6 +167,12 @@ fn check(rules: &Rules) -> Result<(), String> {
         return refuse(
             "keyCertSign belongs in `key-usage` if `ca` is true, and only then (RFC 5280 4.2.1.3)",
         );
+    }
+    if let Some(url) = &rules.crl_url {
+        if rules.device == DeviceRole::Identity {
+            return refuse("`crl-url` has no room in a device's certificate, and no device looks at it");
+        }
+        crate::builder::crl_points(url).map_err(|error| error.to_string())?;
     }
     if rules.path_length.is_some() && !rules.ca {
         return refuse("`path-length` is for a CA (RFC 5280 4.2.1.9)");

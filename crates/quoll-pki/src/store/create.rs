@@ -55,6 +55,11 @@ pub(crate) const EASYRSA_FILES: [(&str, &str); 7] = [
     ("x509-types/tasmota", include_str!("easyrsa/x509-types/tasmota")),
 ];
 
+/// Whether a creation in `dir` was interrupted, or is under way.
+pub(crate) fn is_unfinished(dir: &Path) -> bool {
+    dir.join(MARKER).exists()
+}
+
 pub(crate) fn create(
     dir: &Path,
     new: &NewCa,

@@ -106,6 +106,32 @@ pub(crate) fn replace(from: &Path, to: &Path) -> Result<(), PkiError> {
     sync_folder(folder)
 }
 
+/// Two folders change places in one step. False where the system cannot do that; nothing was changed then.
+///
+/// # Errors
+/// [`PkiError::Io`].
+#[cfg(target_os = "linux")]
+pub(crate) fn exchange(one: &Path, other: &Path) -> Result<bool, PkiError> {
+    use rustix::{
+        fs::{CWD, RenameFlags, renameat_with},
+        io::Errno,
+    };
+    death::may_come(one)?;
+    match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
+        Ok(()) => {}
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => return Ok(false),
+        Err(error) => return Err(io("exchanging", one)(error.into())),
+    }
+    death::may_come(one)?;
+    sync_folder(folder_of(one))?;
+    Ok(true)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn exchange(_one: &Path, _other: &Path) -> Result<bool, PkiError> {
+    Ok(false)
+}
+
 /// Removes a file if it is there.
 ///
 /// # Errors

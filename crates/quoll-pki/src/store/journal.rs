@@ -89,6 +89,7 @@ impl Pki {
         let mut found = false;
         // A note that cannot be read was never whole, so nothing was written after it.
         for (then, serial, name) in parse(&note).unwrap_or_default() {
+            self.settle_key(&name)?;
             let Some(there) = self.certificate(&name)?.filter(|there| there.serial() == serial) else {
                 continue;
             };

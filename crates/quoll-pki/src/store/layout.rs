@@ -115,6 +115,11 @@ impl Layout {
         self.key_of(Shelf::Issued, name.as_str())
     }
 
+    /// A server's new key until its certificate is in place.
+    pub(crate) fn waiting_key(&self, name: &CertName) -> PathBuf {
+        self.dir.join("private").join(format!("{name}.key.quoll-waiting"))
+    }
+
     pub(crate) fn request(&self, name: &CertName) -> PathBuf {
         self.request_of(Shelf::Issued, name.as_str())
     }

@@ -113,7 +113,7 @@ impl Pki {
         self.copy(&layout.issued(name), &target, Mode::Public)
     }
 
-    fn set_aside_key(&self, name: &CertName) -> Result<(), PkiError> {
+    pub(crate) fn set_aside_key(&self, name: &CertName) -> Result<(), PkiError> {
         let layout = &self.layout;
         self.copy(&layout.key(name), &layout.key_of(Shelf::Renewed, name.as_str()), Mode::Private)?;
         self.copy(&layout.request(name), &layout.request_of(Shelf::Renewed, name.as_str()), Mode::Private)

@@ -4,7 +4,7 @@
 //! * [`layout`]: which file lies where. [`index`]: `index.txt`. [`files`]: atomic writes, modes, the lock.
 //! * [`create`]: a new folder. [`journal`]: what an interruption left. [`make_way`]: what stands where a new certificate goes. [`retire`]: revocation.
 
-mod create;
+pub(crate) mod create;
 pub(crate) mod files;
 pub(crate) mod index;
 pub(crate) mod journal;
@@ -135,7 +135,10 @@ impl Pki {
     /// # Errors
     /// [`PkiError::Encrypted`] with a hint, [`PkiError::BadKey`], [`PkiError::Io`].
     pub fn server_key_pem(&self, name: &CertName) -> Result<Zeroizing<String>, PkiError> {
-        Ok(key_file::read(&self.layout.key(name), None)?.pkcs8_pem())
+        match self.waiting_key(name)? {
+            Some(key) => Ok(key.pkcs8_pem()),
+            None => Ok(key_file::read(&self.layout.key(name), None)?.pkcs8_pem()),
+        }
     }
 
     /// The key in `private/NAME.key`; `pass` is used only if it is encrypted.
@@ -143,7 +146,10 @@ impl Pki {
     /// # Errors
     /// [`PkiError::WrongPassphrase`], [`PkiError::UnsupportedKey`], [`PkiError::BadKey`], [`PkiError::Io`].
     pub fn private_key(&self, name: &CertName, pass: &Passphrase) -> Result<PrivateKey, PkiError> {
-        key_file::read(&self.layout.key(name), Some(pass))
+        match self.waiting_key(name)? {
+            Some(key) => Ok(key),
+            None => key_file::read(&self.layout.key(name), Some(pass)),
+        }
     }
 
     /// Opens the CA's key. A wrong passphrase changes nothing and may be followed by another try.
