@@ -144,7 +144,7 @@ pub(super) fn void_all(tx: &Transaction<'_>, name: &str, reason: &str) -> Result
     Ok(serials.collect::<rusqlite::Result<_>>()?)
 }
 
-fn kind(owner: &Owner) -> &'static str {
+pub(super) fn kind(owner: &Owner) -> &'static str {
     match owner {
         Owner::Device(_) => DEVICE,
         Owner::Client(_) => CLIENT,

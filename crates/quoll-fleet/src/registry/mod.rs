@@ -8,6 +8,7 @@
 //! | `devices` | the inventory and a device's way through its states |
 //! | `clients` | accounts of people and programs |
 //! | `certificates` | serial number → owner, for the broker's door |
+//! | [`anchors`] | which CAs a device or client is known to trust |
 //! | [`unlisted`] | certificates of our CA that nobody has: pending, or rejected |
 //! | `quarantine` | devices that are kept out for a while |
 //! | `access` | what is allowed beyond the templates, and what was seen |
@@ -18,6 +19,7 @@
 //! Calls block for as long as the disk takes, at worst [`crate::limits::BUSY_PATIENCE`].
 
 mod access;
+pub mod anchors;
 pub mod audit;
 mod certificates;
 mod clients;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 pub(super) const APPLICATION_ID: i32 = 0x51_55_4F_4C;
 
 /// Entry n brings a file from schema n to n + 1 (`PRAGMA user_version`).
-pub(super) const MIGRATIONS: &[&str] = &[V1, V_LIFE, V_ACCESS];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V_LIFE, V_ACCESS, V_FLEET, V_ANCHORS];
 
 /// Times are seconds since 1970 in UTC, those of the audit trail milliseconds.
 const V1: &str = "
@@ -154,6 +154,60 @@ CREATE TABLE access_observed (
     first       INTEGER NOT NULL,
     last        INTEGER NOT NULL,
     PRIMARY KEY (owner, act, topic)
+) STRICT;
+";
+
+/// Passwords of pinned devices; devices found and not yet ours; runs over many devices.
+const V_FLEET: &str = "
+CREATE TABLE passwords (
+    id          TEXT PRIMARY KEY,
+    device      TEXT NOT NULL COLLATE NOCASE,
+    login       TEXT NOT NULL,
+    salt        BLOB NOT NULL,
+    hash        BLOB NOT NULL,
+    state       TEXT NOT NULL,
+    created     INTEGER NOT NULL
+) STRICT;
+CREATE INDEX passwords_device ON passwords (device);
+
+CREATE TABLE candidates (
+    mac         TEXT PRIMARY KEY,
+    found       TEXT NOT NULL,
+    first_found INTEGER NOT NULL,
+    last_found  INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE campaigns (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    orders      TEXT NOT NULL,
+    began       INTEGER NOT NULL,
+    ended       INTEGER,
+    why         TEXT
+) STRICT;
+CREATE TABLE campaign_devices (
+    campaign    INTEGER NOT NULL REFERENCES campaigns (id),
+    mac         TEXT NOT NULL,
+    name        TEXT NOT NULL,
+    address     TEXT NOT NULL,
+    rung        TEXT NOT NULL,
+    outcome     TEXT NOT NULL,
+    attempts    INTEGER NOT NULL,
+    what        TEXT NOT NULL,
+    next        TEXT NOT NULL,
+    at          INTEGER NOT NULL,
+    PRIMARY KEY (campaign, mac)
+) STRICT;
+";
+
+/// Which CAs a device or client is known to trust.
+const V_ANCHORS: &str = "
+CREATE TABLE anchors (
+    owner_kind  TEXT NOT NULL,
+    owner       TEXT NOT NULL COLLATE NOCASE,
+    anchor      TEXT NOT NULL,
+    evidence    TEXT NOT NULL,
+    since       INTEGER NOT NULL,
+    PRIMARY KEY (owner_kind, owner, anchor)
 ) STRICT;
 ";
 
