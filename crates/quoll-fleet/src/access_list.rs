@@ -1,9 +1,16 @@
 //! Who may publish and subscribe what: a device from its topics, a client from its role, a certificate at the door.
 //! What it is not: a check of a single PUBLISH; the broker compiles these filters once, when a session begins.
 
+mod learned;
+mod mosquitto;
+mod roles;
+
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Client, Role};
+pub use self::learned::{Observation, Proposal, Reach, proposals};
+pub use self::mosquitto::acl_file;
+pub use self::roles::client_access;
+
 use crate::device::{Device, Mac, Topics};
 use crate::limits::{CLIENT_FILTERS_MAX, GROUP_TOPICS_MAX, TOPIC_MAX};
 use crate::registry::{Owner, Registry, RegistryError};
@@ -153,32 +160,6 @@ pub fn device_access(device: &Device) -> Result<Access, AccessError> {
     Ok(access)
 }
 
-/// What a client may do by its role.
-///
-/// # Errors
-/// Where a list of its own has something that is no filter.
-pub fn client_access(client: &Client) -> Result<Access, AccessError> {
-    let list = |publish: &[&str], subscribe: &[&str]| Access {
-        publish: publish.iter().map(|filter| (*filter).to_owned()).collect(),
-        subscribe: subscribe.iter().map(|filter| (*filter).to_owned()).collect(),
-    };
-    match &client.role {
-        Role::Everything => Ok(list(&["#"], &["#", "$SYS/#"])),
-        Role::Observer => Ok(list(&[], &["#"])),
-        Role::HomeAssistant => Ok(list(
-            &["cmnd/#", "homeassistant/#"],
-            &["stat/#", "tele/#", "tasmota/discovery/#", "homeassistant/#"],
-        )),
-        Role::Custom(templates) => {
-            templates.check()?;
-            let fill = |filters: &[String]| {
-                filters.iter().map(|filter| filter.replace("%name%", client.name.as_str())).collect()
-            };
-            Ok(Access { publish: fill(&templates.publish), subscribe: fill(&templates.subscribe) })
-        }
-    }
-}
-
 impl Access {
     /// Refuses what is no topic filter, and lists that are too long.
     ///
@@ -190,6 +171,51 @@ impl Access {
             return Err(AccessError::TooMany { count, limit: CLIENT_FILTERS_MAX });
         }
         self.publish.iter().chain(&self.subscribe).try_for_each(|filter| check_filter(filter))
+    }
+}
+
+impl Access {
+    /// These, and those of `more` that are not among them.
+    #[must_use]
+    pub fn and(mut self, more: &Self) -> Self {
+        more.publish.iter().for_each(|filter| push_new(&mut self.publish, filter.clone()));
+        more.subscribe.iter().for_each(|filter| push_new(&mut self.subscribe, filter.clone()));
+        self
+    }
+
+    /// The filters of one direction.
+    #[must_use]
+    pub fn of(&self, act: Act) -> &[String] {
+        match act {
+            Act::Publish => &self.publish,
+            Act::Subscribe => &self.subscribe,
+        }
+    }
+}
+
+/// A direction of [`Access`].
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Act {
+    /// PUBLISH, or a will.
+    Publish,
+    /// SUBSCRIBE.
+    Subscribe,
+}
+
+impl Act {
+    /// The word in the registry and on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Subscribe => "subscribe",
+        }
+    }
+
+    /// Reads the word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Publish, Self::Subscribe].into_iter().find(|act| act.as_str() == word)
     }
 }
 
@@ -266,6 +292,9 @@ pub enum Refusal {
     /// It, or its owner, is revoked or removed.
     #[error("{0} is revoked")]
     Revoked(Owner),
+    /// Its device is kept out until it is released.
+    #[error("{0} is in quarantine")]
+    Quarantined(Owner),
     /// Its owner's topics give no safe access list.
     #[error("{owner}: {why}")]
     Topics {
@@ -291,16 +320,20 @@ pub fn admit(registry: &Registry, serial: &str) -> Result<Verdict, RegistryError
     }
     let access = match &owner {
         Owner::Device(name) => match registry.device(name)? {
+            Some(device) if device.state.admits() && device.quarantine.is_some() => {
+                return Ok(Verdict::Refuse(Refusal::Quarantined(owner)));
+            }
             Some(device) if device.state.admits() => device_access(&device),
             _ => return revoked(owner),
         },
         Owner::Client(name) => match registry.client(name)? {
-            Some(client) if !client.revoked => client_access(&client),
+            Some(client) if !client.revoked => client_access(&client, &registry.devices()?),
             _ => return revoked(owner),
         },
     };
+    let more = registry.allowed(owner.name())?;
     Ok(match access {
-        Ok(access) => Verdict::Admit { owner, access },
+        Ok(access) => Verdict::Admit { owner, access: access.and(&more) },
         Err(why) => Verdict::Refuse(Refusal::Topics { owner, why }),
     })
 }

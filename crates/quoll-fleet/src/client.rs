@@ -34,8 +34,12 @@ pub enum Role {
     Everything,
     /// Subscribe everywhere, publish nowhere.
     Observer,
-    /// What Home Assistant needs with Tasmota's default topics: commands out, everything else in, its own discovery.
+    /// What Home Assistant needs: commands to the devices, what they say, their discovery and its own.
     HomeAssistant,
+    /// What flows need: commands to the devices, what they say, their discovery, and topics below the client's own name.
+    NodeRed,
+    /// What the devices say, and nothing else: a screen on the wall.
+    Dashboard,
     /// A list of one's own. `%name%` stands for the client's name.
     Custom(Access),
 }
@@ -48,6 +52,8 @@ impl Role {
             Self::Everything => "everything",
             Self::Observer => "observer",
             Self::HomeAssistant => "home-assistant",
+            Self::NodeRed => "node-red",
+            Self::Dashboard => "dashboard",
             Self::Custom(_) => "custom",
         }
     }
@@ -59,6 +65,8 @@ impl Role {
             "everything" => Some(Self::Everything),
             "observer" => Some(Self::Observer),
             "home-assistant" => Some(Self::HomeAssistant),
+            "node-red" => Some(Self::NodeRed),
+            "dashboard" => Some(Self::Dashboard),
             _ => None,
         }
     }

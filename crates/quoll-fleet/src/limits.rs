@@ -31,6 +31,10 @@ pub(crate) const WAL_ATTEMPTS: u32 = 50;
 /// Pause between those attempts.
 pub(crate) const WAL_PAUSE: Duration = Duration::from_millis(20);
 
+/// Passwords of one device that are made and not yet seen at the door. Each may be the one on the device, when runs were
+/// killed; more than a few mean that none arrives.
+pub const PASSWORDS_OPEN: u32 = 4;
+
 /// Presence: last-seen times are written at most this often, so that 20,000 devices cost one transaction a minute.
 pub const PRESENCE_FLUSH: Duration = Duration::from_secs(60);
 /// Presence: or as soon as so many devices have news.

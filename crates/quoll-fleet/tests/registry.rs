@@ -4,9 +4,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use quoll_fleet::access_list::{Refusal, Verdict, admit};
+use quoll_fleet::access_list::{Access, Act, Observation, Refusal, Verdict, admit};
 use quoll_fleet::client::{ClientName, Role};
 use quoll_fleet::device::{Device, DeviceName, DeviceState, Rung, Topics};
+use quoll_fleet::limits::OBSERVATIONS_OF_ONE_MAX;
 use quoll_fleet::registry::audit::AuditError;
 use quoll_fleet::registry::journal::Progress;
 use quoll_fleet::registry::{NewDevice, Owner, Registry, RegistryError};
@@ -355,4 +356,58 @@ fn several_processes_write_at_once() {
     let registry = Registry::open(&path).unwrap();
     assert_eq!(registry.verify_audit().unwrap().seq, u64::from(PROCESSES * EACH));
     assert_eq!(registry.steps(&name("plug"), 10_000).unwrap().len(), (PROCESSES * EACH) as usize);
+}
+
+#[test]
+fn what_is_allowed_beyond_a_template_ends_with_its_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let (registry, _) = with_device(folder.path());
+    let more = Access { publish: vec!["a/+".into()], subscribe: vec!["b/#".into()] };
+    registry.allow("plug", &more).unwrap();
+    registry.allow("PLUG", &more).unwrap();
+    assert_eq!(registry.allowed("Plug").unwrap(), more, "twice is once, and names differ only in case");
+    assert_eq!(registry.allowed("other").unwrap(), Access::default());
+    let less = Access { publish: vec!["a/+".into(), "never".into()], subscribe: vec![] };
+    assert_eq!(registry.disallow("plug", &less).unwrap(), 1);
+    let trail = registry.audit_tail(3).unwrap();
+    assert!(trail.iter().any(|entry| entry.verb == "access.withdrawn"), "{trail:?}");
+
+    registry.learn(&["plug".into()], OffsetDateTime::now_utc() + time::Duration::hours(1)).unwrap();
+    registry.learn(&["gone".into()], OffsetDateTime::now_utc() - time::Duration::hours(1)).unwrap();
+    assert_eq!(
+        registry.learning().unwrap().into_keys().collect::<Vec<_>>(),
+        ["plug"],
+        "the other's time is over"
+    );
+    registry.remove_device(&name("plug")).unwrap();
+    assert!(registry.learning().unwrap().is_empty());
+    assert_eq!(
+        registry.allowed("plug").unwrap(),
+        Access::default(),
+        "whoever has the name later is somebody else"
+    );
+}
+
+#[test]
+fn what_is_seen_is_counted_and_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (registry, _) = with_device(folder.path());
+    let at = OffsetDateTime::from_unix_timestamp(2_000_000_000).unwrap();
+    let seen = |topic: String, refused| Observation {
+        name: "plug".into(),
+        act: Act::Publish,
+        topic,
+        refused,
+        times: 3,
+        first: at,
+        last: at,
+    };
+    registry.observe(&[seen("a".into(), true)]).unwrap();
+    registry.observe(&[seen("a".into(), false)]).unwrap();
+    assert_eq!(registry.observations().unwrap(), [Observation { times: 6, ..seen("a".into(), false) }]);
+    let flood: Vec<_> = (0..2 * OBSERVATIONS_OF_ONE_MAX).map(|n| seen(n.to_string(), true)).collect();
+    registry.observe(&flood).unwrap();
+    assert_eq!(registry.observations().unwrap().len(), OBSERVATIONS_OF_ONE_MAX as usize);
+    registry.forget_observations("plug").unwrap();
+    assert!(registry.observations().unwrap().is_empty());
 }

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use time::OffsetDateTime;
 
 use super::*;
+use crate::client::{Client, Role};
 use crate::device::{DeviceState, Rung};
 
 fn topics(topic: &str, full_topic: &str) -> Topics {
@@ -31,6 +32,7 @@ fn device(topics: Topics) -> Device {
         first_seen: OffsetDateTime::UNIX_EPOCH,
         last_seen: None,
         problem: None,
+        quarantine: None,
     }
 }
 
@@ -125,18 +127,103 @@ fn roles_give_their_lists() {
         created: OffsetDateTime::UNIX_EPOCH,
         last_seen: None,
     };
-    assert_eq!(client_access(&client(Role::Everything)).unwrap().publish, ["#"]);
-    assert!(client_access(&client(Role::Observer)).unwrap().publish.is_empty());
+    assert_eq!(client_access(&client(Role::Everything), &[]).unwrap().publish, ["#"]);
+    assert!(client_access(&client(Role::Observer), &[]).unwrap().publish.is_empty());
     let own = Access { publish: vec!["from/%name%/#".into()], subscribe: vec!["+/x/#".into()] };
-    let access = client_access(&client(Role::Custom(own))).unwrap();
+    let access = client_access(&client(Role::Custom(own)), &[]).unwrap();
     assert_eq!((access.publish[0].as_str(), access.subscribe[0].as_str()), ("from/alice/#", "+/x/#"));
     for bad in ["", "a/#/b", "a+", "b/c#", "x\0"] {
         let role = Role::Custom(Access { publish: vec![bad.into()], subscribe: vec![] });
-        assert!(client_access(&client(role)).is_err(), "{bad:?}");
+        assert!(client_access(&client(role), &[]).is_err(), "{bad:?}");
     }
 }
 
+#[test]
+fn a_role_follows_devices_whose_topics_are_not_the_default() {
+    let client = |role| Client {
+        name: "flows".parse().unwrap(),
+        role,
+        serial: None,
+        expires: None,
+        revoked: false,
+        created: OffsetDateTime::UNIX_EPOCH,
+        last_seen: None,
+    };
+    let full =
+        ["%prefix%/%topic%/", "home/%topic%/%prefix%/", "home/%topic%/%prefix%/", "x-%topic%/%prefix%/"];
+    let devices: Vec<_> =
+        full.iter().zip(["a", "b", "c/d", "e"]).map(|(full, topic)| device(topics(topic, full))).collect();
+    let access = client_access(&client(Role::NodeRed), &devices).unwrap();
+    assert_eq!(access.publish, ["cmnd/#", "home/+/+/cmnd/#", "home/+/cmnd/#", "x-e/cmnd/#", "flows/#"]);
+    let said = ["stat/#", "tele/#", "home/+/+/stat/#", "home/+/+/tele/#", "home/+/stat/#", "home/+/tele/#"];
+    assert_eq!(access.subscribe[..6], said);
+    let access = client_access(&client(Role::Dashboard), &[]).unwrap();
+    assert_eq!(
+        (access.publish.len(), access.subscribe),
+        (0, texts(&["stat/#", "tele/#", "tasmota/discovery/#"]))
+    );
+    let hass = client_access(&client(Role::HomeAssistant), &[]).unwrap();
+    assert_eq!(hass.publish, ["cmnd/#", "homeassistant/#"]);
+    for role in [Role::HomeAssistant, Role::NodeRed, Role::Dashboard, Role::Observer, Role::Everything] {
+        assert_eq!(Role::from_word(role.as_str()), Some(role));
+    }
+}
+
+fn texts(list: &[&str]) -> Vec<String> {
+    list.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn seen(name: &str, act: Act, topic: &str) -> Observation {
+    let at = OffsetDateTime::UNIX_EPOCH;
+    Observation { name: name.into(), act, topic: topic.into(), refused: false, times: 1, first: at, last: at }
+}
+
+#[test]
+fn what_is_proposed_is_narrow_and_says_where_it_reaches() {
+    let lamp = Device {
+        name: "lamp".parse().unwrap(),
+        mac: Mac([1; 6]),
+        ..device(topics("lamp", "%prefix%/%topic%/"))
+    };
+    let plug = device(topics("plug", "%prefix%/%topic%/"));
+    let devices = [lamp, plug];
+    let access = device_access(&devices[1]).unwrap();
+    let table: &[(Act, &str, Option<Reach>)] = &[
+        (Act::Publish, "stat/plug/X", None),
+        (Act::Publish, "weather/out", Some(Reach::Own)),
+        (Act::Publish, "cmnd/lamp/POWER", Some(Reach::Device("lamp".into()))),
+        (Act::Publish, "stat/lamp/RESULT", Some(Reach::Device("lamp".into()))),
+        (Act::Subscribe, "stat/lamp/#", Some(Reach::Own)),
+        (Act::Subscribe, "cmnd/lamp/+", Some(Reach::Device("lamp".into()))),
+        (Act::Subscribe, "#", Some(Reach::Wide)),
+        (Act::Subscribe, "cmnd/#", Some(Reach::Device("lamp".into()))),
+        (Act::Subscribe, "$SYS/broker/uptime", Some(Reach::Own)),
+        (Act::Subscribe, "cmnd/plug/POWER", None),
+    ];
+    for (act, topic, expected) in table {
+        let found =
+            proposals("PLUG", &access, &[seen("plug", *act, topic), seen("lamp", *act, "other")], &devices);
+        let found: Vec<_> = found.into_iter().map(|offer| (offer.filter, offer.reach)).collect();
+        let expected: Vec<_> = expected.iter().map(|reach| ((*topic).to_owned(), reach.clone())).collect();
+        assert_eq!(found, expected, "{act:?} {topic}");
+    }
+    let many: Vec<_> = (0..20).map(|n| seen("plug", Act::Publish, &format!("log/{n}"))).collect();
+    let offers = proposals("plug", &access, &many, &devices);
+    assert_eq!(offers.len(), 1);
+    assert!(offers[0].filter == "log/+" && many.iter().all(|one| offers[0].allows(one)), "{offers:?}");
+}
+
 proptest! {
+    #[test]
+    fn what_is_proposed_allows_what_was_seen(topics in proptest::collection::vec("[ab]{1,2}(/[abc]{1,2}){0,3}", 1..30)) {
+        let all: Vec<_> = topics.iter().map(|topic| seen("x", Act::Publish, topic)).collect();
+        let offers = proposals("x", &Access::default(), &all, &[]);
+        prop_assert!(all.iter().all(|one| offers.iter().any(|offer| offer.allows(one))));
+        let list = Access { publish: offers.into_iter().map(|offer| offer.filter).collect(), ..Access::default() };
+        prop_assert!(list.check().is_ok() || list.publish.len() > CLIENT_FILTERS_MAX);
+        prop_assert!(proposals("x", &list, &all, &[]).is_empty(), "taken over, nothing is left to propose");
+    }
+
     #[test]
     fn whatever_a_device_says_its_filters_have_one_wildcard_at_the_end(
         topic in ".{0,12}|[a-z/+#$]{1,8}", full in ".{0,12}|[a-z/%]{0,6}%prefix%/%topic%/", client_id in ".{0,8}"

@@ -25,7 +25,8 @@ impl Registry {
     /// Where the registry cannot be read.
     pub fn all_allowed(&self) -> Result<BTreeMap<String, Access>, RegistryError> {
         self.read(|tx| {
-            let mut statement = tx.prepare_cached("SELECT owner, act, filter FROM access_allowed ORDER BY rowid")?;
+            let mut statement =
+                tx.prepare_cached("SELECT owner, act, filter FROM access_allowed ORDER BY rowid")?;
             let mut rows = statement.query([])?;
             let mut lists: BTreeMap<String, Access> = BTreeMap::new();
             while let Some(row) = rows.next()? {
@@ -116,7 +117,8 @@ impl Registry {
     /// Where the registry cannot be read.
     pub fn learning(&self) -> Result<BTreeMap<String, OffsetDateTime>, RegistryError> {
         self.read(|tx| {
-            let mut statement = tx.prepare_cached("SELECT owner, until FROM access_learning WHERE until > ?1")?;
+            let mut statement =
+                tx.prepare_cached("SELECT owner, until FROM access_learning WHERE until > ?1")?;
             let mut rows = statement.query([seconds(OffsetDateTime::now_utc())])?;
             let mut learning = BTreeMap::new();
             while let Some(row) = rows.next()? {
@@ -199,14 +201,6 @@ impl Registry {
 pub(super) fn forget_all(tx: &Transaction<'_>, name: &str) -> Result<(), Fault> {
     for table in ["access_allowed", "access_learning", "access_observed"] {
         tx.execute(&format!("DELETE FROM {table} WHERE owner = ?1"), [name])?;
-    }
-    Ok(())
-}
-
-/// The same one has another name now.
-pub(super) fn rename(tx: &Transaction<'_>, old: &str, new: &str) -> Result<(), Fault> {
-    for table in ["access_allowed", "access_learning", "access_observed"] {
-        tx.execute(&format!("UPDATE OR REPLACE {table} SET owner = ?2 WHERE owner = ?1"), [old, new])?;
     }
     Ok(())
 }
