@@ -158,7 +158,8 @@ impl DeviceState {
             || match next {
                 Known => self == Removed || self == KeyPushed,
                 KeyPushed => matches!(self, Known | Switched | Proven | RolledBack),
-                Switched => matches!(self, KeyPushed | Proven),
+                // From Known and RolledBack: on the pinned rung there is no key to push first.
+                Switched => matches!(self, Known | KeyPushed | Proven | RolledBack),
                 Proven => self == Switched,
                 RolledBack => matches!(self, KeyPushed | Switched),
                 Revoked => self != Removed,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::device::{Device, DeviceState};
-use crate::enrol::{BrokerTarget, CaKind, EnrolRequest, Probe, TlsAbility};
+use crate::enrol::{BrokerTarget, CaKind, EnrolRequest, Probe, TlsAbility, WantedRung};
 use crate::step::Step;
 
 /// The steps of an enrolment, in order.
@@ -44,6 +44,9 @@ impl Plan {
             }
             (None, None) => format!("{}  new device, at {}", request.name, request.address),
         };
+        if pinned(request, broker, found) {
+            return Self::of(heading, pinned_steps(request, broker, found));
+        }
         let target = format!("{}:{}", broker.host, broker.port);
         let mut steps = vec![
             (
@@ -99,6 +102,55 @@ impl Plan {
     }
 }
 
+/// Whether the device goes to the pinned rung, as far as it can be told.
+fn pinned(request: &EnrolRequest, broker: &BrokerTarget, found: Option<&Probe>) -> bool {
+    match (request.rung, found.map(|found| found.tls)) {
+        (WantedRung::Pinned, tls) => tls != Some(TlsAbility::None),
+        (WantedRung::Auto, Some(TlsAbility::Server)) => broker.pinned_port.is_some(),
+        _ => false,
+    }
+}
+
+fn pinned_steps(request: &EnrolRequest, broker: &BrokerTarget, found: Option<&Probe>) -> Vec<(Step, String)> {
+    let probe =
+        "Status 2, 5, 6, 7, 11, MqttTLS, TLSKey; no password is sent before all are answered".to_owned();
+    let Some(port) = broker.pinned_port else {
+        let stop = "stops: the broker has no listener for devices without a certificate".to_owned();
+        return vec![(Step::Probe, probe), (Step::Commit, stop)];
+    };
+    let target = format!("{}:{port}", broker.host);
+    if found.is_some_and(|found| found.is_pinned_to(broker, &[request.name.as_str()])) {
+        return vec![
+            (Step::Probe, probe),
+            (Step::Broker, target.clone()),
+            (Step::ProvePassword, "with the password it has".into()),
+            (Step::Switch, format!("uses {target} already")),
+            (Step::Commit, String::new()),
+        ];
+    }
+    vec![
+        (Step::Probe, probe),
+        (Step::Broker, target),
+        (Step::Register, "with its present settings, for the way back".into()),
+        (Step::Password, "40 hex digits, kept here as a hash".into()),
+        (Step::QuietLogs, "SerialLog, SysLog, MqttLog, FileLog 0, WebLog 2".into()),
+        (Step::Clock, "within 60 s of ours, else set".into()),
+        (
+            Step::Switch,
+            format!(
+                "Backlog MqttFingerprint1 …; MqttFingerprint2 …; SetOption132 1; SetOption103 1; MqttHost {}; MqttPort \
+                 {port}; MqttUser {}; MqttPassword ****",
+                broker.host, request.name
+            ),
+        ),
+        (Step::Return, String::new()),
+        (Step::CheckPins, "the broker's key, and no slot that accepts anybody".into()),
+        (Step::ProvePassword, "else the old settings go back".into()),
+        (Step::Commit, String::new()),
+        (Step::RestoreLogs, String::new()),
+    ]
+}
+
 fn stop(found: &Probe, broker: &BrokerTarget) -> Option<String> {
     let firmware = &found.firmware.version;
     match found.tls {
@@ -133,7 +185,23 @@ mod tests {
     }
 
     fn broker() -> BrokerTarget {
-        BrokerTarget { host: "hub.lan".into(), port: 8883, ca_kind: CaKind::Rsa, server_fingerprint: [7; 20] }
+        BrokerTarget {
+            host: "hub.lan".into(),
+            port: 8883,
+            ca_kind: CaKind::Rsa,
+            server_fingerprint: [7; 20],
+            pinned_port: Some(8884),
+        }
+    }
+
+    #[test]
+    fn a_plan_for_the_pinned_rung_names_no_key_and_hides_the_password() {
+        let request = EnrolRequest { rung: WantedRung::Pinned, ..request() };
+        let text = Plan::new(&request, &broker(), None, None).to_string();
+        assert!(text.contains("MqttPort 8884; MqttUser kitchen-plug; MqttPassword ****"), "{text}");
+        assert!(!text.contains("TLSKey1"), "{text}");
+        let closed = BrokerTarget { pinned_port: None, ..broker() };
+        assert!(Plan::new(&request, &closed, None, None).to_string().contains("stops: the broker has no"));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The MQTT settings that the mutual rung changes. The password is not among them: a device never shows it, and the
-/// mutual rung leaves it alone.
+/// The MQTT settings that a rung changes. The password is not among them: a device never shows it. The mutual rung leaves
+/// user, password and fingerprints alone.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct SavedSettings {
     /// `MqttHost`; empty where none was set.
@@ -16,6 +16,12 @@ pub struct SavedSettings {
     pub fingerprint_mode: bool,
     /// SetOption165: ECDSA; `None` where the firmware has no such option.
     pub ecdsa: Option<bool>,
+    /// `MqttUser`; `None` in what an older quoll kept.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// `MqttFingerprint1` and `2` as the device shows them; `None` where the firmware has no TLS.
+    #[serde(default)]
+    pub fingerprints: Option<[String; 2]>,
 }
 
 /// Log levels, `None` where the firmware has no such log.

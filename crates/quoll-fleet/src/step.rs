@@ -15,6 +15,8 @@ pub enum Step {
     Register,
     /// Issue the certificate, or find the one issued before.
     Certificate,
+    /// Make a password, for the pinned rung.
+    Password,
     /// Turn the device's logs down, since they would show the key.
     QuietLogs,
     /// TLSKey1: the private key.
@@ -29,8 +31,12 @@ pub enum Step {
     Switch,
     /// Wait until the device is back from its restart.
     Return,
+    /// Read the pinned fingerprints back: a device refuses nothing, and a slot of zeros accepts any server.
+    CheckPins,
     /// Wait until the broker saw this very certificate.
     Prove,
+    /// Wait until the broker saw this very password.
+    ProvePassword,
     /// Give the device its old settings back.
     RollBack,
     /// Turn the logs up again.
@@ -44,6 +50,7 @@ words!(Step {
     Broker = "broker",
     Register = "register",
     Certificate = "certificate",
+    Password = "password",
     QuietLogs = "quiet-logs",
     PushKey = "push-key",
     PushCertificate = "push-certificate",
@@ -51,7 +58,9 @@ words!(Step {
     Clock = "clock",
     Switch = "switch",
     Return = "return",
+    CheckPins = "check-pins",
     Prove = "prove",
+    ProvePassword = "prove-password",
     RollBack = "roll-back",
     RestoreLogs = "restore-logs",
     Commit = "commit",
@@ -66,6 +75,7 @@ impl Step {
             Self::Broker => "check that the broker listens",
             Self::Register => "register the device",
             Self::Certificate => "issue a certificate",
+            Self::Password => "make a password",
             Self::QuietLogs => "turn the device's logs down",
             Self::PushKey => "store the key (TLSKey1)",
             Self::PushCertificate => "store the certificate (TLSKey2)",
@@ -73,7 +83,9 @@ impl Step {
             Self::Clock => "check the device's clock",
             Self::Switch => "point the device at the broker",
             Self::Return => "wait for its restart",
+            Self::CheckPins => "check the pinned key and the options",
             Self::Prove => "wait until the broker saw the certificate",
+            Self::ProvePassword => "wait until the broker saw the password",
             Self::RollBack => "give the old settings back",
             Self::RestoreLogs => "turn the logs up again",
             Self::Commit => "note the result",

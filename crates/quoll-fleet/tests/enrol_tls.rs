@@ -105,7 +105,7 @@ impl Home {
         let door = door(&authority);
         let (host, port) = (door.address.ip().to_string(), door.address.port());
         let ca_kind = if kind == KeyKind::EcP256 { CaKind::Ec } else { CaKind::Rsa };
-        let broker = BrokerTarget { host, port, ca_kind, server_fingerprint: [0xAB; 20] };
+        let broker = BrokerTarget { host, port, ca_kind, server_fingerprint: [0xAB; 20], pinned_port: None };
         Self { _folder: folder, authority, registry, door, broker }
     }
 

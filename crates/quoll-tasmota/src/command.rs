@@ -122,6 +122,12 @@ impl Command {
         Self { restarts: setting.restarts(), ..Self::plain(text) }
     }
 
+    /// `MqttPassword 1`: the password that is compiled in, `DVES_PASS` from the factory.
+    #[must_use]
+    pub fn factory_password() -> Self {
+        Self { restarts: true, ..Self::plain("MqttPassword 1".into()) }
+    }
+
     /// `SetOptionN`: asks.
     #[must_use]
     pub fn ask_option(option: SetOption) -> Self {

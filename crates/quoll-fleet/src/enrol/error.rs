@@ -86,6 +86,44 @@ pub enum EnrolError {
         /// The console line that would pin the broker's key instead; user and password are still to be added.
         pinned: String,
     },
+    /// It was proven with a certificate, and its firmware can no longer have one. Nothing was changed.
+    #[error(
+        "{name} was proven with a certificate, and the firmware {firmware} at {address} has no client certificates"
+    )]
+    WouldLower {
+        /// The name.
+        name: DeviceName,
+        /// Host and port.
+        address: String,
+        /// Its version.
+        firmware: String,
+    },
+    /// It could pin the server's key, but the broker has no door for devices without a certificate.
+    #[error(
+        "{address} can pin the broker's key, but the broker has no listener for devices without a certificate"
+    )]
+    NoPinnedDoor {
+        /// Host and port.
+        address: String,
+    },
+    /// Devices pin RSA keys alone (facts §4.2).
+    #[error("{address} can only pin an RSA key, and the broker's key is none")]
+    NoPin {
+        /// Host and port.
+        address: String,
+    },
+    /// Its password at its old broker would be lost: it can be overwritten, but not read.
+    #[error(
+        "{address} is {user:?} at its broker {host}, with a password that nobody can read; there would be no way back"
+    )]
+    OldPassword {
+        /// Host and port.
+        address: String,
+        /// `MqttUser`.
+        user: String,
+        /// `MqttHost`.
+        host: String,
+    },
     /// An EC CA, and firmware that cannot check its signatures.
     #[error("{address} runs firmware {firmware}, which does not know SetOption165 and cannot check an EC CA")]
     NoEcdsa {
@@ -266,6 +304,8 @@ pub enum Cause {
     Mqtt(i32),
     /// It still has its old settings: the Backlog did not arrive.
     NotSwitched,
+    /// It does not hold the key that it was told to pin.
+    Pins(String),
     /// Its console has not answered since the switch.
     Gone,
     /// There is no broker to ask.
@@ -286,6 +326,7 @@ impl fmt::Display for Cause {
             Self::Mqtt(-2) => f.write_str("the broker's port did not accept its connection"),
             Self::Mqtt(code) => write!(f, "the broker refused MQTT with return code {code}"),
             Self::NotSwitched => f.write_str("it did not take the new settings"),
+            Self::Pins(why) => f.write_str(why),
             Self::Gone => f.write_str("it has not answered since it was switched"),
             Self::NoBroker(error) | Self::Unknown(error) => error.fmt(f),
         }
@@ -297,6 +338,8 @@ impl fmt::Display for Cause {
 pub enum Stands {
     /// It has its old settings, and the registry says RolledBack.
     RolledBack,
+    /// It has its old settings but for the MQTT password, which nobody could tell us; the registry says RolledBack.
+    WithoutPassword,
     /// It may have the new settings still, and the registry says Switched.
     Switched {
         /// Why the old ones are not back.
@@ -308,6 +351,9 @@ impl fmt::Display for Stands {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RolledBack => f.write_str("it has its old settings back"),
+            Self::WithoutPassword => f.write_str(
+                "it has its old settings back except its MQTT password, which is to be set by hand",
+            ),
             Self::Switched { why } => write!(f, "it may still have the new settings ({why})"),
         }
     }
@@ -332,8 +378,18 @@ impl EnrolError {
                 .into(),
             Self::NoTlsKey { pinned, .. } => format!(
                 "no key was sent. For client certificates build Tasmota with USE_MQTT_CLIENT_CERT and your CA: quoll \
-                 firmware. Until then it can pin the broker's key and use a password: {pinned}; MqttUser …; MqttPassword …"
+                 firmware. Until then it can pin the broker's key and use a password: --rung pinned, for which the \
+                 broker needs pinned = [\"0.0.0.0:8884\"] under [listen] in quoll.toml. By hand: {pinned}; MqttUser …; \
+                 MqttPassword …"
             ),
+            Self::WouldLower { .. } => "flash an image with client certificates again (quoll firmware), or say --rung pinned".into(),
+            Self::NoPinnedDoor { .. } => {
+                "add pinned = [\"0.0.0.0:8884\"] under [listen] in quoll.toml and start quoll up again".into()
+            }
+            Self::NoPin { .. } => "give the server an RSA key (quoll server), or build an image with client certificates".into(),
+            Self::OldPassword { .. } => {
+                "give it: --old-password-file FILE; or do without: --lose-old-password".into()
+            }
             Self::NoEcdsa { .. } => "update to 15.1.0.1 or later, or use an RSA CA".into(),
             Self::OtherDevice { name, .. } => format!("choose another name, or quoll device remove {name} first"),
             Self::AddressMoved { name, .. } => format!("find the new address of {name} and give that; nothing was sent"),
@@ -363,6 +419,9 @@ impl EnrolError {
                 };
                 let again = match stands {
                     Stands::RolledBack => "then run the same command again",
+                    Stands::WithoutPassword => {
+                        "set MqttPassword on the device for its old broker, or run the same command again"
+                    }
                     Stands::Switched { .. } => "once its console answers, run the same command again: it continues",
                 };
                 fix.map_or_else(|| again.to_owned(), |fix| format!("{fix}; {again}"))

@@ -9,12 +9,15 @@
 //! | `target` | broker, request, patience, and the console an enrolment talks to |
 //! | `probe` | what a device is; what forbids its enrolment |
 //! | `ask` | one question, bounded in time |
-//! | `key`, `switch`, `proof` | what is done to the device; how a failure is explained |
+//! | `key`, `pins`, `switch`, `proof` | what is done to the device; how a failure is explained |
+//! | `run`, `pinned` | the steps of the mutual and of the pinned rung |
 //! | `error` | every way to stop |
 
 mod ask;
 mod error;
 mod key;
+mod pinned;
+mod pins;
 mod probe;
 mod proof;
 mod run;
@@ -23,7 +26,9 @@ mod target;
 
 pub use self::error::{Cause, EnrolError, Stands};
 pub use self::probe::{Probe, TlsAbility, probe};
-pub use self::target::{BrokerTarget, CaKind, DeviceConsole, EnrolRequest, Patience, http_console};
+pub use self::target::{
+    BrokerTarget, CaKind, DeviceConsole, EnrolRequest, OldPassword, Patience, WantedRung, http_console,
+};
 use crate::device::{Device, DeviceName};
 use crate::issuer::Issuer;
 use crate::registry::Registry;
@@ -47,7 +52,7 @@ pub struct Enrolment<'a> {
     pub patience: Patience,
 }
 
-/// A device that our broker saw with its certificate.
+/// A device that our broker saw with its certificate or its password.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Enrolled {
     /// As the registry has it now: Proven.
@@ -61,7 +66,7 @@ pub struct Enrolled {
 }
 
 impl Enrolment<'_> {
-    /// Enrols a device on the mutual rung, or continues where an earlier run with this name stopped.
+    /// Enrols a device on the rung that the request wants, or continues where an earlier run with this name stopped.
     ///
     /// # Errors
     /// See [`EnrolError`]; what is known of the problem is noted in the registry, with the device if it is registered.

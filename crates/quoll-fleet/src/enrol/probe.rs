@@ -1,13 +1,14 @@
 //! What a device is and what it can do, asked without changing anything; and what of it forbids an enrolment.
 
-use quoll_tasmota::reply::{Firmware, Mqtt, Network};
+use quoll_tasmota::reply::{Firmware, Mqtt, Network, Vitals};
 use quoll_tasmota::{Command, FingerprintSlot, ReplyError, SetOption, Setting, StatusPage, Stored};
 
 use super::ask::Asker;
 use super::error::EnrolError;
-use super::target::{BrokerTarget, CaKind, DeviceConsole, EnrolRequest, Patience};
+use super::pins::{FACTORY_USER, Pins};
+use super::target::{BrokerTarget, CaKind, DeviceConsole, EnrolRequest, Patience, WantedRung};
 use crate::access_list;
-use crate::device::{Device, DeviceState, Topics};
+use crate::device::{Device, DeviceState, Rung, Topics};
 use crate::registry::{NewDevice, Registry};
 use crate::saved::{LogLevels, SavedSettings};
 use crate::step::Step;
@@ -31,6 +32,8 @@ pub struct Probe {
     pub settings: SavedSettings,
     /// Its log levels.
     pub logs: LogLevels,
+    /// Heap and Wi-Fi, as far as it says.
+    pub vitals: Vitals,
 }
 
 /// What a firmware's TLS can do (facts §7.3).
@@ -82,6 +85,11 @@ impl Asker<'_> {
             tls: self.option(SetOption::MQTT_TLS).await?.unwrap_or(false),
             fingerprint_mode: self.option(SetOption::FINGERPRINT_MODE).await?.unwrap_or(false),
             ecdsa: self.option(SetOption::ECDSA).await?,
+            user: Some(mqtt.user.clone()),
+            fingerprints: match tls {
+                TlsAbility::None => None,
+                _ => self.fingerprints().await?,
+            },
         };
         let logs = LogLevels {
             serial: self.level(Setting::SerialLog).await?,
@@ -90,7 +98,8 @@ impl Asker<'_> {
             file: self.level(Setting::FileLog).await?,
             web: self.level(Setting::WebLog).await?,
         };
-        Ok(Probe { firmware, network, mqtt, clock, tls, topics, settings, logs })
+        let vitals = self.ask(Step::Probe, &page(StatusPage::State)).await?.vitals();
+        Ok(Probe { firmware, network, mqtt, clock, tls, topics, settings, logs, vitals })
     }
 
     /// The bare questions, in the order of facts §7.3; nothing secret may be sent before both are answered.
@@ -121,6 +130,18 @@ impl Asker<'_> {
 
     async fn maybe_setting(&self, setting: Setting) -> Result<Option<String>, EnrolError> {
         Ok(self.ask(Step::Probe, &Command::ask(setting)).await?.setting(setting).ok())
+    }
+
+    /// Both fingerprint slots as the device shows them.
+    async fn fingerprints(&self) -> Result<Option<[String; 2]>, EnrolError> {
+        let mut slots = [String::new(), String::new()];
+        for (slot, text) in [FingerprintSlot::One, FingerprintSlot::Two].into_iter().zip(&mut slots) {
+            match self.ask(Step::Probe, &Command::ask_fingerprint(slot)).await?.fingerprint(slot) {
+                Ok(held) => *text = held.to_string(),
+                Err(_) => return Ok(None),
+            }
+        }
+        Ok(Some(slots))
     }
 
     /// A setting that releases without it have at its factory value.
@@ -163,13 +184,30 @@ impl Probe {
         }
     }
 
-    /// Whether it has the settings of this broker already.
+    /// Whether it has the settings of this broker's mutual rung already.
     #[must_use]
     pub fn is_at(&self, broker: &BrokerTarget) -> bool {
         self.settings.is_for(broker)
     }
 
-    /// Refuses what cannot or must not be enrolled; with what is stored under TLSKey otherwise.
+    /// Whether it has the settings of this broker's pinned rung already, under one of these user names: host, port, TLS
+    /// by fingerprint, the server's key in a slot, and no slot that accepts anybody.
+    #[must_use]
+    pub fn is_pinned_to(&self, broker: &BrokerTarget, logins: &[&str]) -> bool {
+        self.settings.is_pinned_to(broker, logins)
+    }
+
+    /// The highest rung that the firmware can reach as it is (facts §7.3).
+    #[must_use]
+    pub fn possible(&self) -> Rung {
+        match self.tls {
+            TlsAbility::None => Rung::Plain,
+            TlsAbility::Server => Rung::Pinned,
+            TlsAbility::Client(_) => Rung::Mutual,
+        }
+    }
+
+    /// Refuses what cannot or must not be enrolled; else says which way it goes.
     pub(super) fn refuse(
         &self,
         registry: &Registry,
@@ -177,30 +215,80 @@ impl Probe {
         known: Option<&Device>,
         broker: &BrokerTarget,
         address: &str,
-    ) -> Result<Stored, EnrolError> {
-        let address = address.to_owned();
+    ) -> Result<Way, EnrolError> {
         self.refuse_stranger(registry, request, known)?;
-        let firmware = self.firmware.version.clone();
-        let stored = match self.tls {
-            TlsAbility::None => return Err(EnrolError::NoTls { address, firmware }),
-            TlsAbility::Server => {
-                return Err(EnrolError::NoTlsKey { address, firmware, pinned: pinned_commands(broker) });
+        let way = self.way(request, known, broker, address)?;
+        let address = address.to_owned();
+        match way {
+            Way::Mutual(stored) => {
+                if broker.ca_kind == CaKind::Ec && self.settings.ecdsa.is_none() {
+                    return Err(EnrolError::NoEcdsa { address, firmware: self.firmware.version.clone() });
+                }
+                let empty = stored.key.is_none() && stored.certificate.is_none();
+                if !empty && !request.replace_key && !registry.ever_began(&request.name, Step::PushKey)? {
+                    return Err(EnrolError::ForeignKey { address, stored });
+                }
             }
-            TlsAbility::Client(stored) => stored,
-        };
-        if broker.ca_kind == CaKind::Ec && self.settings.ecdsa.is_none() {
-            return Err(EnrolError::NoEcdsa { address, firmware });
-        }
-        let empty = stored.key.is_none() && stored.certificate.is_none();
-        if !empty && !request.replace_key && !registry.ever_began(&request.name, Step::PushKey)? {
-            return Err(EnrolError::ForeignKey { address, stored });
+            Way::Pinned(_) => self.refuse_losing_a_password(registry, request, &address)?,
         }
         self.refuse_topics(registry, request, address)?;
-        Ok(stored)
+        Ok(way)
+    }
+
+    /// Which rung it is to be. A device that was proven with a certificate goes lower only by word.
+    fn way(
+        &self,
+        request: &EnrolRequest,
+        known: Option<&Device>,
+        broker: &BrokerTarget,
+        address: &str,
+    ) -> Result<Way, EnrolError> {
+        let (address, firmware) = (address.to_owned(), self.firmware.version.clone());
+        let lowers = known.filter(|known| known.rung == Rung::Mutual);
+        match (request.rung, self.tls, lowers) {
+            (WantedRung::Auto | WantedRung::Mutual, TlsAbility::Client(stored), _) => Ok(Way::Mutual(stored)),
+            (WantedRung::Auto, TlsAbility::None | TlsAbility::Server, Some(known)) => {
+                Err(EnrolError::WouldLower { name: known.name.clone(), address, firmware })
+            }
+            (_, TlsAbility::None, _) => Err(EnrolError::NoTls { address, firmware }),
+            (WantedRung::Mutual, TlsAbility::Server, _) => {
+                Err(EnrolError::NoTlsKey { address, firmware, pinned: pinned_commands(broker) })
+            }
+            (WantedRung::Auto, TlsAbility::Server, None)
+                if broker.pinned_port.is_none() || Pins::of(broker).is_none() =>
+            {
+                Err(EnrolError::NoTlsKey { address, firmware, pinned: pinned_commands(broker) })
+            }
+            (WantedRung::Auto | WantedRung::Pinned, _, _) => match (broker.pinned_port, Pins::of(broker)) {
+                (None, _) => Err(EnrolError::NoPinnedDoor { address }),
+                (_, None) => Err(EnrolError::NoPin { address }),
+                (Some(_), Some(pins)) => Ok(Way::Pinned(pins)),
+            },
+        }
+    }
+
+    /// The pinned rung overwrites user and password, and the password cannot be read: without it there is no way back to
+    /// a broker that asks for one.
+    fn refuse_losing_a_password(
+        &self,
+        registry: &Registry,
+        request: &EnrolRequest,
+        address: &str,
+    ) -> Result<(), EnrolError> {
+        // What an earlier run found there first counts, not what it set itself.
+        let kept = registry.kept(&request.name)?.0;
+        let before = kept.as_ref().unwrap_or(&self.settings);
+        let user = before.user.clone().unwrap_or_default();
+        let ours = registry.passwords_of(&request.name)?.iter().any(|one| one.login == user);
+        let needless = before.host.is_empty() || user.is_empty() || user == FACTORY_USER || ours;
+        if needless || request.old_password.is_some() || request.lose_old_password {
+            return Ok(());
+        }
+        Err(EnrolError::OldPassword { address: address.to_owned(), user, host: before.host.clone() })
     }
 
     /// A name stands for one device, which its MAC tells.
-    fn refuse_stranger(
+    pub(super) fn refuse_stranger(
         &self,
         registry: &Registry,
         request: &EnrolRequest,
@@ -260,6 +348,37 @@ impl SavedSettings {
             && self.tls
             && !self.fingerprint_mode
             && (ecdsa || broker.ca_kind == CaKind::Rsa)
+    }
+
+    /// Whether these are the settings of this broker's pinned rung, under one of these user names.
+    #[must_use]
+    pub fn is_pinned_to(&self, broker: &BrokerTarget, logins: &[&str]) -> bool {
+        let pinned =
+            Pins::of(broker).zip(self.fingerprints.as_ref()).is_some_and(|(pins, slots)| pins.hold(slots));
+        self.host.eq_ignore_ascii_case(&broker.host)
+            && Some(self.port) == broker.pinned_port
+            && self.tls
+            && self.fingerprint_mode
+            && pinned
+            && self.user.as_deref().is_some_and(|user| logins.contains(&user))
+    }
+}
+
+/// Which way a run goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way {
+    /// With what is stored under TLSKey.
+    Mutual(Stored),
+    /// With the key to be pinned.
+    Pinned(Pins),
+}
+
+impl Way {
+    pub(super) fn port(self, broker: &BrokerTarget) -> u16 {
+        match self {
+            Self::Mutual(_) => broker.port,
+            Self::Pinned(_) => broker.pinned_port.unwrap_or(broker.port),
+        }
     }
 }
 

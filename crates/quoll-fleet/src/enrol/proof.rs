@@ -49,6 +49,7 @@ mod tests {
             port: 8883,
             ca_kind: CaKind::Rsa,
             server_fingerprint: [7; 20],
+            pinned_port: None,
         };
         let failed =
             |rest: &str| format!("10:00:03 MQT: Connect failed to hub.lan:8883, rc {rest}. Retry in 10 sec");

@@ -1,4 +1,4 @@
-//! One run of an enrolment: which steps, in which order, and what the registry is told about each.
+//! One run of an enrolment on the mutual rung, and what both rungs share: which steps, in which order, and what the registry is told about each.
 
 use std::time::Duration;
 
@@ -11,25 +11,26 @@ use tokio::time::{Instant, sleep, timeout};
 use super::ask::Asker;
 use super::error::{Cause, EnrolError, Stands};
 use super::key::{Cargo, PUSH_ROUNDS};
-use super::probe::Probe;
+use super::pins::OldLogin;
+use super::probe::{Probe, Way};
 use super::switch::{Back, has_broker, rollback_commands, switch_commands};
 use super::target::{DeviceConsole, EnrolRequest};
 use super::{Enrolled, Enrolment};
 use crate::device::{Device, DeviceState, Rung};
 use crate::issuer::{DeviceCredential, IssueError};
 use crate::registry::journal::Progress;
-use crate::registry::{Owner, RegistryError};
+use crate::registry::{Owner, PasswordState, RegistryError};
 use crate::step::{Step, StepState};
 use crate::witness::{Sighting, WitnessError};
 
 pub(super) struct Run<'a> {
-    with: &'a Enrolment<'a>,
-    request: &'a EnrolRequest,
-    asker: Asker<'a>,
+    pub(super) with: &'a Enrolment<'a>,
+    pub(super) request: &'a EnrolRequest,
+    pub(super) asker: Asker<'a>,
     known: Option<Device>,
     id: String,
-    current: Step,
-    notes: Vec<String>,
+    pub(super) current: Step,
+    pub(super) notes: Vec<String>,
 }
 
 /// The certificate a device is to show: with its key, or already on the device while the key is nowhere else.
@@ -78,13 +79,16 @@ impl<'a> Run<'a> {
         self.begin(Step::Probe)?;
         let found = self.asker.probe().await?;
         let known = self.known.as_ref();
-        let stored =
+        let way =
             found.refuse(self.with.registry, self.request, known, self.with.broker, &self.asker.address())?;
         self.done(Step::Probe, &format!("{}, {}", found.firmware.version, found.network.mac))?;
-        self.broker_listens(&found).await?;
-        self.register(&found)?;
+        self.broker_listens(&found, way.port(self.with.broker)).await?;
+        self.register(&found, way)?;
 
-        let result = self.provision(&found, stored).await;
+        let result = match way {
+            Way::Mutual(stored) => self.provision(&found, stored).await,
+            Way::Pinned(pins) => self.provision_pinned(&found, pins).await,
+        };
         let restored = self.restore_logs().await;
         match (result, restored) {
             (Ok((device, sighting, already)), restored) => {
@@ -137,6 +141,7 @@ impl<'a> Run<'a> {
                 }
                 self.begin(Step::Commit)?;
                 let device = self.advance(DeviceState::Proven, Some(Rung::Mutual))?;
+                self.with.registry.void_passwords(&self.request.name)?;
                 self.done(Step::Commit, &format!("certificate {serial}"))?;
                 Ok((device, sighting, already))
             }
@@ -150,7 +155,7 @@ impl<'a> Run<'a> {
     }
 
     /// A device pointed at a closed port may restart for ever (facts §9), so the broker is tried first.
-    async fn broker_listens(&mut self, found: &Probe) -> Result<(), EnrolError> {
+    async fn broker_listens(&mut self, found: &Probe, port: u16) -> Result<(), EnrolError> {
         let broker = self.with.broker;
         if found.firmware.crashes_without_broker() {
             let version = &found.firmware.version;
@@ -159,10 +164,9 @@ impl<'a> Run<'a> {
             ));
         }
         self.begin(Step::Broker)?;
-        let not_ready =
-            |why: String| EnrolError::BrokerNotReady { host: broker.host.clone(), port: broker.port, why };
+        let not_ready = |why: String| EnrolError::BrokerNotReady { host: broker.host.clone(), port, why };
         if let Some(patience) = self.with.patience.broker {
-            match timeout(patience, TcpStream::connect((broker.host.as_str(), broker.port))).await {
+            match timeout(patience, TcpStream::connect((broker.host.as_str(), port))).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(not_ready(error.to_string())),
                 Err(_) => return Err(not_ready(format!("no answer within {} s", patience.as_secs()))),
@@ -172,7 +176,7 @@ impl<'a> Run<'a> {
         self.done(Step::Broker, "")
     }
 
-    fn register(&mut self, found: &Probe) -> Result<(), EnrolError> {
+    fn register(&mut self, found: &Probe, way: Way) -> Result<(), EnrolError> {
         let device =
             self.with.registry.register(&found.device(self.request)).map_err(|error| match error {
                 RegistryError::NameTaken(owner @ Owner::Client(_)) => EnrolError::NameInUse(owner),
@@ -183,7 +187,11 @@ impl<'a> Run<'a> {
         self.begin(Step::Register)?;
         let name = &self.request.name;
         // On a device that has our settings already there is nothing older to go back to.
-        if !found.is_at(self.with.broker) {
+        let is_there = match way {
+            Way::Mutual(_) => found.is_at(self.with.broker),
+            Way::Pinned(_) => self.is_pinned(found)?,
+        };
+        if !is_there {
             self.with.registry.keep_settings(name, &found.settings)?;
         }
         self.with.registry.note_problem(name, None)?;
@@ -234,10 +242,7 @@ impl<'a> Run<'a> {
     }
 
     async fn push(&mut self, cargo: &Cargo, found: &Probe) -> Result<(), EnrolError> {
-        self.begin(Step::QuietLogs)?;
-        self.with.registry.keep_log_levels(&self.request.name, &found.logs)?;
-        self.asker.quiet_logs(&found.logs).await?;
-        self.done(Step::QuietLogs, "")?;
+        self.quiet_logs(found).await?;
         let mut round = 1;
         loop {
             match self.push_once(cargo, found).await {
@@ -254,6 +259,13 @@ impl<'a> Run<'a> {
             }
         }
         self.advance(DeviceState::KeyPushed, None).map(drop)
+    }
+
+    pub(super) async fn quiet_logs(&mut self, found: &Probe) -> Result<(), EnrolError> {
+        self.begin(Step::QuietLogs)?;
+        self.with.registry.keep_log_levels(&self.request.name, &found.logs)?;
+        self.asker.quiet_logs(&found.logs).await?;
+        self.done(Step::QuietLogs, "")
     }
 
     async fn push_once(&mut self, cargo: &Cargo, found: &Probe) -> Result<(), EnrolError> {
@@ -345,13 +357,14 @@ impl<'a> Run<'a> {
     }
 
     /// Gives the old settings back, and says where the device stands then.
-    async fn roll_back(&mut self) -> Result<Stands, EnrolError> {
+    pub(super) async fn roll_back(&mut self) -> Result<Stands, EnrolError> {
         self.begin(Step::RollBack)?;
         match self.try_roll_back().await? {
-            Ok(()) => {
+            Ok(stands) => {
                 self.advance(DeviceState::RolledBack, None)?;
-                self.done(Step::RollBack, "")?;
-                Ok(Stands::RolledBack)
+                let detail = if stands == Stands::WithoutPassword { "without its MQTT password" } else { "" };
+                self.done(Step::RollBack, detail)?;
+                Ok(stands)
             }
             Err(why) => {
                 self.report(Step::RollBack, Progress::Failed, &why)?;
@@ -360,11 +373,18 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn try_roll_back(&self) -> Result<Result<(), String>, EnrolError> {
-        let Some(old) = self.with.registry.kept(&self.request.name)?.0 else {
+    async fn try_roll_back(&self) -> Result<Result<Stands, String>, EnrolError> {
+        let name = &self.request.name;
+        let Some(old) = self.with.registry.kept(name)?.0 else {
             return Ok(Err("it has no older settings that are known".into()));
         };
-        let backlog: Command = match rollback_commands(&old) {
+        let passwords = self.with.registry.passwords_of(name)?;
+        // A password that was made and never seen may be on the device.
+        let login = passwords.iter().any(|one| one.state == PasswordState::Pending).then(|| {
+            let ours: Vec<&str> = passwords.iter().map(|one| one.login.as_str()).collect();
+            OldLogin::of(&old, &ours, self.request.old_password.as_ref())
+        });
+        let backlog: Command = match rollback_commands(&old, login.as_ref()) {
             Ok(backlog) => backlog,
             Err(error) => return Ok(Err(error.to_string())),
         };
@@ -372,20 +392,29 @@ impl<'a> Run<'a> {
             return Ok(Err(error.to_string()));
         }
         let old_port = |port| if old.port > 1 { port == old.port } else { true };
-        let back = self
-            .asker
-            .wait_back(|mqtt| old_port(mqtt.port) && has_broker(mqtt, &old.host, mqtt.port, old.tls));
-        Ok(match back.await {
-            Back::With => Ok(()),
-            Back::Without => Err("it did not take the old settings".into()),
-            Back::Silent => Err("its console does not answer".into()),
-        })
+        let old_user = |user: &str| login.is_none() || old.user.as_deref().is_none_or(|old| old == user);
+        let back = self.asker.wait_back(|mqtt| {
+            old_port(mqtt.port) && old_user(&mqtt.user) && has_broker(mqtt, &old.host, mqtt.port, old.tls)
+        });
+        match back.await {
+            Back::With => {}
+            Back::Without => return Ok(Err("it did not take the old settings".into())),
+            Back::Silent => return Ok(Err("its console does not answer".into())),
+        }
+        Ok(Ok(match login {
+            None => Stands::RolledBack,
+            Some(OldLogin::Ours) => Stands::RolledBack,
+            Some(login) => {
+                self.with.registry.drop_pending_passwords(name)?;
+                let lost = matches!(login, OldLogin::Lost);
+                if lost { Stands::WithoutPassword } else { Stands::RolledBack }
+            }
+        }))
     }
 
     pub(super) async fn back_by_wish(mut self) -> Result<Device, EnrolError> {
         let found = self.asker.probe().await?;
-        let broker = self.with.broker;
-        found.refuse(self.with.registry, self.request, self.known.as_ref(), broker, &self.asker.address())?;
+        found.refuse_stranger(self.with.registry, self.request, self.known.as_ref())?;
         let device = self.device()?;
         if !device.state.may_become(DeviceState::RolledBack) {
             let (from, to) = (device.state, DeviceState::RolledBack);
@@ -394,7 +423,7 @@ impl<'a> Run<'a> {
         let stands = self.roll_back().await?;
         self.restore_logs().await?;
         match stands {
-            Stands::RolledBack => self.device(),
+            Stands::RolledBack | Stands::WithoutPassword => self.device(),
             Stands::Switched { why } => Err(EnrolError::NotRolledBack { address: self.asker.address(), why }),
         }
     }
@@ -415,33 +444,33 @@ impl<'a> Run<'a> {
         restored
     }
 
-    fn device(&self) -> Result<Device, EnrolError> {
+    pub(super) fn device(&self) -> Result<Device, EnrolError> {
         let unknown = || RegistryError::Unknown(Owner::Device(self.request.name.clone()));
         self.known.clone().ok_or_else(|| unknown().into())
     }
 
-    fn advance(&mut self, to: DeviceState, rung: Option<Rung>) -> Result<Device, EnrolError> {
+    pub(super) fn advance(&mut self, to: DeviceState, rung: Option<Rung>) -> Result<Device, EnrolError> {
         let device = self.with.registry.advance(&self.request.name, to, rung)?;
         self.known = Some(device.clone());
         Ok(device)
     }
 
-    fn begin(&mut self, step: Step) -> Result<(), EnrolError> {
+    pub(super) fn begin(&mut self, step: Step) -> Result<(), EnrolError> {
         self.current = step;
         self.report(step, Progress::Begun, "")
     }
 
-    fn done(&self, step: Step, detail: &str) -> Result<(), EnrolError> {
+    pub(super) fn done(&self, step: Step, detail: &str) -> Result<(), EnrolError> {
         self.report(step, Progress::Done, detail)
     }
 
-    fn skipped(&self, step: Step, why: &str) -> Result<(), EnrolError> {
+    pub(super) fn skipped(&self, step: Step, why: &str) -> Result<(), EnrolError> {
         self.report(step, Progress::Skipped, why)
     }
 
     /// The journal first, then whoever watches. A device that is not registered has no journal: a mistyped address
     /// leaves no trace.
-    fn report(&self, step: Step, progress: Progress, detail: &str) -> Result<(), EnrolError> {
+    pub(super) fn report(&self, step: Step, progress: Progress, detail: &str) -> Result<(), EnrolError> {
         if self.known.is_some() {
             self.with.registry.note_step(&self.request.name, &self.id, step, progress, detail)?;
         }

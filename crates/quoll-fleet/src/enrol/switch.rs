@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::ask::{Asker, pauses};
 use super::error::EnrolError;
+use super::pins::OldLogin;
 use super::target::{BrokerTarget, CaKind};
 use crate::limits::CLOCK_SLACK;
 use crate::saved::SavedSettings;
@@ -34,8 +35,11 @@ pub(super) fn switch_commands(broker: &BrokerTarget, has_ecdsa: bool) -> Result<
     Command::backlog(&commands)
 }
 
-/// The Backlog of facts §8.4. Fingerprints, user and password were not touched.
-pub(super) fn rollback_commands(old: &SavedSettings) -> Result<Command, CommandError> {
+/// The Backlog of facts §8.4. Fingerprints, user and password only where the pinned rung touched them.
+pub(super) fn rollback_commands(
+    old: &SavedSettings,
+    login: Option<&OldLogin>,
+) -> Result<Command, CommandError> {
     let mut commands = vec![
         Command::set_option(SetOption::MQTT_TLS, old.tls),
         Command::set_option(SetOption::FINGERPRINT_MODE, old.fingerprint_mode),
@@ -49,6 +53,9 @@ pub(super) fn rollback_commands(old: &SavedSettings) -> Result<Command, CommandE
         0 | 1 => Command::clear(Setting::MqttPort),
         port => Command::set(Setting::MqttPort, &port.to_string())?,
     });
+    if let Some(login) = login {
+        commands.extend(login.commands(old)?);
+    }
     Command::backlog(&commands)
 }
 

@@ -1,9 +1,12 @@
 //! What an enrolment aims at, and how long it waits.
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use quoll_tasmota::{Console, ConsoleError, HttpConsole};
+
+use zeroize::Zeroizing;
 
 use crate::device::{Address, DeviceName};
 use crate::limits;
@@ -17,8 +20,36 @@ pub struct BrokerTarget {
     pub port: u16,
     /// Kind of the CA's and the server's keys.
     pub ca_kind: CaKind,
-    /// Fingerprint of the server's key, for devices that can only pin it (facts §4.1).
+    /// Fingerprint of the server's key, for devices that can only pin it (facts §4.1). All zero where the server's key
+    /// is none that a device can pin (EC): then no device is pinned.
     pub server_fingerprint: [u8; 20],
+    /// Its port for pinned devices: TLS, no client certificate asked for, user and password. `None`: it has none.
+    pub pinned_port: Option<u16>,
+}
+
+/// Which rung is wanted.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum WantedRung {
+    /// The highest that the firmware can do; never lower than the device was proven on.
+    #[default]
+    Auto,
+    /// TLS with a pinned server key and a password, also where a certificate would be possible.
+    Pinned,
+    /// TLS with a certificate on both sides, or nothing.
+    Mutual,
+}
+
+crate::device::words!(WantedRung { Auto = "auto", Pinned = "pinned", Mutual = "mutual" });
+
+/// The password that a device has at its old broker. A device shows it to nobody, so it can only be given back by whoever
+/// knows it.
+#[derive(Clone, Eq, PartialEq)]
+pub struct OldPassword(pub Zeroizing<String>);
+
+impl fmt::Debug for OldPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OldPassword(****)")
+    }
 }
 
 /// What a device needs for checking the broker's chain.
@@ -41,13 +72,30 @@ pub struct EnrolRequest {
     pub replace_key: bool,
     /// Accept topics that overlap with another device's; each can then speak for the other.
     pub share_topics: bool,
+    /// The rung it is to reach.
+    pub rung: WantedRung,
+    /// On the pinned rung: give it a new password even if it has one that works.
+    pub new_password: bool,
+    /// On the pinned rung: its password at its old broker, for the way back.
+    pub old_password: Option<OldPassword>,
+    /// On the pinned rung: do without that password; on the way back it is then to be typed in by hand.
+    pub lose_old_password: bool,
 }
 
 impl EnrolRequest {
-    /// With the careful answers to both questions.
+    /// With the careful answer to every question.
     #[must_use]
     pub fn new(name: DeviceName, address: Address) -> Self {
-        Self { name, address, replace_key: false, share_topics: false }
+        Self {
+            name,
+            address,
+            replace_key: false,
+            share_topics: false,
+            rung: WantedRung::Auto,
+            new_password: false,
+            old_password: None,
+            lose_old_password: false,
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::{
-    Fault, Owner, Registry, RegistryError, access, certificates, devices, from_seconds, maybe_seconds, seconds,
+    Fault, Owner, Registry, RegistryError, access, certificates, devices, from_seconds, maybe_seconds,
+    passwords, seconds,
 };
 use crate::client::{Client, ClientName, Role};
 use crate::device::DeviceName;
@@ -124,7 +125,10 @@ impl Registry {
     pub fn shut_out(&self, owner: &Owner, reason: &str) -> Result<Vec<String>, RegistryError> {
         self.write(|tx| {
             match owner {
-                Owner::Device(name) => self.advance_in(tx, name, crate::device::DeviceState::Revoked)?,
+                Owner::Device(name) => {
+                    self.advance_in(tx, name, crate::device::DeviceState::Revoked)?;
+                    passwords::void_all(tx, name)?;
+                }
                 Owner::Client(name) => {
                     require(tx, name)?;
                     let sql = "UPDATE clients SET state = ?2 WHERE name = ?1";

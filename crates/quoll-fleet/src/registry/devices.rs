@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::{Fault, Owner, Registry, RegistryError, access, certificates, maybe_seconds, seconds};
+use super::{Fault, Owner, Registry, RegistryError, access, certificates, maybe_seconds, passwords, seconds};
 use crate::device::{Address, Device, DeviceName, DeviceState, Quarantine, Rung, Topics};
 use crate::limits::PROBLEM_MAX;
 use crate::saved::{LogLevels, SavedSettings};
@@ -181,6 +181,7 @@ impl Registry {
     pub fn remove_device(&self, name: &DeviceName) -> Result<(), RegistryError> {
         self.write(|tx| {
             certificates::void_all(tx, name.as_str(), "removed")?;
+            passwords::void_all(tx, name)?;
             access::forget_all(tx, name.as_str())?;
             self.advance_in(tx, name, DeviceState::Removed)?;
             let sql = "UPDATE devices SET serial = NULL, expires = NULL, saved = NULL, saved_logs = NULL WHERE name = ?1";
@@ -291,6 +292,13 @@ impl Registry {
                 for (serial, at) in sightings {
                     statement.execute(params![serial, seconds(*at), kind])?;
                 }
+            }
+            let mut statement = tx.prepare_cached(
+                "UPDATE devices SET last_seen = max(coalesce(last_seen, 0), ?2) \
+                 WHERE name = (SELECT device FROM passwords WHERE id = ?1)",
+            )?;
+            for (id, at) in sightings {
+                statement.execute(params![id, seconds(*at)])?;
             }
             Ok(())
         })

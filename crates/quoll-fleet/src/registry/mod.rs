@@ -1,7 +1,8 @@
 //! The registry: SQLite `fleet.db` with the inventory, the provisioning journal and the audit trail.
 //!
 //! Knows devices and clients by name, and which certificate serial number is whose. Never holds a private key or a
-//! password. Several processes use it at once (a CLI beside a running node): each verb is one transaction.
+//! password (of a pinned device's, a salted hash). Several processes use it at once (a CLI beside a running node): each
+//! verb is one transaction.
 //!
 //! | room | what is in it |
 //! |---|---|
@@ -9,6 +10,7 @@
 //! | `clients` | accounts of people and programs |
 //! | `certificates` | serial number → owner, for the broker's door |
 //! | [`anchors`] | which CAs a device or client is known to trust |
+//! | `passwords` | the passwords of pinned devices, as hashes |
 //! | [`unlisted`] | certificates of our CA that nobody has: pending, or rejected |
 //! | `quarantine` | devices that are kept out for a while |
 //! | `access` | what is allowed beyond the templates, and what was seen |
@@ -26,6 +28,7 @@ mod clients;
 mod devices;
 mod error;
 pub mod journal;
+mod passwords;
 mod quarantine;
 mod schema;
 pub mod unlisted;
@@ -41,6 +44,7 @@ use time::OffsetDateTime;
 pub use self::certificates::Certificate;
 pub use self::devices::NewDevice;
 pub use self::error::RegistryError;
+pub use self::passwords::{DevicePassword, NewPassword, PasswordState};
 use crate::client::ClientName;
 use crate::device::DeviceName;
 use crate::limits::{BUSY_PATIENCE, WAL_ATTEMPTS, WAL_PAUSE};

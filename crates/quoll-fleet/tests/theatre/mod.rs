@@ -13,7 +13,7 @@ use quoll_fleet::enrol::{
     http_console,
 };
 use quoll_fleet::issuer::{DeviceCredential, IssueError, Issuer};
-use quoll_fleet::registry::Registry;
+use quoll_fleet::registry::{DevicePassword, Registry};
 use quoll_fleet::step::{Reporter, Step, StepState};
 use quoll_fleet::witness::{Sighting, Witness, WitnessError};
 use quoll_pki::{Authority, IssueRequest, KeyKind, KeyStorage, NewCa, Passphrase, Pki, Profile};
@@ -91,6 +91,25 @@ pub struct FakeWitness {
     pub device: Arc<RunningDevice>,
     pub broker: BrokerTarget,
     pub blind: AtomicBool,
+    /// The registry's file, for the passwords.
+    pub registry: std::path::PathBuf,
+}
+
+impl FakeWitness {
+    /// What a door would see: the certificate's, or the password's.
+    fn sees(&self, serial: &str, state: &DeviceState) -> bool {
+        let broker = &self.broker;
+        if !serial.starts_with("pw-") {
+            return state.broker == (broker.host.clone(), broker.port) && state.stored.key.is_some();
+        }
+        let Some((user, password)) = self.device.login() else { return false };
+        let registry = Registry::open(&self.registry).unwrap();
+        let fits =
+            |one: &DevicePassword| one.id == serial && one.login == user && one.is(password.as_bytes());
+        Some(state.broker.1) == broker.pinned_port
+            && state.broker.0 == broker.host
+            && registry.passwords().unwrap().iter().any(|one| one.is_open() && fits(one))
+    }
 }
 
 #[async_trait]
@@ -104,9 +123,8 @@ impl Witness for FakeWitness {
         let until = tokio::time::Instant::now() + within;
         loop {
             let state = self.device.state();
-            let there = state.broker == (self.broker.host.clone(), self.broker.port) && state.running;
-            if there && !state.restarting && state.stored.key.is_some() && !self.blind.load(Ordering::SeqCst)
-            {
+            let there = state.running && !state.restarting && self.sees(serial, &state);
+            if there && !self.blind.load(Ordering::SeqCst) {
                 let (client_id, address) = ("DVES_D3E4F5".to_owned(), "127.0.0.1:4711".to_owned());
                 return Ok(Sighting { client_id, address, at: OffsetDateTime::now_utc() });
             }
@@ -264,7 +282,8 @@ pub fn profile() -> VirtualProfile {
 }
 
 pub fn broker() -> BrokerTarget {
-    BrokerTarget { host: "127.0.0.1".into(), port: 9, ca_kind: CaKind::Rsa, server_fingerprint: [0xAB; 20] }
+    let (host, ca_kind) = ("127.0.0.1".into(), CaKind::Rsa);
+    BrokerTarget { host, port: 9, ca_kind, server_fingerprint: [0xAB; 20], pinned_port: None }
 }
 
 /// Quick to ask again, and patient enough for a machine that is busy with other things.
@@ -289,10 +308,16 @@ pub async fn start(profile: VirtualProfile) -> Arc<RunningDevice> {
 impl Stage {
     pub async fn new(profile: VirtualProfile) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let registry = Registry::open(&folder.path().join("fleet.db")).unwrap();
+        let file = folder.path().join("fleet.db");
+        let registry = Registry::open(&file).unwrap();
         let device = start(profile).await;
         let address = device.http_addr().to_string().parse().unwrap();
-        let witness = FakeWitness { device: device.clone(), broker: broker(), blind: AtomicBool::new(false) };
+        let witness = FakeWitness {
+            device: device.clone(),
+            broker: broker(),
+            blind: AtomicBool::new(false),
+            registry: file,
+        };
         Self {
             folder,
             registry,

@@ -123,6 +123,12 @@ impl Settings {
         self.options[usize::from(option.number() / 64)] >> (option.number() % 64) & 1 == 1
     }
 
+    /// `MqttUser` and `MqttPassword`.
+    #[must_use]
+    pub fn login(&self) -> (&str, &str) {
+        (&self.mqtt_user, &self.mqtt_password)
+    }
+
     pub(super) fn set_option(&mut self, option: SetOption, on: bool) {
         let bit = 1 << (option.number() % 64);
         let word = &mut self.options[usize::from(option.number() / 64)];

@@ -161,6 +161,15 @@ impl RunningDevice {
         }
     }
 
+    /// User and password that it sends in CONNECT: what a broker would see. None while it boots.
+    #[must_use]
+    pub fn login(&self) -> Option<(String, zeroize::Zeroizing<String>)> {
+        self.shared.act(|machine, _| {
+            let (user, password) = machine.settings().login();
+            (user.to_owned(), zeroize::Zeroizing::new(password.to_owned()))
+        })
+    }
+
     /// Takes the power away and gives it back: unsaved settings are lost, the broker sees a broken connection, and
     /// the device boots from flash.
     pub fn power_cut(&self) {
