@@ -14,17 +14,16 @@ impl Shard {
         self.finish(key, ack, QoS::AtLeastOnce, out);
     }
 
-    /// The peer has a QoS 2 message, or does not want it [MQTT-4.3.3-4]. Of an unknown identifier it is told so and
-    /// may forget it.
+    /// The peer has a QoS 2 message, or does not want it [MQTT-4.3.3-4]. PUBREC of an unknown identifier is answered
+    /// as any other: it may have crossed a new beginning, and Mosquitto's clients know no other answer.
     pub(crate) fn pubrec(&mut self, key: u32, conn: ConnId, ack: &Ack, out: &mut Outbox) {
-        let speaks_5 = self.speaks_5(key);
         let session = &mut self.sessions[key as usize];
         let Some(at) = session.inflight.find(ack.packet_id) else {
             if ack.reason.is_failure() {
                 return;
             }
-            let reason = if speaks_5 { ReasonCode::PACKET_IDENTIFIER_NOT_FOUND } else { ReasonCode::SUCCESS };
-            return out.push(Effect::Send(conn, Packet::PubRel(Ack::new(ack.packet_id, reason))));
+            return out
+                .push(Effect::Send(conn, Packet::PubRel(Ack::new(ack.packet_id, ReasonCode::SUCCESS))));
         };
         let slot = session.inflight.slot(at);
         if slot.qos() != QoS::ExactlyOnce {
@@ -54,26 +53,26 @@ impl Shard {
         self.finish(key, ack, QoS::ExactlyOnce, out);
     }
 
-    /// The peer releases an identifier of a QoS 2 message that it sent [MQTT-4.3.3-11].
+    /// The peer releases a QoS 2 message that it sent [MQTT-4.3.3-11]: now it is routed. Of an unknown identifier it is
+    /// told success too: most likely the PUBCOMP was lost with the last connection, and Mosquitto says so as well.
     pub(crate) fn pubrel(&mut self, key: u32, conn: ConnId, ack: &Ack, out: &mut Outbox) {
-        let speaks_5 = self.speaks_5(key);
         let session = &mut self.sessions[key as usize];
-        let mut reason = ReasonCode::SUCCESS;
-        match session.incoming.iter().position(|id| *id == ack.packet_id) {
-            Some(at) => {
-                session.incoming.remove(at);
-                if session.incoming.is_empty() {
-                    session.incoming = Vec::new();
-                }
-                if session.is_kept() {
-                    let client_id = session.client_id.clone();
-                    out.push(Effect::Keep(Change::Released { client_id, packet_id: ack.packet_id }));
-                }
+        if let Some(at) = session.incoming.iter().position(|it| it.id == ack.packet_id) {
+            let incoming = session.incoming.remove(at);
+            if session.incoming.is_empty() {
+                session.incoming = Vec::new();
             }
-            None if speaks_5 => reason = ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
-            None => {}
+            let is_kept = session.is_kept();
+            let client_id = session.client_id.clone();
+            if let Some(message) = incoming.message {
+                // Should there be no room to retain it, PUBCOMP has no word for that.
+                self.accept(message, out);
+            }
+            if is_kept {
+                out.push(Effect::Keep(Change::Released { client_id, packet_id: ack.packet_id }));
+            }
         }
-        out.push(Effect::Send(conn, Packet::PubComp(Ack::new(ack.packet_id, reason))));
+        out.push(Effect::Send(conn, Packet::PubComp(Ack::new(ack.packet_id, ReasonCode::SUCCESS))));
     }
 
     /// Ends a delivery and sends what it held up. An identifier that nobody knows is no fault: the acknowledgement may

@@ -91,6 +91,15 @@ pub enum Change {
         /// Packet identifier.
         packet_id: PacketId,
     },
+    /// The same, not routed yet: that happens at PUBREL.
+    Held {
+        /// Client identifier.
+        client_id: Arc<str>,
+        /// Packet identifier.
+        packet_id: PacketId,
+        /// The message.
+        message: Arc<Message>,
+    },
     /// Its PUBREL came: the identifier is free.
     Released {
         /// Client identifier.
@@ -161,7 +170,7 @@ pub enum Subject {
     Subscription(Arc<str>, TopicFilter),
     /// One delivery to a client. The three facts of its life complete each other; [`Change::Delivered`] ends it.
     Delivery(Arc<str>, u64),
-    /// One identifier of a QoS 2 message from a client.
+    /// One QoS 2 message from a client, by its identifier.
     Incoming(Arc<str>, PacketId),
     /// A client's pending will.
     Will(Arc<str>),
@@ -184,7 +193,9 @@ impl Change {
             | Self::Sent { client_id, place, .. }
             | Self::Received { client_id, place, .. }
             | Self::Delivered { client_id, place } => Subject::Delivery(client_id.clone(), *place),
-            Self::Incoming { client_id, packet_id } | Self::Released { client_id, packet_id } => {
+            Self::Incoming { client_id, packet_id }
+            | Self::Held { client_id, packet_id, .. }
+            | Self::Released { client_id, packet_id } => {
                 Subject::Incoming(client_id.clone(), *packet_id)
             }
             Self::WillPending { client_id, .. } | Self::WillSettled { client_id } => {
@@ -208,6 +219,7 @@ impl Change {
             | Self::Received { client_id, .. }
             | Self::Delivered { client_id, .. }
             | Self::Incoming { client_id, .. }
+            | Self::Held { client_id, .. }
             | Self::Released { client_id, .. }
             | Self::WillPending { client_id, .. }
             | Self::WillSettled { client_id } => Some(client_id),
@@ -260,6 +272,10 @@ impl Change {
             }
             Self::Delivered { place, .. } => to.long(*place),
             Self::Incoming { packet_id, .. } | Self::Released { packet_id, .. } => to.short(packet_id.get()),
+            Self::Held { packet_id, message, .. } => {
+                to.short(packet_id.get());
+                to.message(message);
+            }
             Self::WillPending { message, expiry, due, .. } => {
                 to.message(message);
                 to.option(*expiry, Writer::word);
@@ -315,6 +331,7 @@ impl Change {
             Self::Session { .. } => 0,
             Self::SessionEnded { .. } => 1,
             Self::Subscribed { .. } => 2,
+            13 => Self::Held { client_id, packet_id: packet_id(&mut from)?, message: from.message()? },
             Self::Unsubscribed { .. } => 3,
             Self::Queued { .. } => 4,
             Self::Sent { .. } => 5,
@@ -338,6 +355,7 @@ fn packet_id(from: &mut Reader<'_>) -> Result<PacketId, RecordError> {
 }
 
 impl SessionRecord {
+            Self::Held { .. } => 13,
     fn read(from: &mut Reader<'_>) -> Result<Self, RecordError> {
         Ok(Self {
             identity: Identity {

@@ -27,6 +27,13 @@ pub const USER_PROPERTIES: usize = 1000;
 /// Retained messages sent to a new subscriber in one go. The rest follows when there is room, others being served in between.
 pub const REPLAY_STRETCH: usize = 500;
 
+/// QoS 2 messages of one session that wait for their PUBREL. 5.0 clients are bound by the Receive Maximum; a 3.x client
+/// that has more open has its further ones routed at once, which the standard leaves to the receiver (§4.3.3).
+pub const HELD_MESSAGES: usize = 100;
+
+/// Payload bytes of them. Two of the largest packets; what is beyond is routed at once.
+pub const HELD_BYTES: usize = 4_000_000;
+
 /// Topics whose matching filters are remembered. At about 100 bytes each, 0.4 MB a shard; a site with more live
 /// topics pays for a tree walk, no more.
 pub const REMEMBERED_TOPICS: usize = 4096;

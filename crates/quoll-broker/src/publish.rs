@@ -49,30 +49,49 @@ impl Shard {
         }
     }
 
-    /// QoS 2, method A's mirror: routed at PUBLISH, its identifier remembered until PUBREL, so that a repeat is
-    /// answered and not routed [MQTT-4.3.3-10].
+    /// QoS 2: remembered until PUBREL and routed then, as Mosquitto does, so that a client that subscribes to its own
+    /// messages sees the same order; a repeat is answered and nothing else [MQTT-4.3.3-10]. What would be too much to
+    /// remember is routed at once, which the standard allows as well.
     fn publish_exactly_once(&mut self, key: u32, conn: ConnId, id: PacketId, named: Named, out: &mut Outbox) {
         let session = &self.sessions[key as usize];
-        let reason = if session.incoming.contains(&id) {
+        let reason = if session.incoming.iter().any(|it| it.id == id) {
             ReasonCode::SUCCESS
         } else {
             if self.speaks_5(key) && session.incoming.len() >= usize::from(self.settings.window()) {
                 return self.fail(key, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, out); // [MQTT-3.3.4-7]
             }
-            let reason = self.judge(key, conn, named, out);
             // A failure ends the exchange: there will be no PUBREL (§4.3.3). 3.x hears none, and its PUBREL for an
             // unknown identifier is answered all the same.
-            if !reason.is_failure() {
-                let session = &mut self.sessions[key as usize];
-                session.incoming.push(id);
-                if session.is_kept() {
-                    let client_id = session.client_id.clone();
-                    out.push(Effect::Keep(Change::Incoming { client_id, packet_id: id }));
-                }
+            match self.allowed(key, conn, named, out) {
+                Ok(message) => self.hold(key, id, message, out),
+                Err(reason) => reason,
             }
-            reason
         };
         out.push(Effect::Send(conn, Packet::PubRec(self.ack(key, id, reason))));
+    }
+
+    /// Remembers a message until its PUBREL; the reason for its PUBREC. `None` was dealt with at once.
+    fn hold(
+        &mut self,
+        key: u32,
+        id: PacketId,
+        message: Option<Arc<Message>>,
+        out: &mut Outbox,
+    ) -> ReasonCode {
+        let session = &self.sessions[key as usize];
+        let (held, at_once) = match message {
+            Some(message) if session.may_hold(&message) => (Some(message), None),
+            other => (None, other),
+        };
+        if at_once.is_some_and(|message| !self.accept(message, out)) {
+            return ReasonCode::QUOTA_EXCEEDED;
+        }
+        let session = &mut self.sessions[key as usize];
+        session.take_in(id, held);
+        if session.is_kept() {
+            out.extend(session.incoming.last().map(|it| Effect::Keep(session.came(it))));
+        }
+        ReasonCode::SUCCESS
     }
 
     /// An acknowledgement; a 3.x peer is always told success, for lack of anything else.
@@ -122,26 +141,47 @@ impl Shard {
 
     /// Accepts the message or does not; the reason for its acknowledgement.
     fn judge(&mut self, key: u32, conn: ConnId, named: Named, out: &mut Outbox) -> ReasonCode {
+        let message = match self.allowed(key, conn, named, out) {
+            Ok(Some(message)) => message,
+            Ok(None) => return ReasonCode::SUCCESS,
+            Err(reason) => return reason,
+        };
+        // Only a 5.0 publisher at QoS 1 is told that nobody listens, so nobody else pays for the question.
+        let is_heard = message.qos == QoS::AtMostOnce || !self.speaks_5(key) || self.somebody_wants(&message);
+        if !self.accept(message, out) {
+            return ReasonCode::QUOTA_EXCEEDED;
+        }
+        if is_heard { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS }
+    }
+
+    /// The message, where this client may say it; `None` where it was an order to the broker and is dealt with.
+    fn allowed(
+        &mut self,
+        key: u32,
+        conn: ConnId,
+        named: Named,
+        out: &mut Outbox,
+    ) -> Result<Option<Arc<Message>>, ReasonCode> {
         let Named { topic, publish } = named;
         let Publish { retain, delivery, payload, properties, .. } = publish;
         let session = &self.sessions[key as usize];
         let size_limit = self.settings.message_size_limit as usize;
         if size_limit > 0 && payload.len() > size_limit {
-            return ReasonCode::PACKET_TOO_LARGE;
+            return Err(ReasonCode::PACKET_TOO_LARGE);
         }
         if has_too_many_levels(&topic) {
-            return ReasonCode::TOPIC_NAME_INVALID;
+            return Err(ReasonCode::TOPIC_NAME_INVALID);
         }
         let too_many = |own: &PublishProperties| own.user_properties.len() > limits::USER_PROPERTIES;
         if properties.as_deref().is_some_and(too_many) {
-            return ReasonCode::QUOTA_EXCEEDED;
+            return Err(ReasonCode::QUOTA_EXCEEDED);
         }
         if !self.may_publish(&session.grants, &topic) {
             let refused = !session.grants.is_lenient() || is_the_servers(&topic);
             self.stats.denied += u64::from(refused);
             out.push(Effect::Tell(session.overstepped(Act::Publish, topic.as_str(), refused)));
             if refused {
-                return ReasonCode::NOT_AUTHORIZED;
+                return Err(ReasonCode::NOT_AUTHORIZED);
             }
         }
         let expiry = properties.as_ref().and_then(|properties| properties.message_expiry_interval);
@@ -157,15 +197,9 @@ impl Shard {
         }));
         if message.topic.as_str().starts_with("$CONTROL/") {
             out.push(Effect::Control(conn, message));
-            return ReasonCode::SUCCESS;
+            return Ok(None);
         }
-        // Only a 5.0 publisher at QoS 1 or 2 can be told that nobody listens, so nobody else pays for the question.
-        let is_heard =
-            delivery.qos() == QoS::AtMostOnce || !self.speaks_5(key) || self.somebody_wants(&message);
-        if !self.accept(message, out) {
-            return ReasonCode::QUOTA_EXCEEDED;
-        }
-        if is_heard { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS }
+        Ok(Some(message))
     }
 
     /// Whether a client with these grants may publish there.

@@ -80,12 +80,9 @@ impl Shard {
                     session.inflight.remove(at);
                 }
             }
-            Change::Incoming { packet_id, .. } => {
-                if !session.incoming.contains(&packet_id) {
-                    session.incoming.push(packet_id);
-                }
-            }
-            Change::Released { packet_id, .. } => session.incoming.retain(|id| *id != packet_id),
+            Change::Incoming { packet_id, .. } => session.take_in(packet_id, None),
+            Change::Held { packet_id, message, .. } => session.take_in(packet_id, Some(message)),
+            Change::Released { packet_id, .. } => session.incoming.retain(|it| it.id != packet_id),
             Change::WillPending { message, expiry, due, .. } => {
                 session.last_word = Some(Box::new(LastWord { message, expiry, delay: 0, due: Some(due) }));
                 self.deadlines.watch(key, session);
@@ -156,9 +153,7 @@ fn tell(session: &Session, facts: &mut Vec<Change>) {
         place: *place,
         parcel: parcel.clone(),
     }));
-    facts.extend(
-        session.incoming.iter().map(|id| Change::Incoming { client_id: client_id(), packet_id: *id }),
-    );
+    facts.extend(session.incoming.iter().map(|it| session.came(it)));
     if let Some(word) = session.last_word.as_ref()
         && let Some(due) = word.due
     {

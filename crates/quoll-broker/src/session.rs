@@ -14,6 +14,8 @@ use crate::alias::Extraordinary;
 use crate::change::{Change, SessionRecord};
 use crate::deadline::NEVER;
 use crate::inflight::Inflight;
+use crate::limits;
+use crate::message::Message;
 use crate::moment::Moment;
 use crate::queue::Queue;
 use crate::replay::Replay;
@@ -51,8 +53,8 @@ pub(crate) struct Session {
     pub(crate) queue: Queue,
     /// Number of the next delivery.
     pub(crate) next_place: u64,
-    /// Identifiers of QoS 2 messages that came and were not released, in order of arrival.
-    pub(crate) incoming: Vec<PacketId>,
+    /// QoS 2 messages that came and were not released, in order of arrival.
+    pub(crate) incoming: Vec<Incoming>,
     pub(crate) last_word: Option<Box<LastWord>>,
     pub(crate) extraordinary: Option<Box<Extraordinary>>,
     pub(crate) replay: Option<Box<Replay>>,
@@ -117,6 +119,30 @@ impl Session {
         Change::Session { client_id: self.client_id.clone(), record }
     }
 
+    /// Remembers a QoS 2 message that came.
+    pub(crate) fn take_in(&mut self, id: PacketId, message: Option<Arc<Message>>) {
+        match self.incoming.iter_mut().find(|it| it.id == id) {
+            Some(known) => known.message = message,
+            None => self.incoming.push(Incoming { id, message }),
+        }
+    }
+
+    /// The fact about one of them.
+    pub(crate) fn came(&self, incoming: &Incoming) -> Change {
+        let (client_id, packet_id) = (self.client_id.clone(), incoming.id);
+        match &incoming.message {
+            Some(message) => Change::Held { client_id, packet_id, message: message.clone() },
+            None => Change::Incoming { client_id, packet_id },
+        }
+    }
+
+    /// Whether one more message may wait for its PUBREL.
+    pub(crate) fn may_hold(&self, message: &Message) -> bool {
+        let held = |it: &Incoming| it.message.as_ref().map_or(0, |message| message.payload.len());
+        self.incoming.len() < limits::HELD_MESSAGES
+            && self.incoming.iter().map(held).sum::<usize>() + message.payload.len() <= limits::HELD_BYTES
+    }
+
     /// When something of it is due: 1.5 keep alives of silence [MQTT-3.1.2-22], more of a replay; the will, the end.
     pub(crate) fn next_due(&self) -> Moment {
         if self.conn.is_some() {
@@ -138,6 +164,14 @@ impl Session {
     pub(crate) const fn ends_at(&self) -> Moment {
         if self.expiry == NEVER_EXPIRES { NEVER } else { self.heard.after_seconds(self.expiry) }
     }
+}
+
+/// A QoS 2 message from the client between its PUBLISH and its PUBREL.
+#[derive(Clone, Debug)]
+pub(crate) struct Incoming {
+    pub(crate) id: PacketId,
+    /// The message, to be routed at PUBREL; `None` when it was routed at once.
+    pub(crate) message: Option<Arc<Message>>,
 }
 
 /// One subscription, as the session remembers it.

@@ -5,7 +5,7 @@ use quoll_broker::{Overlapping, ShardSettings};
 use quoll_mqtt::packet::{Packet, RetainHandling};
 use quoll_mqtt::{QoS, ReasonCode};
 
-use crate::town::{Peer, Town, client, message, said, subscribe, subscribe_with, unsubscribe};
+use crate::town::{Peer, Town, client, message, pubrel, said, subscribe, subscribe_with, unsubscribe};
 
 fn lamp_with(town: &mut Town, retained: &[(&str, &str)]) -> Peer {
     let lamp = town.enter(client("lamp").v5());
@@ -201,6 +201,7 @@ fn overlapping(overlapping: Overlapping) -> (Town, Peer) {
     town.heard(peer);
     let lamp = lamp_with(&mut town, &[]);
     town.send(lamp, message("a/b", "x").qos2(1));
+    town.send(lamp, pubrel(1));
     (town, peer)
 }
 

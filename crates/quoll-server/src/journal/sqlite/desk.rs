@@ -25,7 +25,9 @@ impl Piece {
     fn bytes(&self) -> usize {
         match self {
             Self::Change(_, Change::Queued { parcel, .. }) => parcel.message.payload.len(),
-            Self::Change(_, Change::Retained { message }) => message.payload.len(),
+            Self::Change(_, Change::Retained { message } | Change::Held { message, .. }) => {
+                message.payload.len()
+            }
             _ => 0,
         }
     }

@@ -160,7 +160,7 @@ impl Client {
             self.home = Some(shard);
         }
         // What the shard just numbered cannot be in the file.
-        let is_new = matches!(change, Change::Queued { .. } | Change::Incoming { .. });
+        let is_new = matches!(change, Change::Queued { .. } | Change::Incoming { .. } | Change::Held { .. });
         let fresh = instead || self.ended || is_new;
         if change.is_end() {
             let known = self.rows.get(&row).map_or(instead || self.ended, |entry| entry.fresh);

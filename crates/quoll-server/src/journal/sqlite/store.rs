@@ -440,7 +440,9 @@ fn stands_at(change: &Change, client: &str, kind: i64, key: &Value, part: i64) -
         Change::Subscribed { filter, .. } => (1, Value::Text(filter.as_str().into()), 0),
         Change::Queued { place, .. } => (2, Value::Integer(*place as i64), 0),
         Change::Sent { place, .. } | Change::Received { place, .. } => (2, Value::Integer(*place as i64), 1),
-        Change::Incoming { packet_id, .. } => (3, Value::Integer(i64::from(packet_id.get())), 0),
+        Change::Incoming { packet_id, .. } | Change::Held { packet_id, .. } => {
+            (3, Value::Integer(i64::from(packet_id.get())), 0)
+        }
         Change::WillPending { .. } => (4, Value::Integer(0), 0),
         _ => return false,
     };
