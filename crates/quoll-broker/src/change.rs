@@ -2,7 +2,7 @@
 //!
 //! Each names its client or its topic, and each is the whole new value of something or its end: said twice it means the same,
 //! and for one subject the last one holds. So a journal may keep a log, or a table from [`Change::subject`] to the
-//! newest record. Only sessions that outlive their connection and retained messages are spoken of.
+//! newest record. Sessions that outlive their connection, wills, and retained messages are spoken of, nothing else.
 //!
 //! Order in a recall: a client's [`Change::Session`] first, [`Change::Subscribed`] and [`Change::Queued`] in the order
 //! of `place`, [`Change::Sent`] and [`Change::Received`] after their `Queued`.
@@ -107,6 +107,21 @@ pub enum Change {
         /// Packet identifier.
         packet_id: PacketId,
     },
+    /// The client is connected and left a will: should the node end without a word, its connection ends badly, and the
+    /// will is said after the next start (§3.1.2.5). Of a client whose session ends with its connection this is the only
+    /// fact there is.
+    WillLodged {
+        /// Client identifier.
+        client_id: Arc<str>,
+        /// Whose it is.
+        identity: Identity,
+        /// The will.
+        message: Arc<Message>,
+        /// Seconds of Message Expiry Interval, counted from its publication.
+        expiry: Option<u32>,
+        /// Will Delay Interval in seconds.
+        delay: u32,
+    },
     /// The client is gone and its will waits (§3.1.3.2.2).
     WillPending {
         /// Client identifier.
@@ -118,7 +133,7 @@ pub enum Change {
         /// When it is published.
         due: Moment,
     },
-    /// The will was published, or the client is back.
+    /// The will was published or is not wanted any more, or the client is back.
     WillSettled {
         /// Client identifier.
         client_id: Arc<str>,
@@ -172,7 +187,7 @@ pub enum Subject {
     Delivery(Arc<str>, u64),
     /// One QoS 2 message from a client, by its identifier.
     Incoming(Arc<str>, PacketId),
-    /// A client's pending will.
+    /// A client's will.
     Will(Arc<str>),
     /// A topic's retained message.
     Retained(TopicName),
@@ -195,12 +210,10 @@ impl Change {
             | Self::Delivered { client_id, place } => Subject::Delivery(client_id.clone(), *place),
             Self::Incoming { client_id, packet_id }
             | Self::Held { client_id, packet_id, .. }
-            | Self::Released { client_id, packet_id } => {
-                Subject::Incoming(client_id.clone(), *packet_id)
-            }
-            Self::WillPending { client_id, .. } | Self::WillSettled { client_id } => {
-                Subject::Will(client_id.clone())
-            }
+            | Self::Released { client_id, packet_id } => Subject::Incoming(client_id.clone(), *packet_id),
+            Self::WillLodged { client_id, .. }
+            | Self::WillPending { client_id, .. }
+            | Self::WillSettled { client_id } => Subject::Will(client_id.clone()),
             Self::Retained { message } => Subject::Retained(message.topic.clone()),
             Self::RetainedCleared { topic } => Subject::Retained(topic.clone()),
         }
@@ -221,6 +234,7 @@ impl Change {
             | Self::Incoming { client_id, .. }
             | Self::Held { client_id, .. }
             | Self::Released { client_id, .. }
+            | Self::WillLodged { client_id, .. }
             | Self::WillPending { client_id, .. }
             | Self::WillSettled { client_id } => Some(client_id),
             Self::Retained { .. } | Self::RetainedCleared { .. } => None,
@@ -250,8 +264,7 @@ impl Change {
         }
         match self {
             Self::Session { record, .. } => {
-                to.text(&record.identity.name);
-                to.option(record.identity.credential.as_ref(), Writer::array);
+                record.identity.write(&mut to);
                 to.word(record.expiry);
                 to.option(record.absent_since, Writer::moment);
             }
@@ -275,6 +288,12 @@ impl Change {
             Self::Held { packet_id, message, .. } => {
                 to.short(packet_id.get());
                 to.message(message);
+            }
+            Self::WillLodged { identity, message, expiry, delay, .. } => {
+                identity.write(&mut to);
+                to.message(message);
+                to.option(*expiry, Writer::word);
+                to.word(*delay);
             }
             Self::WillPending { message, expiry, due, .. } => {
                 to.message(message);
@@ -318,6 +337,14 @@ impl Change {
                 due: from.moment()?,
             },
             11 => Self::WillSettled { client_id },
+            12 => Self::WillLodged {
+                client_id,
+                identity: Identity::read(&mut from)?,
+                message: from.message()?,
+                expiry: from.option("expiry", Reader::word)?,
+                delay: from.word()?,
+            },
+            13 => Self::Held { client_id, packet_id: packet_id(&mut from)?, message: from.message()? },
             FIRST_WITHOUT_CLIENT => Self::Retained { message: from.message()? },
             129 => Self::RetainedCleared { topic: from.topic("topic")? },
             found => return Err(RecordError::Kind { found }),
@@ -331,7 +358,6 @@ impl Change {
             Self::Session { .. } => 0,
             Self::SessionEnded { .. } => 1,
             Self::Subscribed { .. } => 2,
-            13 => Self::Held { client_id, packet_id: packet_id(&mut from)?, message: from.message()? },
             Self::Unsubscribed { .. } => 3,
             Self::Queued { .. } => 4,
             Self::Sent { .. } => 5,
@@ -341,6 +367,8 @@ impl Change {
             Self::Released { .. } => 9,
             Self::WillPending { .. } => 10,
             Self::WillSettled { .. } => 11,
+            Self::WillLodged { .. } => 12,
+            Self::Held { .. } => 13,
             Self::Retained { .. } => FIRST_WITHOUT_CLIENT,
             Self::RetainedCleared { .. } => 129,
         }
@@ -354,14 +382,21 @@ fn packet_id(from: &mut Reader<'_>) -> Result<PacketId, RecordError> {
     PacketId::new(from.short()?).ok_or(RecordError::Value { field: "packet id" })
 }
 
+impl Identity {
+    fn write(&self, to: &mut Writer) {
+        to.text(&self.name);
+        to.option(self.credential.as_ref(), Writer::array);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, RecordError> {
+        Ok(Self { name: from.text("identity")?, credential: from.option("credential", Reader::array)? })
+    }
+}
+
 impl SessionRecord {
-            Self::Held { .. } => 13,
     fn read(from: &mut Reader<'_>) -> Result<Self, RecordError> {
         Ok(Self {
-            identity: Identity {
-                name: from.text("identity")?,
-                credential: from.option("credential", Reader::array)?,
-            },
+            identity: Identity::read(from)?,
             expiry: from.word()?,
             absent_since: from.option("absent since", Reader::moment)?,
         })

@@ -67,6 +67,8 @@ impl Shard {
             }
             (false, false) => {}
         }
+        self.lodge_last_word(key, out);
+        let session = &mut self.sessions[key as usize];
         let ack =
             ConnAck { session_present: kept.is_some(), reason: ReasonCode::SUCCESS, properties: answer };
         let ack = Packet::ConnAck(Box::new(ack));
@@ -198,10 +200,8 @@ impl Shard {
         }
         let session = &mut self.sessions[key as usize];
         // Back before it was due: the will is not said (§3.1.3.2.2).
-        if session.last_word.take().is_some() && session.is_kept() {
-            let client_id = session.client_id.clone();
-            out.push(Effect::Keep(Change::WillSettled { client_id }));
-        }
+        session.last_word = None;
+        session.settle_will(out);
         Some(key)
     }
 

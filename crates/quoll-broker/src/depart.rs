@@ -25,6 +25,8 @@ impl Shard {
             if was_kept && !session.is_kept() {
                 let client_id = session.client_id.clone();
                 out.push(Effect::Keep(Change::SessionEnded { client_id }));
+                // With all that the journal had of it.
+                session.is_will_lodged = false;
             }
         }
         // Without a will only after 0x00 [MQTT-3.14.4-3]; 3.x has no other.
@@ -57,6 +59,9 @@ impl Shard {
             identity: session.identity.clone(),
             how,
         }));
+        if session.last_word.is_none() {
+            session.settle_will(out);
+        }
         if !session.is_kept() {
             return self.end_session(key, out);
         }
@@ -78,6 +83,9 @@ impl Shard {
         let subscriptions: Vec<Own> = session.subscriptions.iter().cloned().collect();
         for own in &subscriptions {
             self.unplant(key, &session.client_id, own, out);
+        }
+        if !session.is_kept() {
+            session.settle_will(out);
         }
         if let Some(word) = session.last_word.take() {
             self.say(*word, &session.grants, &session.identity, out);
@@ -108,7 +116,8 @@ impl Shard {
             return self.close(key, farewell, Departure::KeepAlive, out);
         }
         if session.ends_at() <= self.now {
-            self.stats.expired_sessions += 1;
+            // One that a restart found with nothing but its will ended with its connection.
+            self.stats.expired_sessions += u64::from(session.is_kept());
             return self.end_session(key, out);
         }
         self.say_last_word(key, out);

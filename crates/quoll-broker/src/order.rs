@@ -21,13 +21,14 @@ impl Shard {
             Order::Kick { identity, client_id, reason } => {
                 self.kick(&identity, client_id.as_ref(), reason, out);
             }
-            Order::Regrant { identity, grants } => self.regrant(&identity, &grants),
+            Order::Regrant { identity, grants } => self.regrant(&identity, &grants, out),
             Order::RegrantClient { client_id, identity, grants } => {
                 if let Some(key) = self.by_client.get(&client_id).copied()
                     && self.sessions[key as usize].identity.name == identity
                 {
                     self.sessions[key as usize].grants = grants;
                     self.vet(key);
+                    self.lodge_last_word_again(key, out);
                 }
             }
             Order::ShutDown => self.shut_down(out),
@@ -56,17 +57,21 @@ impl Shard {
         }
     }
 
-    fn regrant(&mut self, identity: &Arc<str>, grants: &Arc<Grants>) {
+    fn regrant(&mut self, identity: &Arc<str>, grants: &Arc<Grants>, out: &mut Outbox) {
         for key in self.keys(|session| session.identity.name == *identity) {
             self.sessions[key as usize].grants = grants.clone();
             self.vet(key);
+            self.lodge_last_word_again(key, out);
         }
     }
 
     fn shut_down(&mut self, out: &mut Outbox) {
         let reason = ReasonCode::SERVER_SHUTTING_DOWN;
         for key in self.keys(|session| session.conn.is_some()) {
-            self.sessions[key as usize].last_word = None;
+            let session = &mut self.sessions[key as usize];
+            session.last_word = None;
+            // The journal keeps it: the server says it after its next start (§3.1.2.5).
+            session.is_will_lodged = false;
             self.close(key, Farewell::Disconnect(reason), Departure::Closed(reason), out);
         }
     }

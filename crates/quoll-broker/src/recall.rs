@@ -30,9 +30,15 @@ impl Shard {
             }
             _ => {}
         }
-        let Some(key) = change.client_id().and_then(|client_id| self.by_client.get(client_id)).copied()
-        else {
-            return;
+        let known = change.client_id().and_then(|client_id| self.by_client.get(client_id)).copied();
+        let key = match (known, &change) {
+            (Some(key), _) => key,
+            // Its session ended with its connection, which the end of the last run cut: the will is due.
+            (None, Change::WillLodged { client_id, identity, .. }) => {
+                let grants = Arc::new(Grants::all());
+                self.admit(Session::new(client_id.clone(), identity.clone(), grants, self.now))
+            }
+            (None, _) => return,
         };
         let session = &mut self.sessions[key as usize];
         match change {
@@ -42,9 +48,8 @@ impl Shard {
                 session.expiry = 0;
                 session.queue = Queue::default();
                 session.inflight = Inflight::default();
-                let mut unheard = Outbox::new();
-                self.end_session(key, &mut unheard);
-                out.extend(unheard.into_iter().filter(|effect| matches!(effect, Effect::Mail(..))));
+                session.is_will_lodged = false;
+                self.end_quietly(key, out);
             }
             Change::Subscribed { filter, options, identifier, .. } => {
                 self.plant(key, Own { filter, options, identifier }, false, out);
@@ -83,13 +88,34 @@ impl Shard {
             Change::Incoming { packet_id, .. } => session.take_in(packet_id, None),
             Change::Held { packet_id, message, .. } => session.take_in(packet_id, Some(message)),
             Change::Released { packet_id, .. } => session.incoming.retain(|it| it.id != packet_id),
-            Change::WillPending { message, expiry, due, .. } => {
-                session.last_word = Some(Box::new(LastWord { message, expiry, delay: 0, due: Some(due) }));
+            Change::WillLodged { message, expiry, delay, .. } => {
+                // Counted from the end of the connection, which for one that had not ended is this start.
+                let due = Some(session.heard.after_seconds(delay));
+                session.last_word = Some(Box::new(LastWord { message, expiry, delay, due }));
+                session.is_will_lodged = true;
                 self.deadlines.watch(key, session);
             }
-            Change::WillSettled { .. } => session.last_word = None,
+            Change::WillPending { message, expiry, due, .. } => {
+                session.last_word = Some(Box::new(LastWord { message, expiry, delay: 0, due: Some(due) }));
+                session.is_will_lodged = true;
+                self.deadlines.watch(key, session);
+            }
+            Change::WillSettled { .. } => {
+                session.last_word = None;
+                session.is_will_lodged = false;
+                if !session.is_kept() {
+                    self.end_quietly(key, out);
+                }
+            }
             Change::Session { .. } | Change::Retained { .. } | Change::RetainedCleared { .. } => {}
         }
+    }
+
+    /// Ends a session that had ended before: other shards hear of it, and nobody else.
+    fn end_quietly(&mut self, key: u32, out: &mut Outbox) {
+        let mut unheard = Outbox::new();
+        self.end_session(key, &mut unheard);
+        out.extend(unheard.into_iter().filter(|effect| matches!(effect, Effect::Mail(..))));
     }
 
     fn recall_session(&mut self, client_id: Arc<str>, record: SessionRecord) {
@@ -123,8 +149,14 @@ impl Shard {
     #[must_use]
     pub fn facts(&self) -> Vec<Change> {
         let mut facts = Vec::new();
-        for (_, session) in self.sessions.iter().filter(|(_, session)| session.is_kept()) {
-            tell(session, &mut facts);
+        for (_, session) in &self.sessions {
+            if session.is_kept() {
+                tell(session, &mut facts);
+            } else if session.is_will_lodged
+                && let Some(word) = session.last_word.as_deref()
+            {
+                facts.push(session.lodged(word));
+            }
         }
         facts
     }
@@ -154,14 +186,14 @@ fn tell(session: &Session, facts: &mut Vec<Change>) {
         parcel: parcel.clone(),
     }));
     facts.extend(session.incoming.iter().map(|it| session.came(it)));
-    if let Some(word) = session.last_word.as_ref()
-        && let Some(due) = word.due
-    {
-        facts.push(Change::WillPending {
+    let lodged = session.last_word.as_ref().filter(|_| session.is_will_lodged);
+    facts.extend(lodged.map(|word| match word.due {
+        None => session.lodged(word),
+        Some(due) => Change::WillPending {
             client_id: client_id(),
             message: word.message.clone(),
             expiry: word.expiry,
             due,
-        });
-    }
+        },
+    }));
 }

@@ -56,6 +56,8 @@ pub(crate) struct Session {
     /// QoS 2 messages that came and were not released, in order of arrival.
     pub(crate) incoming: Vec<Incoming>,
     pub(crate) last_word: Option<Box<LastWord>>,
+    /// Whether the journal has its will.
+    pub(crate) is_will_lodged: bool,
     pub(crate) extraordinary: Option<Box<Extraordinary>>,
     pub(crate) replay: Option<Box<Replay>>,
     /// Deliveries dropped since that was last told, and when it was.
@@ -84,6 +86,7 @@ impl Session {
             next_place: 0,
             incoming: Vec::new(),
             last_word: None,
+            is_will_lodged: false,
             extraordinary: None,
             replay: None,
             dropped: 0,

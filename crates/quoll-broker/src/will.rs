@@ -9,6 +9,7 @@ use crate::change::Change;
 use crate::message::{Message, MessageParts};
 use crate::moment::Moment;
 use crate::publish::is_the_servers;
+use crate::session::Session;
 use crate::shard::Shard;
 use crate::vocabulary::{Act, Effect, Event, Identity, Outbox};
 
@@ -62,7 +63,56 @@ impl LastWord {
     }
 }
 
+impl Session {
+    /// The fact that a will of this session is with the journal.
+    pub(crate) fn lodged(&self, word: &LastWord) -> Change {
+        Change::WillLodged {
+            client_id: self.client_id.clone(),
+            identity: self.identity.clone(),
+            message: word.message.clone(),
+            expiry: word.expiry,
+            delay: word.delay,
+        }
+    }
+
+    /// The journal may forget the will.
+    pub(crate) fn settle_will(&mut self, out: &mut Outbox) {
+        if std::mem::take(&mut self.is_will_lodged) {
+            out.push(Effect::Keep(Change::WillSettled { client_id: self.client_id.clone() }));
+        }
+    }
+}
+
 impl Shard {
+    /// Lets the journal know the will of a client that has come, so that it is said though the node may die first. Not
+    /// one that the client may not publish: nobody could ask after the next start.
+    pub(crate) fn lodge_last_word(&mut self, key: u32, out: &mut Outbox) {
+        let session = &self.sessions[key as usize];
+        let Some(word) = session.last_word.as_deref() else { return };
+        if !self.may_say(&session.grants, word) {
+            return;
+        }
+        out.push(Effect::Keep(session.lodged(word)));
+        self.sessions[key as usize].is_will_lodged = true;
+    }
+
+    /// As [`Self::lodge_last_word`], where grants changed since.
+    pub(crate) fn lodge_last_word_again(&mut self, key: u32, out: &mut Outbox) {
+        let session = &self.sessions[key as usize];
+        let Some(word) = session.last_word.as_deref().filter(|word| word.due.is_none()) else { return };
+        let (may, is_lodged) = (self.may_say(&session.grants, word), session.is_will_lodged);
+        if may && !is_lodged {
+            self.lodge_last_word(key, out);
+        } else if !may {
+            self.sessions[key as usize].settle_will(out);
+        }
+    }
+
+    fn may_say(&self, grants: &Grants, word: &LastWord) -> bool {
+        let topic = &word.message.topic;
+        self.may_publish(grants, topic) || (grants.is_lenient() && !is_the_servers(topic))
+    }
+
     /// The client of a kept session is gone: its will is said, or waits for its delay.
     pub(crate) fn lay_last_word(&mut self, key: u32, out: &mut Outbox) {
         let session = &mut self.sessions[key as usize];
@@ -72,12 +122,15 @@ impl Shard {
         }
         let due = self.now.after_seconds(word.delay);
         word.due = Some(due);
-        out.push(Effect::Keep(Change::WillPending {
-            client_id: session.client_id.clone(),
-            message: word.message.clone(),
-            expiry: word.expiry,
-            due,
-        }));
+        // One that it may not publish is not in the journal, and does not come there now.
+        if session.is_will_lodged {
+            out.push(Effect::Keep(Change::WillPending {
+                client_id: session.client_id.clone(),
+                message: word.message.clone(),
+                expiry: word.expiry,
+                due,
+            }));
+        }
     }
 
     /// Says the session's will, if it has one.
@@ -85,9 +138,7 @@ impl Shard {
         let session = &mut self.sessions[key as usize];
         let Some(word) = session.last_word.take() else { return };
         let (grants, identity) = (session.grants.clone(), session.identity.clone());
-        if word.due.is_some() {
-            out.push(Effect::Keep(Change::WillSettled { client_id: session.client_id.clone() }));
-        }
+        session.settle_will(out);
         self.say(*word, &grants, &identity, out);
     }
 

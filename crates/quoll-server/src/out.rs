@@ -50,6 +50,8 @@ pub(crate) struct Out {
 struct Gate {
     place: usize,
     shared: u64,
+    /// Whether what stands behind it may go though it never will be.
+    waivable: bool,
     /// Known at the end of the turn.
     sequence: Option<Sequence>,
 }
@@ -74,11 +76,12 @@ impl Out {
         self.bytes.len() - self.done + self.shared_bytes + self.cipher.len() - self.cipher_done
     }
 
-    /// Holds back what is put in line from now on, until [`Out::settle`] and [`Out::release`] let it go.
-    pub(crate) fn gate(&mut self) {
-        let gate = Gate { place: self.bytes.len(), shared: self.shared_in, sequence: None };
+    /// Holds back what is put in line from now on, until [`Out::settle`] and [`Out::release`] let it go; where it is
+    /// `waivable`, [`Out::waive`] does too.
+    pub(crate) fn gate(&mut self, waivable: bool) {
+        let gate = Gate { place: self.bytes.len(), shared: self.shared_in, waivable, sequence: None };
         match self.gates.back() {
-            Some(last) if last.sequence.is_none() => {}
+            Some(last) if last.sequence.is_none() && (waivable || !last.waivable) => {}
             _ => self.gates.push_back(gate),
         }
     }
@@ -95,6 +98,14 @@ impl Out {
         while self.gates.front().is_some_and(|gate| gate.sequence.is_some_and(|wanted| wanted <= durable)) {
             self.gates.pop_front();
         }
+    }
+
+    /// Opens the gates that may be opened though nothing will be durable. Answers whether none is left.
+    pub(crate) fn waive(&mut self) -> bool {
+        while self.gates.front().is_some_and(|gate| gate.waivable) {
+            self.gates.pop_front();
+        }
+        self.gates.is_empty()
     }
 
     /// Drops what stands behind the first gate: it will never be true. Answers the first byte of it.
@@ -259,11 +270,11 @@ mod tests {
     fn nothing_passes_a_gate_before_its_sequence_is_durable() {
         let mut out = Out::default();
         out.bytes().extend(b"free ");
-        out.gate();
+        out.gate(false);
         out.bytes().extend(b"one ");
         out.share(Bytes::from_static(b"shared one "));
         out.settle(Sequence(5));
-        out.gate();
+        out.gate(false);
         out.share(Bytes::from_static(b"two"));
         out.settle(Sequence(6));
         assert_eq!(drain(&mut out, 2), b"free ");
@@ -285,11 +296,11 @@ mod tests {
         assert_eq!(drain(&mut out, 3), b"before shared ");
         out.bytes().extend(b"more ");
         out.share(Bytes::from_static(b"of it "));
-        out.gate();
+        out.gate(false);
         out.bytes().extend(b"promise");
         out.share(Bytes::from_static(b"large promise"));
         out.settle(Sequence(5));
-        out.gate();
+        out.gate(false);
         out.bytes().extend(b"another");
         assert_eq!(out.cut(), Some(b'p'));
         assert!(!out.is_gated());
@@ -298,6 +309,26 @@ mod tests {
         assert_eq!(drain(&mut out, 3), b"more of it goodbye");
         assert!(out.is_pristine());
         assert_eq!(out.cut(), None);
+    }
+
+    #[test]
+    fn what_waits_for_a_will_alone_goes_where_the_disk_refuses_and_nothing_else_does() {
+        let mut out = Out::default();
+        out.gate(true);
+        out.bytes().extend(b"welcome ");
+        out.settle(Sequence(1));
+        assert_eq!(drain(&mut out, 3), b"");
+        assert!(out.waive());
+        assert_eq!(drain(&mut out, 3), b"welcome ");
+        out.gate(true);
+        out.bytes().extend(b"welcome ");
+        out.gate(false);
+        out.bytes().extend(b"promise");
+        out.settle(Sequence(2));
+        assert!(!out.waive());
+        assert_eq!(out.cut(), Some(b'p'));
+        assert_eq!(drain(&mut out, 3), b"welcome ");
+        assert!(out.is_pristine());
     }
 
     #[test]

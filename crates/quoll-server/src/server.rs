@@ -219,42 +219,42 @@ fn launch(
         desk,
     };
     let (has_recalled, all_recalled) = std::sync::mpsc::channel::<()>();
+    // Dropped when all shards know who wants what: a will that is due may be for another's sessions.
+    let mut begins = Vec::new();
     for (index, (poll, recalled)) in polls.into_iter().zip(recalled).enumerate() {
         let id = ShardId(index as u16);
         let shard = Shard::new(settings.rules.clone(), id, Arc::clone(&shared), seed()?);
         let registry = poll.registry().try_clone().map_err(StartError::Wait)?;
         let (common, bells) = (Arc::clone(&common), Arc::clone(&bells));
         let has_recalled = has_recalled.clone();
+        let (begin, may_begin) = std::sync::mpsc::channel::<()>();
+        begins.push(begin);
         let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
             let mut thread = ShardThread::new(id, shard, common, registry);
             thread.recall(recalled);
             drop(has_recalled);
+            let _ = may_begin.recv();
             thread.run(poll, &bells[index]);
         });
         let thread = thread.map_err(StartError::Thread)?;
         inner.threads.get_mut().unwrap_or_else(PoisonError::into_inner).push(thread);
     }
     drop(has_recalled);
-    post_again(letters, &all_recalled, &shared, &placement, &boxes);
+    // Nothing is ever sent: this ends with the last sender.
+    let _ = all_recalled.recv();
+    post_again(letters, &shared, &placement, &boxes);
+    drop(begins);
     let opened = inner.open(listeners)?;
     *inner.listeners.get_mut().unwrap_or_else(PoisonError::into_inner) = opened;
     Ok(Handle(Arc::new(inner)))
 }
 
 /// Posts letters that a crash stopped on their way, behind all that shards tell each other about what they recalled.
-fn post_again(
-    letters: Vec<(LetterKey, Letter)>,
-    all_recalled: &std::sync::mpsc::Receiver<()>,
-    shared: &Shared,
-    placement: &Placement,
-    boxes: &[Inbox],
-) {
+fn post_again(letters: Vec<(LetterKey, Letter)>, shared: &Shared, placement: &Placement, boxes: &[Inbox]) {
     if letters.is_empty() {
         return;
     }
     tracing::info!("Posting {} letters again that were on their way between shards.", letters.len());
-    // Nothing is ever sent: this ends with the last sender.
-    let _ = all_recalled.recv();
     for (key, letter) in letters {
         let to = match &letter {
             Letter::Chosen { client_id, .. } => {

@@ -89,6 +89,8 @@ pub(crate) struct ShardThread {
     spare: Vec<Outbox>,
     /// Whether what is carried out now stands behind a fact of the same input.
     behind_fact: bool,
+    /// Whether it stands behind the fact of a will.
+    behind_will: bool,
     depth: u32,
     facts: Vec<Change>,
     /// What became of letters that must not get lost.
@@ -157,6 +159,7 @@ impl ShardThread {
             now,
             spare: Vec::new(),
             behind_fact: false,
+            behind_will: false,
             depth: 0,
             facts: Vec::new(),
             transits: Vec::new(),
@@ -370,7 +373,12 @@ impl ShardThread {
         self.shard.expire(self.now, &mut outbox);
         self.carry_out(&mut outbox);
         self.spare.push(outbox);
-        self.behind_fact = false;
+        self.forget_facts();
+    }
+
+    /// What comes next stands behind nothing.
+    const fn forget_facts(&mut self) {
+        (self.behind_fact, self.behind_will) = (false, false);
     }
 
     /// Hands an input to the rules and does what they say, completely.
@@ -381,7 +389,7 @@ impl ShardThread {
         self.carry_out(&mut outbox);
         self.depth -= 1;
         if self.depth == 0 {
-            self.behind_fact = false;
+            self.forget_facts();
         }
         self.spare.push(outbox);
     }
@@ -393,7 +401,7 @@ impl ShardThread {
         }
         self.panics += 1;
         self.depth = 0;
-        self.behind_fact = false;
+        self.forget_facts();
         if self.buffers.read.is_empty() {
             self.buffers = Buffers::new();
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use quoll_broker::{Change, Grants};
-use quoll_mqtt::packet::{ConnectProperties, Packet};
+use quoll_mqtt::packet::{ConnectProperties, Packet, SubscriptionOptions};
 use quoll_mqtt::{Delivery, PacketId, ProtocolVersion, QoS, ReasonCode, TopicFilter};
 use quoll_server::journal::{Bell, Durable, Journal, JournalError, Sequence};
 use quoll_server::{ServerEvent, Settings};
@@ -149,6 +149,44 @@ async fn what_the_journal_kept_is_there_after_a_restart_on_any_number_of_shards(
         }
         server.handle.stop(LONG).await;
     }
+}
+
+/// A shard that is still busy with what the journal tells it is subscribed already: nobody may publish past it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_let_in_before_every_shard_knows_what_its_sessions_subscribed_to() {
+    let session = |client: &str| Change::Session {
+        client_id: client.into(),
+        record: quoll_broker::change::SessionRecord {
+            identity: quoll_broker::vocabulary::Identity { name: "".into(), credential: None },
+            expiry: 3600,
+            absent_since: None,
+        },
+    };
+    let subscribed = |client: &str, filter: String| Change::Subscribed {
+        client_id: client.into(),
+        filter: TopicFilter::parse(&filter).unwrap(),
+        options: SubscriptionOptions { qos: QoS::AtLeastOnce, ..SubscriptionOptions::default() },
+        identifier: 0,
+    };
+    // Dealt to two shards in turn; the second has much to do before it comes to the one that counts.
+    let mut told = vec![session("near"), session("far"), subscribed("near", "elsewhere".into())];
+    told.extend((0..60_000).map(|n| subscribed("far", format!("other/{n}"))));
+    told.push(subscribed("far", "news".into()));
+    let journal = SlowJournal {
+        last: 0,
+        appended: Arc::default(),
+        durable: Arc::new(AtomicU64::new(u64::MAX)),
+        refused: Arc::default(),
+        bell: Arc::default(),
+        told,
+    };
+    let server = serve_with(Box::new(journal), two_shards).await;
+    let mut publisher = Peer::plain(&server, "publisher");
+    publisher.send(&publish("news", "early", Delivery::AtLeastOnce(PacketId::new(1).unwrap())));
+    assert!(matches!(publisher.receive(), Some(Packet::PubAck(_))));
+    let mut far = Peer::connect_as(dial(server.plain), lasting("far"));
+    assert_eq!(&far.receive_publish().payload[..], b"early");
+    server.handle.stop(LONG).await;
 }
 
 /// Data and the end of it in one go, more than one turn reads: the flagged end must not be forgotten.

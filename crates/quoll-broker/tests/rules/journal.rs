@@ -369,6 +369,14 @@ fn change() -> impl Strategy<Value = Change> {
             }
         ),
         client().prop_map(|client_id| Change::WillSettled { client_id }),
+        (client(), text(), option(any::<[u8; 32]>()), any_message(), option(any::<u32>()), any::<u32>())
+            .prop_map(|(client_id, name, credential, message, expiry, delay)| Change::WillLodged {
+                client_id,
+                identity: Identity { name: name.into(), credential },
+                message,
+                expiry,
+                delay
+            }),
         any_message().prop_map(|message| Change::Retained { message }),
         topic().prop_map(|topic| Change::RetainedCleared { topic }),
     ]

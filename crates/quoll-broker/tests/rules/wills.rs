@@ -1,7 +1,7 @@
 //! Wills (§3.1.2.5, §3.1.3.2.2, §3.14.4).
 
-use quoll_broker::ShardSettings;
 use quoll_broker::vocabulary::{Farewell, Order};
+use quoll_broker::{Change, ShardSettings};
 use quoll_mqtt::packet::Packet;
 use quoll_mqtt::{QoS, ReasonCode, TopicName};
 
@@ -183,4 +183,138 @@ fn a_will_that_waits_survives_a_crash_and_is_said_when_due() {
     let other = town.enter(client("other"));
     town.send(other, message("will/x", "y"));
     assert_eq!(town.messages(ears), ["will/x=y"]);
+}
+
+/// Somebody who hears even what is said while nobody is there.
+fn kept_ears(town: &mut Town) {
+    let peer = town.enter(client("ears").v5().kept(100_000).polite());
+    town.subscribe(peer, "will/#", 2);
+    town.lose(peer);
+}
+
+fn heard_meanwhile(town: &mut Town) -> Vec<String> {
+    let peer = town.enter(client("ears").v5().kept(100_000).polite());
+    let messages = town.messages(peer);
+    town.lose(peer);
+    messages
+}
+
+fn lasting(delay: u32, expiry: u32) -> Caller {
+    client("lamp").v5().kept(expiry).will("will/lamp", "gone", |will| {
+        will.qos = QoS::AtLeastOnce;
+        will.properties.will_delay_interval = Some(delay);
+    })
+}
+
+/// §3.1.2.5: a crash closes the connections of all who were there.
+#[test]
+fn who_was_connected_when_the_node_died_is_mourned_after_the_restart() {
+    for shards in 1..=2 {
+        // Delay, session expiry, and after how many seconds it is said.
+        for (delay, expiry, after) in [(0, 0, 0), (50, 0, 0), (0, 100, 0), (50, 100, 50), (500, 100, 100)] {
+            let mut town = Town::of(shards);
+            kept_ears(&mut town);
+            town.enter(lasting(delay, expiry));
+            town.seconds(1000);
+            town.crash();
+            let case = format!("{shards} shards, delay {delay}, expiry {expiry}");
+            if after > 0 {
+                town.seconds(after - 1);
+                assert!(heard_meanwhile(&mut town).is_empty(), "{case}");
+            }
+            town.seconds(2);
+            assert_eq!(heard_meanwhile(&mut town), ["will/lamp=gone"], "{case}");
+            town.crash();
+            town.seconds(1000);
+            assert!(heard_meanwhile(&mut town).is_empty(), "{case}: once");
+            assert!(town.facts().iter().all(|fact| fact.client_id().is_none_or(|id| &**id == "ears")));
+        }
+    }
+}
+
+#[test]
+fn who_left_or_came_back_in_time_is_not_mourned_after_a_crash() {
+    type Act = fn(&mut Town, Peer);
+    let table: [(&str, Caller, Act, u64); 5] = [
+        ("goodbye", lasting(0, 0), |town, peer| town.send(peer, goodbye()), 0),
+        ("goodbye of a kept one", lasting(0, 100), |town, peer| town.send(peer, goodbye()), 0),
+        ("lost, and said before", lasting(0, 0), |town, peer| town.lose(peer), 1),
+        ("lost, and said before, kept", lasting(0, 100), |town, peer| town.lose(peer), 1),
+        (
+            "back without a will",
+            lasting(50, 100),
+            |town, _| assert!(town.enter(client("lamp").v5().kept(100)) != Peer(0)),
+            0,
+        ),
+    ];
+    for (how, caller, act, times) in table {
+        let mut town = Town::of(2);
+        kept_ears(&mut town);
+        let peer = town.enter(caller);
+        act(&mut town, peer);
+        town.crash();
+        town.seconds(200);
+        assert_eq!(heard_meanwhile(&mut town).len() as u64, times, "{how}");
+    }
+    // Back after the crash, before it was due.
+    let mut town = Town::new();
+    kept_ears(&mut town);
+    town.enter(lasting(50, 100));
+    town.crash();
+    town.seconds(30);
+    let peer = town.enter(client("lamp").v5().kept(100));
+    town.send(peer, goodbye());
+    town.crash();
+    town.seconds(1000);
+    assert!(heard_meanwhile(&mut town).is_empty());
+}
+
+/// A stop is no crash, and yet it closes connections: the standard lets the server say the wills after its next start.
+#[test]
+fn wills_of_those_who_were_there_at_a_stop_are_said_after_the_next_start() {
+    let mut town = Town::new();
+    kept_ears(&mut town);
+    town.enter(lasting(0, 0));
+    town.order(Order::ShutDown);
+    town.crash();
+    town.seconds(1);
+    assert_eq!(heard_meanwhile(&mut town), ["will/lamp=gone"]);
+}
+
+/// Nobody could ask for the permission after the restart.
+#[test]
+fn a_will_that_its_client_may_not_publish_does_not_wait_for_a_crash() {
+    use std::sync::Arc;
+    let rights = |topics: &[&str]| Arc::new(crate::town::grants(topics, &[]));
+    let mut town = Town::new();
+    kept_ears(&mut town);
+    town.enter(lasting(0, 0).granted(&["other/#"], &[]).named("alice", None));
+    town.crash();
+    town.seconds(1);
+    assert!(heard_meanwhile(&mut town).is_empty());
+
+    // Grants that come and go while it is there.
+    for (changes, said) in [(&[&["will/#"][..]][..], true), (&[&["will/#"], &["other"]], false)] {
+        let mut town = Town::new();
+        kept_ears(&mut town);
+        town.enter(lasting(0, 0).granted(&["other/#"], &[]).named("alice", None));
+        for topics in changes {
+            town.order(Order::Regrant { identity: "alice".into(), grants: rights(topics) });
+        }
+        town.crash();
+        town.seconds(1);
+        assert_eq!(!heard_meanwhile(&mut town).is_empty(), said, "{changes:?}");
+    }
+}
+
+#[test]
+fn a_client_without_a_will_leaves_no_fact_and_one_with_a_will_leaves_one_until_it_goes() {
+    let mut town = Town::new();
+    let peer = town.enter(client("plain").v5());
+    town.send(peer, goodbye());
+    assert!(town.journal[0].is_empty(), "{:?}", town.journal[0]);
+    let peer = town.enter(lasting(0, 0));
+    assert!(matches!(town.journal[0][..], [Change::WillLodged { .. }]), "{:?}", town.journal[0]);
+    town.send(peer, goodbye());
+    assert!(matches!(town.journal[0][..], [_, Change::WillSettled { .. }]), "{:?}", town.journal[0]);
 }

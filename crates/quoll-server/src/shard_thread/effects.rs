@@ -67,8 +67,8 @@ impl ShardThread {
             self.dirty.push(conn);
         }
         let out = connection.out.get_or_insert_with(|| self.pool.take());
-        if self.behind_fact && is_promise {
-            out.gate();
+        if (self.behind_fact || self.behind_will) && is_promise {
+            out.gate(!self.behind_fact);
             if self.gated.last() != Some(&conn) {
                 self.gated.push(conn);
             }

@@ -12,6 +12,7 @@ use super::ShardThread;
 use crate::connection::Phase;
 use crate::journal::transit::{LetterKey, Transit};
 use crate::journal::{Durable, Sequence, Turn};
+use crate::out::Out;
 use crate::post::{Post, To};
 
 /// The first byte of a CONNACK.
@@ -49,11 +50,16 @@ impl Keeping {
 impl ShardThread {
     /// Notes a fact; what promises it waits.
     pub(super) fn keep(&mut self, change: Change) {
-        if matches!(change, Change::Session { .. }) {
-            self.common.keeping.note(self.id);
+        match &change {
+            Change::Session { .. } => {
+                self.common.keeping.note(self.id);
+                self.behind_fact = true;
+            }
+            // It is waited for, but a disk that refuses must not lock out a device that has but a will.
+            Change::WillLodged { .. } | Change::WillSettled { .. } => self.behind_will = true,
+            _ => self.behind_fact = true,
         }
         self.facts.push(change);
-        self.behind_fact = true;
     }
 
     /// Posts a letter. One that sessions which are kept may need is a fact until its shard has made its own of it.
@@ -137,9 +143,14 @@ impl ShardThread {
     /// What a client was to be promised will not be: it is told so, as far as its version can, and let go.
     fn take_back(&mut self, conn: ConnId, why: &str) {
         let Some(connection) = self.table.get_mut(conn) else { return };
+        if let Some(out) = connection.out.as_deref_mut()
+            && out.waive()
+        {
+            return self.mark_dirty(conn);
+        }
         let client = &connection.who.client_id;
         tracing::warn!(%client, %why, "what this client was to be promised cannot be kept; it is closed");
-        let first = connection.out.as_deref_mut().and_then(|out| out.cut());
+        let first = connection.out.as_deref_mut().and_then(Out::cut);
         if connection.phase != Phase::Open {
             return self.lose(conn);
         }

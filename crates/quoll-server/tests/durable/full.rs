@@ -62,6 +62,16 @@ fn while_the_disk_is_full_nothing_is_promised_and_when_there_is_room_nothing_is_
         );
         assert!(refused.receive().is_none());
     }
+    // But one that has no more than a will to lose is let in.
+    let mut lamp = connect_packet("lamp", ProtocolVersion::V5);
+    lamp.will = Some(Will {
+        topic: quoll_mqtt::TopicName::parse("lwt/lamp").unwrap(),
+        payload: "Offline".into(),
+        qos: QoS::AtMostOnce,
+        retain: true,
+        properties: WillProperties::default(),
+    });
+    Peer::connect_as(dial(broker.address), lamp).ping();
     other.ping();
 
     limit(None);

@@ -1,13 +1,11 @@
 //! Every kind of state, and Mosquitto's clients.
 
-use std::time::Duration;
-
 use quoll_mqtt::packet::*;
 use quoll_mqtt::{Delivery, PacketId, ProtocolVersion, QoS, TopicFilter, TopicName};
 
 use crate::broker::Broker;
 use crate::common::*;
-use crate::{ack, chance, lasting};
+use crate::{ack, chance, goodbye, lasting};
 
 #[test]
 fn every_kind_of_state_survives_a_stop_and_a_kill_alike() {
@@ -63,11 +61,11 @@ fn every_kind_of_state_survives_a_stop_and_a_kill_alike() {
             publisher.send(&Packet::Publish(retained.clone()));
             assert!(matches!(publisher.receive(), Some(Packet::PubAck(_))));
         }
-        drop(keeper);
+        // Its connection is closed when its goodbye was heard.
+        keeper.send(&goodbye());
+        assert!(keeper.receive().is_none());
         publish_now(&mut publisher, "a/waiting", "5", 5);
         publish_now(&mut publisher, "not/any/more", "6", 6);
-        // Departures have no acknowledgement that could be waited for.
-        std::thread::sleep(Duration::from_millis(300));
         stop(broker);
 
         let broker = Broker::start(&place, 1, "power");
@@ -97,6 +95,81 @@ fn every_kind_of_state_survives_a_stop_and_a_kill_alike() {
         assert!(next.iter().any(is_will), "{next:?}");
         watcher.ping();
         drop(broker);
+    }
+}
+
+fn will(topic: &str, delay: Option<u32>) -> Will {
+    Will {
+        topic: TopicName::parse(topic).unwrap(),
+        payload: "Offline".into(),
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        properties: WillProperties { will_delay_interval: delay, ..WillProperties::default() },
+    }
+}
+
+/// A device that is gone since must not be called online for ever. A stop is no different: the wills are said then too.
+#[test]
+fn who_was_connected_when_the_broker_died_is_mourned_by_the_next_one() {
+    for (round, stop) in [Broker::kill as fn(Broker), Broker::terminate].into_iter().enumerate() {
+        let place = scratch(&format!("wills-{round}")).join("broker.db");
+        let broker = Broker::start(&place, 2, "power");
+        let mut keeper = Peer::connect_as(dial(broker.address), lasting("keeper"));
+        keeper.subscribe("lwt/#", QoS::AtLeastOnce);
+        keeper.send(&goodbye());
+        assert!(keeper.receive().is_none());
+        // As a device connects; the kill follows its CONNACK at once.
+        let device = |name: &str, will: Will| {
+            let mut connect = connect_packet(name, ProtocolVersion::V311);
+            connect.clean_start = true;
+            connect.will = Some(will);
+            Peer::connect_as(dial(broker.address), connect)
+        };
+        let mut waits = lasting("waits");
+        waits.will = Some(will("lwt/waits", Some(3000)));
+        let waits = Peer::connect_as(dial(broker.address), waits);
+        let mut left = device("left", will("lwt/left", None));
+        left.send(&goodbye());
+        assert!(left.receive().is_none());
+        // Its end is written after it is seen; an acknowledgement of the same shard says that it is.
+        let mut others: Vec<Peer> = (0..2)
+            .map(|n| Peer::connect(dial(broker.address), &format!("other{n}"), ProtocolVersion::V5))
+            .collect();
+        for other in &mut others {
+            let id = PacketId::new(1).unwrap();
+            other.send(&publish("lwt/other", "1", Delivery::AtLeastOnce(id)));
+            assert!(matches!(other.receive(), Some(Packet::PubAck(_))));
+        }
+        let devices: Vec<Peer> =
+            (0..4).map(|n| device(&format!("plug{n}"), will(&format!("lwt/plug{n}"), None))).collect();
+        stop(broker);
+        drop((waits, devices, others));
+
+        for start in 0..2 {
+            let broker = Broker::start(&place, 2, "power");
+            let mut keeper = Peer::connect_as(dial(broker.address), lasting("keeper"));
+            let expected = if start == 0 { 6 } else { 0 };
+            let mut heard: Vec<String> = (0..expected)
+                .map(|_| {
+                    let publish = keeper.receive_publish();
+                    let Delivery::AtLeastOnce(id) = publish.delivery else { panic!("{publish:?}") };
+                    keeper.send(&Packet::PubAck(ack(id)));
+                    publish.topic.unwrap().to_string()
+                })
+                .collect();
+            heard.sort_unstable();
+            let all = ["lwt/other", "lwt/other", "lwt/plug0", "lwt/plug1", "lwt/plug2", "lwt/plug3"];
+            assert_eq!(heard, all[..expected], "start {start}");
+            keeper.ping();
+            let mut watcher = Peer::connect(dial(broker.address), "watcher", ProtocolVersion::V5);
+            watcher.subscribe("lwt/plug1", QoS::AtMostOnce);
+            assert_eq!(&watcher.receive_publish().payload[..], b"Offline", "it is retained");
+            for mut peer in [keeper, watcher] {
+                peer.send(&goodbye());
+                assert!(peer.receive().is_none());
+            }
+            broker.kill();
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use broker::{DURABILITY, JOURNAL, SHARDS};
 use common::*;
-use quoll_mqtt::packet::{Ack, Connect};
+use quoll_mqtt::packet::{Ack, Connect, Disconnect, DisconnectProperties, Packet};
 use quoll_mqtt::{PacketId, ProtocolVersion, ReasonCode};
 use quoll_server::{Durability, SqliteJournal};
 
@@ -52,6 +52,14 @@ fn lasting(client_id: &str) -> Connect {
     connect.clean_start = false;
     connect.properties.session_expiry_interval = Some(3600);
     connect
+}
+
+/// After it the broker closes the connection, once it has dealt with it.
+fn goodbye() -> Packet {
+    Packet::Disconnect(Box::new(Disconnect {
+        reason: ReasonCode::SUCCESS,
+        properties: DisconnectProperties::default(),
+    }))
 }
 
 fn ack(id: PacketId) -> Ack {

@@ -25,9 +25,12 @@ impl Piece {
     fn bytes(&self) -> usize {
         match self {
             Self::Change(_, Change::Queued { parcel, .. }) => parcel.message.payload.len(),
-            Self::Change(_, Change::Retained { message } | Change::Held { message, .. }) => {
-                message.payload.len()
-            }
+            Self::Change(
+                _,
+                Change::Retained { message }
+                | Change::WillLodged { message, .. }
+                | Change::Held { message, .. },
+            ) => message.payload.len(),
             _ => 0,
         }
     }

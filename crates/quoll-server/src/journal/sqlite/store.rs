@@ -397,6 +397,11 @@ fn read_facts(
         let why = match read(row, 4, path, &place)? {
             Err(why) => why,
             Ok(change) if !stands_at(&change, &client, kind, &number, part) => OUT_OF_PLACE.into(),
+            Ok(will @ Change::WillLodged { .. }) => {
+                // Its session may be one that ends with its connection, and not be here.
+                each(will);
+                continue;
+            }
             Ok(change) if kind != 0 && !(any && told == client) => {
                 drop(change);
                 "its session cannot be read".into()
@@ -443,7 +448,7 @@ fn stands_at(change: &Change, client: &str, kind: i64, key: &Value, part: i64) -
         Change::Incoming { packet_id, .. } | Change::Held { packet_id, .. } => {
             (3, Value::Integer(i64::from(packet_id.get())), 0)
         }
-        Change::WillPending { .. } => (4, Value::Integer(0), 0),
+        Change::WillLodged { .. } | Change::WillPending { .. } => (4, Value::Integer(0), 0),
         _ => return false,
     };
     change.client_id().is_some_and(|id| **id == *client) && own == (kind, key.clone(), part)

@@ -110,3 +110,13 @@ pub(super) fn id(number: u16) -> PacketId {
 pub(super) fn sent(client: &str, place: u64) -> Change {
     Change::Sent { client_id: client.into(), place, packet_id: id(place as u16 % 100 + 1) }
 }
+
+pub(super) fn lodged(client: &str, number: u64) -> Change {
+    Change::WillLodged {
+        client_id: client.into(),
+        identity: Identity { name: "somebody".into(), credential: Some([7; 32]) },
+        message: message(number, "will", QoS::AtLeastOnce),
+        expiry: Some(60),
+        delay: 5,
+    }
+}

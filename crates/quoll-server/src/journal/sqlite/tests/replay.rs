@@ -62,6 +62,8 @@ struct Life {
     sent: Vec<u64>,
     received: Vec<u64>,
     incoming: BTreeSet<u16>,
+    /// A will, without a session that outlives the connection.
+    lodged: bool,
 }
 
 #[derive(Default)]
@@ -95,6 +97,18 @@ impl World {
         };
         let client_id = name(who);
         let life = &mut self.lives[usize::from(who)];
+        match act {
+            // The rules settle a will before the client comes again.
+            Act::Begin(_) if life.lodged => return None,
+            Act::Will(_) if !life.exists => {
+                life.lodged = true;
+                return Some(lodged(&client_id, number));
+            }
+            Act::Settle(_) if std::mem::take(&mut life.lodged) => {
+                return Some(Change::WillSettled { client_id });
+            }
+            _ => {}
+        }
         if let Act::Begin(_) = act {
             life.exists = true;
             return Some(session(&client_id));
