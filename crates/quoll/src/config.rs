@@ -13,6 +13,9 @@ use crate::machine;
 /// MQTT over TLS (IANA `secure-mqtt`).
 pub(crate) const MQTTS_PORT: u16 = 8883;
 
+/// MQTT over TLS for pinned devices, which show no certificate.
+pub(crate) const PINNED_PORT: u16 = 8884;
+
 /// The file as typed. Every key may be left out.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -35,6 +38,7 @@ struct ServerTable {
 #[serde(deny_unknown_fields, default)]
 struct ListenTable {
     mqtts: Option<Vec<SocketAddr>>,
+    pinned: Option<Vec<SocketAddr>>,
     mqtt: Option<Vec<SocketAddr>>,
 }
 
@@ -74,9 +78,11 @@ impl From<Durability> for quoll_server::Durability {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Unlisted {
-    /// Let in under its common name, as Mosquitto does.
+    /// Let in under its common name, as Mosquitto does, and shown by `quoll device pending`.
     #[default]
     Admit,
+    /// Refused until somebody accepts it, and shown by `quoll device pending`.
+    Pending,
     /// Refused until it is added.
     Refuse,
 }
@@ -94,6 +100,8 @@ pub(crate) struct Settings {
     pub(crate) host: String,
     /// Listeners for MQTT over mutual TLS.
     pub(crate) mqtts: Vec<SocketAddr>,
+    /// Listeners for pinned devices: TLS, no client certificate asked for, user and password.
+    pub(crate) pinned: Vec<SocketAddr>,
     /// Listeners for plain MQTT; none unless asked for.
     pub(crate) mqtt: Vec<SocketAddr>,
     /// Shard threads; 0 for one a core.
@@ -112,6 +120,7 @@ pub(crate) struct Overrides {
     pub(crate) pki: Option<PathBuf>,
     pub(crate) host: Option<String>,
     pub(crate) mqtts: Vec<SocketAddr>,
+    pub(crate) pinned: Vec<SocketAddr>,
     pub(crate) mqtt: Vec<SocketAddr>,
     pub(crate) allow_anonymous: bool,
     pub(crate) shards: Option<usize>,
@@ -137,6 +146,12 @@ impl Settings {
         let machine = machine::look();
         let mut names = file.server.names.unwrap_or(machine.names);
         let mut addresses = file.server.addresses.unwrap_or(machine.addresses);
+        // Somebody who chose listeners chooses this one, too; nobody's second port is taken without a word.
+        let chosen = !overrides.mqtts.is_empty() || file.listen.mqtts.is_some();
+        let pinned = pick(&overrides.pinned, file.listen.pinned, || match chosen {
+            true => Vec::new(),
+            false => vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, PINNED_PORT))],
+        });
         let mqtts = pick(&overrides.mqtts, file.listen.mqtts, || {
             vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, MQTTS_PORT))]
         });
@@ -155,19 +170,26 @@ impl Settings {
             }
             _ => {}
         }
+        let pki =
+            overrides.pki.clone().or(file.pki).map_or_else(|| home.default_pki(), |pki| home.dir().join(pki));
+        // A CA that is yet to be made has issued nothing that we do not know. One that is there may have: its devices
+        // are not to be thrown out because somebody looks at them with another program.
+        let unlisted = file.broker.unlisted_certificates.unwrap_or(
+            match home.config().exists() || pki.join("ca.crt").exists() {
+                true => Unlisted::Admit,
+                false => Unlisted::Pending,
+            },
+        );
         let settings = Self {
-            pki: overrides
-                .pki
-                .clone()
-                .or(file.pki)
-                .map_or_else(|| home.default_pki(), |pki| home.dir().join(pki)),
+            pki,
             names,
             addresses,
             host,
             mqtts,
+            pinned,
             mqtt: pick(&overrides.mqtt, file.listen.mqtt, Vec::new),
             shards: overrides.shards.or(file.broker.shards).unwrap_or(0),
-            unlisted: file.broker.unlisted_certificates.unwrap_or_default(),
+            unlisted,
             allow_anonymous: overrides.allow_anonymous || file.broker.allow_anonymous.unwrap_or(false),
             durability: file.broker.durability.unwrap_or_default(),
         };
@@ -185,6 +207,11 @@ impl Settings {
     /// The port that devices are told.
     pub(crate) fn device_port(&self) -> u16 {
         self.mqtts.first().map_or(MQTTS_PORT, SocketAddr::port)
+    }
+
+    /// The port that pinned devices are told, if there is one.
+    pub(crate) fn pinned_port(&self) -> Option<u16> {
+        self.pinned.first().map(SocketAddr::port)
     }
 
     /// Writes a `quoll.toml` that says what was found out, where there is none.
@@ -206,6 +233,15 @@ impl Settings {
         } else {
             format!("mqtt = [{}]", list(self.mqtt.iter().map(ToString::to_string).collect()))
         };
+        let pinned = if self.pinned.is_empty() {
+            "# pinned = [\"0.0.0.0:8884\"]   # TLS and a password, for devices that cannot have a certificate"
+                .to_owned()
+        } else {
+            format!(
+                "# TLS and a password, for devices that cannot have a certificate.\npinned = [{}]",
+                list(self.pinned.iter().map(ToString::to_string).collect())
+            )
+        };
         format!(
             "# Written by quoll from what it found on this machine. Every key is explained in docs/configuration.md.\n\
              \n\
@@ -221,10 +257,12 @@ impl Settings {
              \n\
              [listen]\n\
              mqtts = [{mqtts}]\n\
+             {pinned}\n\
              {mqtt}\n\
              \n\
              [broker]\n\
-             # A certificate of this CA that is not in the registry: \"admit\" under its common name, or \"refuse\".\n\
+             # A certificate of this CA that is not in the registry: \"admit\" under its common name with all permissions,\n\
+             # \"pending\" until `quoll device accept`, or \"refuse\".\n\
              unlisted_certificates = \"{unlisted}\"\n",
             names = list(self.names.clone()),
             addresses = list(self.addresses.iter().map(ToString::to_string).collect()),
@@ -232,6 +270,7 @@ impl Settings {
             mqtts = list(self.mqtts.iter().map(ToString::to_string).collect()),
             unlisted = match self.unlisted {
                 Unlisted::Admit => "admit",
+                Unlisted::Pending => "pending",
                 Unlisted::Refuse => "refuse",
             },
         )

@@ -22,8 +22,8 @@ use crate::home::Home;
 
 /// A line longer than this is nobody's question. A status of 20,000 connections is an answer, and those are not bounded.
 const LONGEST_QUESTION: u64 = 64 * 1024;
-/// Commands that may ask at once; more wait.
-const QUESTIONS_AT_ONCE: usize = 32;
+/// Questions that may be open at once; more wait. A run over a fleet has one open for each device that it waits for.
+const QUESTIONS_AT_ONCE: usize = 256;
 /// A node that does not answer a plain question within this is not answering.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Room for a socket's path in the system's structure, less a little.

@@ -17,7 +17,8 @@ use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, oneshot};
 
-use crate::node::{Node, Row};
+use crate::config::Unlisted;
+use crate::node::{Node, Row, Speaks};
 use crate::telemetry::Said;
 use crate::{cli, dates, workshop};
 
@@ -27,6 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const EVENTS_KEPT: usize = 512;
 /// An owner wants to know this long before a certificate ends.
 const EXPIRY_NOTICE: time::Duration = time::Duration::days(30);
+/// Certificates in no registry that are named in the warning about them.
+const STRANGERS_NAMED: usize = 5;
 /// Lines of the audit trail searched for those about one device.
 const AUDIT_LINES: u32 = 500;
 
@@ -86,7 +89,8 @@ impl Window {
     fn warnings(&self, rows: &[Row], server_ends: Option<OffsetDateTime>) -> Vec<Warning> {
         let mut warnings = Vec::new();
         let soon = OffsetDateTime::now_utc() + EXPIRY_NOTICE;
-        let ca = self.node.pki().ca();
+        let folders = self.node.folders();
+        let ca = folders.current.ca();
         if ca.not_after() < soon {
             let text = format!("The CA's certificate ends on {}.", dates::day(ca.not_after()));
             warnings.push(Warning { text, next_step: None });
@@ -95,18 +99,48 @@ impl Window {
             let text = format!("The server's certificate ends on {}.", dates::day(ends));
             warnings.push(Warning::new(text, "Renew it with the same key: `quoll server renew`"));
         }
-        if matches!(self.node.pki().crl_is_behind(OffsetDateTime::now_utc()), Ok(true)) {
+        if matches!(folders.current.crl_is_behind(OffsetDateTime::now_utc()), Ok(true)) {
             warnings.push(Warning::new(
                 "The revocation list is behind. Quoll's broker does not need it; other servers may.",
                 "Write it anew: `quoll ca crl`",
             ));
         }
+        warnings.extend(self.strangers());
         for row in rows.iter().filter(|row| row.expires_at.is_some_and(|at| at < soon)) {
             let text =
                 format!("The certificate of {} ends on {}.", row.name, row.expires.as_deref().unwrap_or("-"));
             warnings.push(Warning { text, next_step: None });
         }
         warnings
+    }
+}
+
+impl Window {
+    /// Certificates of our CA that are in no registry.
+    fn strangers(&self) -> Option<Warning> {
+        let all = self.node.registry().unlisted().unwrap_or_default();
+        let waiting: Vec<_> = all.iter().filter(|one| one.rejected.is_none()).collect();
+        let first = waiting.first()?;
+        let mut names: Vec<&str> =
+            waiting.iter().map(|one| one.name.as_str()).take(STRANGERS_NAMED).collect();
+        if waiting.len() > names.len() {
+            names.push("…");
+        }
+        let stand = match self.node.settings().unlisted {
+            Unlisted::Admit => "in with all permissions",
+            Unlisted::Pending => "waiting at the door",
+            Unlisted::Refuse => "refused",
+        };
+        let text = format!(
+            "{} certificate(s) of this CA are in no registry, and {stand}: {}.",
+            waiting.len(),
+            names.join(", ")
+        );
+        let next = format!(
+            "Say whose each is: `quoll device accept {}`, or `quoll device reject {}`; `quoll device pending` shows them",
+            first.name, first.name
+        );
+        Some(Warning::new(text, next))
     }
 }
 
@@ -149,15 +183,20 @@ impl Source for Window {
     async fn overview(&self) -> Overview {
         let rows = self.node.rows();
         let settings = self.node.settings();
-        let secure = settings.mqtts.len();
-        let server_ends =
-            workshop::server_certificate(settings, self.node.pki()).ok().map(|found| found.not_after());
-        let listeners = self.node.addresses().into_iter().enumerate().map(|(index, address)| Listener {
+        let server_ends = workshop::server_certificate(settings, self.node.folders().serving())
+            .ok()
+            .map(|found| found.not_after());
+        let listeners = self.node.doors().into_iter().map(|(speaks, address)| Listener {
             address: address.to_string(),
-            speaks: if index < secure { "MQTT over TLS, certificate required" } else { "MQTT without TLS" }
-                .into(),
+            speaks: match speaks {
+                Speaks::Mutual => "MQTT over TLS, certificate required",
+                Speaks::Pinned => "MQTT over TLS, user and password of a pinned device",
+                Speaks::Plain => "MQTT without TLS",
+            }
+            .into(),
         });
-        let ca = self.node.pki().ca();
+        let folders = self.node.folders();
+        let ca = folders.current.ca();
         Overview {
             node: settings.host.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -209,10 +248,17 @@ impl Source for Window {
 impl Window {
     fn certificate(&self, name: &DeviceName) -> Option<Certificate> {
         let name = quoll_pki::CertName::parse(name.as_str()).ok()?;
-        let certificate = self.node.pki().certificate(&name).ok()??;
+        let folders = self.node.folders();
+        // The newer CA's first: that is the one it has, or will have next.
+        let (pki, certificate) = folders
+            .all()
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .find_map(|pki| Some((pki, pki.certificate(&name).ok()??)))?;
         Some(Certificate {
             subject: format!("CN={}", certificate.subject_cn().unwrap_or_default()),
-            issuer: format!("CN={}", self.node.pki().ca().subject_cn().unwrap_or_default()),
+            issuer: format!("CN={}", pki.ca().subject_cn().unwrap_or_default()),
             serial: certificate.serial().to_string(),
             not_before: Some(dates::stamp(certificate.not_before())),
             not_after: Some(dates::stamp(certificate.not_after())),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use quoll_fleet::device::{Address, DeviceName};
 use quoll_fleet::enrol::{
-    BrokerTarget, CaKind, DeviceConsole, EnrolError, EnrolRequest, Enrolled, Enrolment, Patience,
-    http_console,
+    BrokerTarget, CaKind, DeviceConsole, EnrolError, EnrolRequest, Enrolled, Enrolment, OldPassword,
+    Patience, WantedRung, http_console,
 };
 use quoll_fleet::issuer::{Issuer, PkiIssuer};
 use quoll_fleet::plan::Plan;
@@ -45,6 +45,12 @@ pub(crate) struct Wish {
     pub(crate) host: Option<String>,
     pub(crate) replace_key: bool,
     pub(crate) share_topics: bool,
+    /// The rung it is to reach.
+    pub(crate) rung: WantedRung,
+    /// A file with the device's password at its old broker on its first line.
+    pub(crate) old_password_file: Option<PathBuf>,
+    /// Do without that password.
+    pub(crate) lose_old_password: bool,
 }
 
 /// Everything that enrolments share: the unlocked CA, the registry, what devices are told.
@@ -60,9 +66,12 @@ impl Desk {
     /// Unlocks the CA and opens the registry.
     pub(crate) fn open(home: &Home, settings: &Settings, workshop: &mut Workshop) -> Outcome<Self> {
         let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
-        let (authority, passphrase) = workshop.authority()?;
+        // During a rollover the next CA issues, while the server may still show a certificate of the old one.
+        let issuing = workshop::issuing(settings)?;
+        let mut next = (issuing.pki != settings.pki).then(|| workshop.at(&issuing)).transpose()?;
+        let (authority, passphrase) = next.as_mut().unwrap_or(workshop).authority()?;
         let issuer = PkiIssuer::new(authority, KeyStorage::Encrypted(passphrase.clone()));
-        let pki = workshop.pki().clone();
+        let pki = workshop::open_pki(&workshop::serving(settings)?)?;
         Ok(Self { home: home.clone(), settings: settings.clone(), pki, registry, issuer })
     }
 
@@ -130,7 +139,8 @@ pub(crate) fn plan(home: &Home, settings: &Settings, workshop: &Workshop, wish: 
     let cable = wish.serial.as_ref().filter(|_| wish.at.is_empty()).and_then(|path| path.file_name());
     let at = cable.map_or_else(|| wish.at.clone(), |name| name.to_string_lossy().into_owned());
     let request = request(&Wish { at, ..wish.clone() })?;
-    let target = target(settings, workshop.pki(), wish)?;
+    let pki = workshop.at(&workshop::serving(settings)?)?;
+    let target = target(settings, pki.pki(), wish)?;
     let known = if home.fleet_db().exists() {
         let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
         registry.device(&request.name).map_err(trouble::registry)?
@@ -158,6 +168,9 @@ fn request(wish: &Wish) -> Outcome<EnrolRequest> {
     let mut request = EnrolRequest::new(device_name(&wish.name)?, address);
     request.replace_key = wish.replace_key;
     request.share_topics = wish.share_topics;
+    request.rung = wish.rung;
+    request.old_password = wish.old_password_file.as_deref().map(read_password).transpose()?.map(OldPassword);
+    request.lose_old_password = wish.lose_old_password;
     Ok(request)
 }
 
@@ -194,16 +207,28 @@ fn target(settings: &Settings, pki: &Pki, wish: &Wish) -> Outcome<BrokerTarget> 
         None => [0; 20],
     };
     let ca_kind = if pki.ca().has_ec_key() { CaKind::Ec } else { CaKind::Rsa };
-    Ok(BrokerTarget { host, port: settings.device_port(), ca_kind, server_fingerprint: fingerprint })
+    Ok(BrokerTarget {
+        host,
+        port: settings.device_port(),
+        ca_kind,
+        server_fingerprint: fingerprint,
+        pinned_port: settings.pinned_port(),
+    })
 }
 
 fn failure(error: EnrolError) -> Failure {
     let exit = match &error {
-        EnrolError::NoTls { .. } | EnrolError::NoTlsKey { .. } | EnrolError::NoEcdsa { .. } => Exit::Firmware,
+        EnrolError::NoTls { .. }
+        | EnrolError::NoTlsKey { .. }
+        | EnrolError::NoEcdsa { .. }
+        | EnrolError::WouldLower { .. } => Exit::Firmware,
         EnrolError::NameInUse(_)
         | EnrolError::Revoked { .. }
         | EnrolError::OtherName { .. }
         | EnrolError::SharedTopics { .. }
+        | EnrolError::NoPinnedDoor { .. }
+        | EnrolError::NoPin { .. }
+        | EnrolError::OldPassword { .. }
         | EnrolError::Target(_)
         | EnrolError::Credential(_) => Exit::Unusable,
         EnrolError::Issue(_) => Exit::Unusable,
@@ -217,8 +242,8 @@ fn failure(error: EnrolError) -> Failure {
 }
 
 /// The running node, asked over the local socket.
-struct NodeWitness<'a> {
-    home: &'a Home,
+pub(crate) struct NodeWitness<'a> {
+    pub(crate) home: &'a Home,
 }
 
 #[async_trait]

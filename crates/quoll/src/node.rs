@@ -19,6 +19,7 @@ use quoll_broker::vocabulary::{Admission, Identity};
 use quoll_fleet::device::Device;
 use quoll_fleet::presence::PresenceBoard;
 use quoll_fleet::registry::Registry;
+use quoll_fleet::registry::unlisted::Visit;
 use quoll_fleet::witness::{Sighting, Witness as _};
 use quoll_mqtt::{ReasonCode, TopicFilter};
 use quoll_pki::Pki;
@@ -32,11 +33,14 @@ use tokio::sync::broadcast;
 
 use crate::config::{Settings, Unlisted};
 use crate::control::{Answer, Question, Respond, Seen, Status};
-use crate::directory::{Credential, Directory};
+use crate::denials::Denials;
+use crate::directory::{Bar, Credential, Directory};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
 use crate::refusals::Refusals;
+use crate::rollover::{Folders, Witnessed};
 use crate::telemetry::{LastWords, Said};
+use crate::unlisted::Strangers;
 use crate::{dates, trouble, workshop};
 
 /// How often the files are looked at, for those who change them without ringing (Easy-RSA, an editor).
@@ -50,12 +54,30 @@ const TELEMETRY_WAITING: usize = 1024;
 /// How long connections get to take what is owed to them when the node stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
+/// Begin of the names of listeners for pinned devices.
+const PINNED: &str = "pinned ";
+
+/// What is spoken at a listener.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Speaks {
+    /// MQTT over TLS, certificate required.
+    Mutual,
+    /// MQTT over TLS, user and password.
+    Pinned,
+    /// MQTT in clear.
+    Plain,
+}
+
 /// A running node.
 pub(crate) struct Node {
     settings: Settings,
-    pki: Pki,
+    /// The CA's folder, and the next CA's during a rollover.
+    folders: ArcSwap<Folders>,
+    witnessed: Witnessed,
     registry: Registry,
     identity: LiveIdentity,
+    /// The same server's at the door of pinned devices, which are asked for no certificate.
+    pinned: LiveIdentity,
     directory: ArcSwap<Directory>,
     /// When the directory was read last, and the files' stamps then.
     read: Mutex<(Instant, Stamps)>,
@@ -64,6 +86,8 @@ pub(crate) struct Node {
     server: std::sync::OnceLock<Handle>,
     presence: PresenceBoard,
     refusals: Refusals,
+    denials: Denials,
+    strangers: Strangers,
     last_words: LastWords,
     /// Messages received per second, as the bits of an `f64`.
     message_rate: AtomicU64,
@@ -92,22 +116,28 @@ pub(crate) struct Row {
 impl Node {
     /// Opens what is in the home folder and starts the listeners.
     pub(crate) async fn start(home: &Home, settings: &Settings) -> Outcome<Arc<Self>> {
-        let pki = workshop::open_pki(settings)?;
+        let folders = Folders::open(settings)?;
         let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?.acting_as("node");
-        let directory = Directory::read(&pki, &registry)?;
-        let identity = LiveIdentity::new(identity(settings, &pki, &directory.revoked)?);
+        let directory = Directory::read(&folders, &registry)?;
+        let [identity, pinned] = identities(settings, &folders, &directory.revoked)?.map(LiveIdentity::new);
+        let witnessed = Witnessed::default();
+        witnessed.shows(&folders, true);
         let stamps = Stamps::take(settings, &registry);
         let node = Arc::new(Self {
             settings: settings.clone(),
-            pki,
+            folders: ArcSwap::from_pointee(folders),
+            witnessed,
             registry,
             identity,
+            pinned,
             directory: ArcSwap::from_pointee(directory),
             read: Mutex::new((Instant::now(), stamps)),
             reading: tokio::sync::Mutex::new(()),
             server: std::sync::OnceLock::new(),
             presence: PresenceBoard::new(),
             refusals: Refusals::default(),
+            denials: Denials::default(),
+            strangers: Strangers::default(),
             last_words: LastWords::default(),
             message_rate: AtomicU64::new(0),
         });
@@ -142,8 +172,11 @@ impl Node {
             .mqtts
             .iter()
             .map(|address| listener(*address, Transport::Tls(self.identity.clone())));
+        let pinned = self.settings.pinned.iter().map(|address| {
+            Listener::new(format!("{PINNED}{address}"), *address, Transport::Tls(self.pinned.clone()))
+        });
         let plain = self.settings.mqtt.iter().map(|address| listener(*address, Transport::Tcp));
-        secure.chain(plain).collect()
+        secure.chain(pinned).chain(plain).collect()
     }
 
     /// The broker.
@@ -161,6 +194,18 @@ impl Node {
         self.addresses().first().map_or_else(|| self.settings.device_port(), SocketAddr::port)
     }
 
+    /// The listeners with what is spoken there.
+    pub(crate) fn doors(&self) -> Vec<(Speaks, SocketAddr)> {
+        let plain: HashSet<String> = self.settings.mqtt.iter().map(ToString::to_string).collect();
+        let speaks = |name: &str| match name {
+            name if name.starts_with(PINNED) => Speaks::Pinned,
+            name if plain.contains(name) => Speaks::Plain,
+            _ => Speaks::Mutual,
+        };
+        let all = self.server().addresses().into_iter();
+        all.map(|(name, address)| (speaks(&name), address)).collect()
+    }
+
     /// Everybody we know.
     pub(crate) fn directory(&self) -> Arc<Directory> {
         self.directory.load_full()
@@ -171,9 +216,14 @@ impl Node {
     pub(crate) async fn reread(&self) -> Outcome<usize> {
         let _one_at_a_time = self.reading.lock().await;
         let stamps = Stamps::take(&self.settings, &self.registry);
-        let fresh = Directory::read(&self.pki, &self.registry)?;
+        let folders = Folders::open(&self.settings)?;
+        let fresh = Directory::read(&folders, &self.registry)?;
         let before = self.directory();
-        let revoked = fresh.newly_revoked(&before);
+        let mut out = fresh.newly_out(&before);
+        if folders.all().count() < self.folders.load().all().count() {
+            // A rollover has ended: who still has a certificate of the CA that went is out.
+            out.extend(fresh.gone(&before));
+        }
         let regranted = fresh.regranted(&before);
         let server_changed = {
             let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -181,17 +231,25 @@ impl Node {
         };
         let set_changed = fresh.revoked != before.revoked;
         let parts = (server_changed || set_changed)
-            .then(|| identity(&self.settings, &self.pki, &fresh.revoked))
+            .then(|| identities(&self.settings, &folders, &fresh.revoked))
             .transpose()?;
         self.directory.store(Arc::new(fresh));
-        if let Some(identity) = parts {
+        if let Some([identity, pinned]) = parts {
             self.identity.replace(identity);
+            self.pinned.replace(pinned);
         }
+        self.witnessed.shows(&folders, false);
+        self.folders.store(Arc::new(folders));
         let mut ended = 0;
         // The first client may be at the door before the node itself has the broker's handle; then nobody is in yet.
         if let Some(server) = self.server.get() {
-            for credential in revoked {
+            for credential in out {
                 ended += server.expel(credential).await;
+            }
+            // Who came in as a stranger and is somebody now comes again, with what that one may do.
+            let directory = self.directory();
+            for credential in self.strangers.no_more(|credential| directory.holder(credential).is_none()) {
+                server.expel(credential).await;
             }
             for (identity, grants) in regranted {
                 server.regrant(&identity, &grants);
@@ -206,7 +264,8 @@ impl Node {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let stamps = Stamps::take(&self.settings, &self.registry);
-            let changed = self.read.lock().unwrap_or_else(PoisonError::into_inner).1 != stamps;
+            let changed = self.read.lock().unwrap_or_else(PoisonError::into_inner).1 != stamps
+                || self.directory.load().learning_ends.is_some_and(|end| end <= OffsetDateTime::now_utc());
             if changed && let Err(failure) = self.reread().await {
                 // The old state stays in force; a half-written file is whole at the next look.
                 tracing::error!("the change could not be taken over: {}", failure.what);
@@ -214,6 +273,11 @@ impl Node {
             if self.presence.is_due() {
                 self.keep_presence();
             }
+            self.keep_denials();
+            if let Err(error) = self.registry.note_unlisted(&self.strangers.take()) {
+                tracing::warn!(%error, "who came and is in no registry could not be noted");
+            }
+            self.witnessed.keep(&self.registry);
             self.count_messages(&mut counted).await;
         }
     }
@@ -231,6 +295,15 @@ impl Node {
     /// Messages received per second, over the last second.
     pub(crate) fn message_rate(&self) -> f64 {
         f64::from_bits(self.message_rate.load(Ordering::Relaxed))
+    }
+
+    fn keep_denials(&self) {
+        let seen = self.denials.take();
+        if !seen.is_empty()
+            && let Err(error) = self.registry.observe(&seen)
+        {
+            tracing::warn!(%error, "what clients did beyond their lists could not be kept");
+        }
     }
 
     fn keep_presence(&self) {
@@ -260,12 +333,19 @@ impl Node {
     pub(crate) fn rows(&self) -> Vec<Row> {
         let directory = self.directory();
         let row = |device: &Device| {
-            let presence = device.serial.as_deref().and_then(|serial| self.presence.of(serial));
+            let known = directory.password_ids(device).chain(device.serial.as_deref());
+            let presence = known
+                .filter_map(|known| self.presence.of(known))
+                .max_by_key(|seen| (seen.is_online(), seen.last_seen));
             let online = presence.as_ref().filter(|presence| presence.is_online());
             Row {
                 name: device.name.to_string(),
                 rung: device.rung.to_string(),
-                state: device.state.to_string(),
+                state: if device.quarantine.is_some() && device.state.admits() {
+                    "quarantined".into()
+                } else {
+                    device.state.to_string()
+                },
                 online: online.is_some(),
                 address: device.address.to_string(),
                 client: online.map(|presence| presence.sighting.address.clone()),
@@ -286,8 +366,8 @@ impl Node {
         &self.settings
     }
 
-    pub(crate) fn pki(&self) -> &Pki {
-        &self.pki
+    pub(crate) fn folders(&self) -> Arc<Folders> {
+        self.folders.load_full()
     }
 
     pub(crate) fn registry(&self) -> &Registry {
@@ -322,6 +402,9 @@ impl Node {
             }
             ServerEvent::HandshakeFailed { peer, reason, .. } => self.refusals.note(peer, reason),
             ServerEvent::Refused { peer, reason, .. } => self.refusals.note(peer, reason),
+            ServerEvent::Denied { identity, act, topic, refused, .. } => {
+                self.denials.note(identity, *act, topic, *refused);
+            }
             _ => {}
         }
     }
@@ -334,6 +417,8 @@ impl Node {
                 at: who.since.into(),
             };
             self.presence.connected(number(who), &serial, sighting);
+            self.witnessed
+                .came(|| self.registry.certificate(&serial).ok()?.map(|known| known.owner), who.since);
         }
     }
 
@@ -357,6 +442,9 @@ impl Node {
 
     fn judge(&self, facts: &ConnectFacts<'_>) -> Judgement {
         let Some(certificate) = facts.certificate else {
+            if facts.hello.is_some() {
+                return self.judge_password(facts);
+            }
             return if self.settings.allow_anonymous {
                 Judgement::Admit(Identity { name: "".into(), credential: None }, Arc::new(Grants::all()))
             } else {
@@ -366,6 +454,9 @@ impl Node {
         let directory = self.directory.load();
         if directory.revoked.contains(&certificate.credential) {
             return Judgement::Refuse;
+        }
+        if let Some(bar) = directory.bar(&certificate.credential) {
+            return Judgement::Bar(bar.clone());
         }
         let identity = |name: &str| Identity { name: name.into(), credential: Some(certificate.credential) };
         if let Some(holder) = directory.holder(&certificate.credential) {
@@ -378,11 +469,69 @@ impl Node {
             _ => Judgement::Unknown(None),
         }
     }
+
+    /// TLS and no certificate: a pinned device, by user and password. Never in clear, where anybody could hear it.
+    fn judge_password(&self, facts: &ConnectFacts<'_>) -> Judgement {
+        let (Some(user), Some(password)) = (&facts.connect.username, &facts.connect.password) else {
+            return Judgement::Refuse;
+        };
+        let directory = self.directory.load();
+        let Some(credential) = directory.password(user, password) else { return Judgement::Unknown(None) };
+        if let Some(bar) = directory.bar(&credential) {
+            return Judgement::Bar(bar.clone());
+        }
+        match directory.holder(&credential) {
+            Some(holder) if !directory.revoked.contains(&credential) => {
+                let identity = Identity { name: Arc::clone(&holder.name), credential: Some(credential) };
+                Judgement::Admit(identity, Arc::clone(&holder.grants))
+            }
+            _ => Judgement::Refuse,
+        }
+    }
+
+    /// Whether it is worth to read anew for somebody whom nobody knows: not again at once, and for a password, which
+    /// anybody can send, only where something has changed.
+    fn is_reading_due(&self, facts: &ConnectFacts<'_>) -> bool {
+        let (at, stamps) = self.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        at.elapsed() >= REREAD_AT_MOST_EVERY
+            && (facts.certificate.is_some() || Stamps::take(&self.settings, &self.registry) != stamps)
+    }
+}
+
+impl Node {
+    /// A valid certificate of our CA that nobody has: its owner is to hear of it.
+    fn note_stranger(&self, facts: &ConnectFacts<'_>, admitted: bool) {
+        let Some(certificate) = facts.certificate else { return };
+        let name = certificate.common_name.as_deref().unwrap_or_default();
+        let Some(serial) = self.serial_of(&certificate.credential) else {
+            tracing::warn!(name, peer = %facts.peer, "a certificate of our CA that the pki folder does not know");
+            return;
+        };
+        let visit = Visit {
+            serial: serial.clone(),
+            name: name.to_owned(),
+            client_id: facts.connect.client_id.to_string(),
+            address: facts.peer.to_string(),
+            at: OffsetDateTime::now_utc(),
+            times: 1,
+        };
+        if self.strangers.came(certificate.credential, visit, admitted) {
+            if admitted {
+                tracing::warn!(name, serial, peer = %facts.peer, "let in with all permissions: it is in no registry");
+            } else {
+                tracing::warn!(
+                    name, serial, peer = %facts.peer, "refused: it is in no registry (quoll device accept {name})"
+                );
+            }
+        }
+    }
 }
 
 enum Judgement {
     Admit(Identity, Arc<Grants>),
     Refuse,
+    /// A valid certificate that is to stay out.
+    Bar(Bar),
     /// A certificate of our CA that is in no registry; what it gets if that stays so.
     Unknown(Option<(Identity, Arc<Grants>)>),
 }
@@ -397,20 +546,34 @@ impl Doorkeeper for Door {
         let mut judgement = node.judge(facts);
         if matches!(judgement, Judgement::Unknown(_)) {
             // It may have been added a moment ago.
-            let due =
-                node.read.lock().unwrap_or_else(PoisonError::into_inner).0.elapsed() >= REREAD_AT_MOST_EVERY;
-            if due {
+            if node.is_reading_due(facts) {
                 if let Err(failure) = node.reread().await {
                     tracing::error!("folder and registry could not be read: {}", failure.what);
                 }
                 judgement = node.judge(facts);
             }
         }
+        if let Judgement::Unknown(outcome) = &judgement {
+            node.note_stranger(facts, outcome.is_some());
+        }
+        if let Judgement::Bar(bar) = &judgement {
+            match bar {
+                Bar::Quarantine { name, reason } => tracing::warn!(
+                    device = %name, peer = %facts.peer, reason, "refused: it is in quarantine (quoll device release {name})"
+                ),
+                Bar::Rejected => {
+                    let name = facts.certificate.and_then(|certificate| certificate.common_name.as_deref());
+                    tracing::warn!(name, peer = %facts.peer, "refused: its certificate was rejected");
+                }
+            }
+        }
         match judgement {
             Judgement::Admit(identity, grants) | Judgement::Unknown(Some((identity, grants))) => {
                 Verdict::Admit(Admission { identity, grants, client_id: None })
             }
-            Judgement::Refuse | Judgement::Unknown(None) => Verdict::Refuse(ReasonCode::NOT_AUTHORIZED),
+            Judgement::Refuse | Judgement::Bar(_) | Judgement::Unknown(None) => {
+                Verdict::Refuse(ReasonCode::NOT_AUTHORIZED)
+            }
         }
     }
 }
@@ -486,8 +649,26 @@ async fn open_journal(home: &Home, settings: &Settings) -> Outcome<SqliteJournal
     opened.map_err(|_| Failure::new(Exit::System, "interrupted while starting"))?.map_err(trouble::journal)
 }
 
-/// The TLS identity of the listeners.
-fn identity(settings: &Settings, pki: &Pki, revoked: &HashSet<Credential>) -> Outcome<TlsIdentity> {
+/// The TLS identities of the listeners: for mutual TLS, and for pinned devices.
+fn identities(
+    settings: &Settings,
+    folders: &Folders,
+    revoked: &HashSet<Credential>,
+) -> Outcome<[TlsIdentity; 2]> {
+    // Not so much as asked: firmware with the feature and no key stored can crash when it is (facts §3.4).
+    Ok([
+        identity(settings, folders, revoked, ClientAuth::Required)?,
+        identity(settings, folders, &HashSet::new(), ClientAuth::None)?,
+    ])
+}
+
+fn identity(
+    settings: &Settings,
+    folders: &Folders,
+    revoked: &HashSet<Credential>,
+    client_auth: ClientAuth,
+) -> Outcome<TlsIdentity> {
+    let pki = folders.serving();
     let name = workshop::server_name(settings)?;
     let certificate = workshop::server_certificate(settings, pki)?;
     let pem = pki.server_key_pem(&name).map_err(trouble::pki)?;
@@ -498,13 +679,13 @@ fn identity(settings: &Settings, pki: &Pki, revoked: &HashSet<Credential>) -> Ou
         pem.as_bytes(),
     )
     .map_err(|error| unusable(&error))?;
-    let ca = rustls_pki_types::CertificateDer::from(pki.ca().der().to_vec());
+    let ca = |pki: &Pki| rustls_pki_types::CertificateDer::from(pki.ca().der().to_vec());
     TlsIdentity::new(IdentityParts {
         chain: vec![rustls_pki_types::CertificateDer::from(certificate.der().to_vec())],
         key,
-        client_roots: vec![ca],
+        client_roots: folders.all().map(ca).collect(),
         revoked: revoked.clone(),
-        client_auth: ClientAuth::Required,
+        client_auth,
     })
     .map_err(|error| unusable(&error).maybe_hint(error.hint()))
 }
@@ -513,7 +694,7 @@ fn identity(settings: &Settings, pki: &Pki, revoked: &HashSet<Credential>) -> Ou
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Stamps {
     server: Vec<Option<(SystemTime, u64)>>,
-    index: Option<(SystemTime, u64)>,
+    index: Vec<Option<(SystemTime, u64)>>,
     registry: Option<i64>,
 }
 
@@ -523,15 +704,15 @@ impl Stamps {
             let meta = path.metadata().ok()?;
             Some((meta.modified().ok()?, meta.len()))
         };
-        let pki = &settings.pki;
         let name = workshop::server_name(settings).map(|name| name.to_string()).unwrap_or_default();
+        let folders = [settings.pki.clone(), quoll_pki::rollover::next_folder(&settings.pki)];
+        let server = folders.iter().flat_map(|pki| {
+            ["ca.crt".into(), format!("issued/{name}.crt"), format!("private/{name}.key")]
+                .map(|it| pki.join(it))
+        });
         Self {
-            server: vec![
-                stamp(pki.join("ca.crt")),
-                stamp(pki.join("issued").join(format!("{name}.crt"))),
-                stamp(pki.join("private").join(format!("{name}.key"))),
-            ],
-            index: stamp(pki.join("index.txt")),
+            server: server.map(stamp).collect(),
+            index: folders.iter().map(|pki| stamp(pki.join("index.txt"))).collect(),
             registry: registry.data_version().ok(),
         }
     }

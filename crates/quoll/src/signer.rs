@@ -186,6 +186,9 @@ impl Signer {
         for address in &settings.mqtts {
             command.arg("--listen").arg(address.to_string());
         }
+        for address in &settings.pinned {
+            command.arg("--pinned").arg(address.to_string());
+        }
         if may_ask {
             command.arg("--may-ask");
         }

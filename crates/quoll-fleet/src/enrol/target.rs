@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use quoll_tasmota::{Console, ConsoleError, HttpConsole};
+use serde::{Deserialize, Serialize};
 
 use zeroize::Zeroizing;
 
@@ -28,7 +29,8 @@ pub struct BrokerTarget {
 }
 
 /// Which rung is wanted.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum WantedRung {
     /// The highest that the firmware can do; never lower than the device was proven on.
     #[default]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use quoll_fleet::access_list::device_access;
 use quoll_fleet::device::{Device as Entry, DeviceName};
+use quoll_fleet::enrol::WantedRung;
 use quoll_fleet::registry::{Owner, Registry};
 use quoll_pki::RevocationReason;
 use quoll_tasmota::Mac;
@@ -26,6 +27,7 @@ pub(crate) enum Device {
     #[command(after_help = "Examples:\n  quoll device add kitchen --at 192.168.1.40\n  \
         quoll device add kitchen --at 192.168.1.40 --dry-run\n  \
         quoll device add kitchen --serial /dev/ttyUSB0\n  \
+        quoll device add stock-esp32 --at 192.168.1.41 --rung pinned\n  \
         quoll device add kitchen --print --reveal --mac A0:B1:C2:D3:E4:F5\n\n\
         The broker must be running (quoll up). A run that was interrupted is continued by the same command.")]
     Add(Add),
@@ -47,9 +49,40 @@ pub(crate) enum Device {
     /// Take a device's certificate back; its connection ends at once and it cannot come back
     #[command(after_help = "Example:\n  quoll device revoke kitchen --reason keyCompromise --yes")]
     Revoke(Revoke),
-    /// Take a revoked device, or one that never got a certificate, out of the list
-    #[command(after_help = "Example:\n  quoll device remove kitchen --yes")]
-    Remove(Remove),
+    /// Take a device out of the list; its certificate is revoked and does not come back
+    #[command(
+        after_help = "Example:\n  quoll device remove kitchen --yes\n\nIts name and its hardware may be used anew: \
+        quoll device add. Only its certificate is gone for good."
+    )]
+    Remove(super::device_remove::Remove),
+    /// Cut a device off and keep it out until it is released; its certificate stays valid
+    #[command(after_help = "Example:\n  quoll device quarantine kitchen --reason \"talks to strangers\"")]
+    Quarantine(super::device_quarantine::Quarantine),
+    /// Let a device in again that was in quarantine
+    #[command(
+        after_help = "Example:\n  quoll device release kitchen\n\nIt comes by itself, within two minutes."
+    )]
+    Release(super::device_quarantine::Release),
+    /// List the certificates of this CA that came to the broker and are in no registry
+    #[command(
+        after_help = "Example:\n  quoll device pending\n\nWhat the broker does with them is [broker] unlisted_certificates \
+        in quoll.toml: admit, pending, refuse."
+    )]
+    Pending,
+    /// Make a certificate that is in no registry a device's, or a client's
+    #[command(
+        after_help = "Examples:\n  quoll device accept kitchen\n  quoll device accept kitchen --at 192.168.1.40 --as kitchen-plug\n  \
+        quoll device accept kitchen --mac A0:B1:C2:D3:E4:F5 --topic kitchen\n  \
+        quoll device accept nodered --client everything\n\n\
+        The device is asked for its topics, which it is admitted for; nothing on it is changed."
+    )]
+    Accept(super::device_pending::Accept),
+    /// Keep a certificate out that is in no registry
+    #[command(
+        after_help = "Examples:\n  quoll device reject old-laptop\n  quoll device reject 4F1C22 --revoke --yes\n\n\
+        Without --revoke it can be accepted later."
+    )]
+    Reject(super::device_pending::Reject),
 }
 
 /// `quoll device add`.
@@ -88,6 +121,21 @@ pub(crate) struct Add {
     /// Allow topics that overlap with another device's
     #[arg(long)]
     share_topics: bool,
+    /// How well it is to be secured: pinned (TLS, the broker's key pinned, a password of its own: what released ESP32
+    /// images can do), mutual (a certificate: needs an image of one's own), auto (the highest that its firmware can do;
+    /// never lower than it was)
+    #[arg(long, value_name = "RUNG", default_value = "auto", value_parser = rung)]
+    rung: WantedRung,
+    /// A file with its MQTT password at its old broker on its first line: to give it back where it is not proven
+    #[arg(long, value_name = "FILE")]
+    old_password_file: Option<PathBuf>,
+    /// Do without that password: on the way back it is to be typed in by hand
+    #[arg(long)]
+    lose_old_password: bool,
+}
+
+pub(super) fn rung(text: &str) -> Result<WantedRung, String> {
+    WantedRung::from_word(text).ok_or_else(|| "one of auto, pinned, mutual".to_owned())
 }
 
 /// How something is revoked.
@@ -111,16 +159,6 @@ pub(crate) struct Revoke {
     how: RevokeArgs,
 }
 
-/// `quoll device remove`.
-#[derive(Args, Debug)]
-pub(crate) struct Remove {
-    /// The device's name
-    name: String,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
-}
-
 pub(super) fn parse_reason(text: &str) -> Result<RevocationReason, String> {
     text.parse().map_err(|error: quoll_pki::RevocationReasonError| error.to_string())
 }
@@ -142,6 +180,11 @@ impl Device {
                 revocation::revoke(common, &Owner::Device(name), &revoke.how).await
             }
             Self::Remove(remove) => remove.run(common).await,
+            Self::Quarantine(quarantine) => quarantine.run(common).await,
+            Self::Release(release) => release.run(common).await,
+            Self::Pending => super::device_pending::pending(common),
+            Self::Accept(accept) => accept.run(common).await,
+            Self::Reject(reject) => reject.run(common).await,
         }
     }
 }
@@ -159,6 +202,9 @@ impl Add {
             host: None,
             replace_key: self.replace_key,
             share_topics: self.share_topics,
+            rung: self.rung,
+            old_password_file: self.old_password_file.clone(),
+            lose_old_password: self.lose_old_password,
         };
         let mut workshop = Workshop::open(&settings, common.passphrase(&home))?;
         if self.dry_run {
@@ -182,7 +228,9 @@ impl Add {
             ("certificate_serial", "Certificate", json!(device.serial)),
             ("expires", "Valid until", json!(device.expires.map(dates::stamp))),
         ];
-        print_facts(&facts, common.output)
+        // A pinned device has no certificate to speak of.
+        let shown = if device.serial.is_some() || common.output != Format::Table { 6 } else { 4 };
+        print_facts(&facts[..shown], common.output)
     }
 }
 
@@ -222,8 +270,16 @@ async fn connections(home: &Home) -> Vec<Seen> {
 }
 
 fn connection<'a>(device: &Entry, connections: &'a [Seen]) -> Option<&'a Seen> {
-    let serial = device.serial.as_deref()?;
-    connections.iter().find(|seen| seen.serial.as_deref() == Some(serial))
+    let serial = device.serial.as_deref();
+    // A pinned device is known at the door by its name.
+    let by_name = |seen: &&Seen| seen.name == device.name.as_str() && seen.serial.is_some();
+    let by_serial = connections.iter().find(|seen| serial.is_some() && seen.serial.as_deref() == serial);
+    by_serial.or_else(|| connections.iter().find(by_name))
+}
+
+/// Where it is in its life, unless it is kept out.
+fn state(device: &Entry) -> &'static str {
+    if device.quarantine.is_some() && device.state.admits() { "quarantined" } else { device.state.as_str() }
 }
 
 async fn list(common: &Common) -> Outcome {
@@ -248,7 +304,7 @@ async fn list(common: &Common) -> Outcome {
         listing.row(vec![
             json!(device.name.as_str()),
             json!(device.rung.as_str()),
-            json!(device.state.as_str()),
+            json!(state(&device)),
             json!(connection(&device, &connections).is_some()),
             json!(device.address.to_string()),
             json!(device.serial),
@@ -259,7 +315,7 @@ async fn list(common: &Common) -> Outcome {
     listing.print(common.output)
 }
 
-fn find(common: &Common, name: &DeviceName) -> Outcome<Entry> {
+pub(super) fn find(common: &Common, name: &DeviceName) -> Outcome<Entry> {
     let known = devices(&common.home()?)?.into_iter().find(|device| device.name == *name);
     known.ok_or_else(|| {
         Failure::new(Exit::NotFound, format!("there is no device {name}"))
@@ -280,7 +336,7 @@ async fn show(common: &Common, name: &str) -> Outcome {
     let facts = [
         ("name", "Device", json!(device.name.as_str())),
         ("rung", "Rung", json!(device.rung.as_str())),
-        ("state", "State", json!(device.state.as_str())),
+        ("state", "State", json!(state(&device))),
         ("online", "Online", json!(seen.is_some())),
         ("connected_from", "Connected from", json!(seen.map(|seen| &seen.address))),
         ("address", "Console", json!(device.address.to_string())),
@@ -298,22 +354,4 @@ async fn show(common: &Common, name: &str) -> Outcome {
         ("problem", "Problem", device.problem.as_ref().map_or(Value::Null, |problem| json!(problem))),
     ];
     print_facts(&facts, common.output)
-}
-
-impl Remove {
-    async fn run(&self, common: &Common) -> Outcome {
-        let name = device_name(&self.name)?;
-        let home = common.home()?;
-        let device = find(common, &name)?;
-        if device.serial.is_some() && device.state.admits() {
-            return Err(Failure::new(Exit::Unusable, format!("{name} has a certificate that is valid"))
-                .why("taken out of the list, it could still connect")
-                .hint(format!("quoll device revoke {name} --reason cessationOfOperation, then remove it")));
-        }
-        confirm(self.yes, &format!("Take {name} out of the list?"))?;
-        let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
-        registry.remove_device(&name).map_err(trouble::registry)?;
-        bell::ring(&home).await?;
-        print(&format!("{name} is out of the list\n"))
-    }
 }

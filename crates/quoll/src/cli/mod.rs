@@ -1,6 +1,7 @@
 //! The command line: what may be said. Each verb has its file; what all verbs share is here.
 
 pub(crate) mod accept;
+pub(crate) mod acl;
 pub(crate) mod audit;
 pub(crate) mod broker;
 pub(crate) mod ca;
@@ -8,9 +9,13 @@ pub(crate) mod ca_check;
 pub(crate) mod ca_expiring;
 pub(crate) mod ca_issue;
 pub(crate) mod ca_life;
+pub(crate) mod ca_rollover;
 pub(crate) mod client;
 pub(crate) mod client_files;
 pub(crate) mod device;
+pub(crate) mod device_pending;
+pub(crate) mod device_quarantine;
+pub(crate) mod device_remove;
 pub(crate) mod find;
 pub(crate) mod firmware;
 pub(crate) mod firmware_lint;
@@ -78,7 +83,7 @@ pub(crate) enum Verb {
     /// The Mosquitto that you have: setup, refresh
     #[command(subcommand)]
     Mosquitto(mosquitto::Mosquitto),
-    /// Devices: add, list, show, revoke
+    /// Devices: add, list, show, keep out, change, revoke
     #[command(subcommand)]
     Device(device::Device),
     /// Certificates for people, Home Assistant, scripts: add, list, revoke
@@ -114,6 +119,9 @@ pub(crate) enum Verb {
         --trust fingerprint\n\nExit code 8 where no device with it would connect, with the reason; nothing is written then."
     )]
     Firmware(Box<firmware::Firmware>),
+    /// Who may do what: show, learn, simulate, enforce, allow, withdraw, export
+    #[command(subcommand)]
+    Acl(acl::Acl),
     /// Who did what to whom: show, verify
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -138,6 +146,10 @@ pub(crate) struct ServerArgs {
     /// Listen for MQTT over mutual TLS here (may be repeated) [default: 0.0.0.0:8883]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Vec<SocketAddr>,
+    /// Listen here for devices that cannot have a certificate: TLS, user and password (may be repeated) [default:
+    /// 0.0.0.0:8884, or nowhere where --listen or quoll.toml say otherwise]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) pinned: Vec<SocketAddr>,
     /// Listen for plain MQTT here, too (may be repeated) [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) plain: Vec<SocketAddr>,
@@ -163,6 +175,7 @@ impl Common {
             })?,
             host: server.host.clone(),
             mqtts: server.listen.clone(),
+            pinned: server.pinned.clone(),
             mqtt: server.plain.clone(),
             allow_anonymous: server.allow_anonymous,
             shards: server.shards,

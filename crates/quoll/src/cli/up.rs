@@ -12,7 +12,7 @@ use crate::control;
 use crate::failure::{Exit, Failure, Outcome, io_failure};
 use crate::home::Home;
 use crate::live_table::{self, LogSink};
-use crate::node::Node;
+use crate::node::{Node, Speaks};
 use crate::output::print;
 use crate::passphrase::a_person_is_there;
 use crate::signer::{Said, Signer, must_prepare};
@@ -140,12 +140,15 @@ impl Up {
     }
 
     fn greet(&self, settings: &Settings, node: &Node, web: Option<SocketAddr>) -> Outcome {
-        let secure = settings.mqtts.len();
-        for (index, address) in node.addresses().iter().enumerate() {
-            let what = if index < secure { "MQTT over mutual TLS" } else { "plain MQTT" };
+        for (speaks, address) in node.doors() {
+            let what = match speaks {
+                Speaks::Mutual => "MQTT over mutual TLS",
+                Speaks::Pinned => "MQTT over TLS with a password, for pinned devices",
+                Speaks::Plain => "plain MQTT",
+            };
             print(&format!("Listening on {address}  {what}\n"))?;
         }
-        if secure > 0 {
+        if !settings.mqtts.is_empty() {
             print(&format!("Devices connect to {}:{}\n", settings.host, node.device_port()))?;
         }
         if let Some(web) = web {
@@ -204,7 +207,13 @@ fn lock(home: &Home) -> Outcome<File> {
 
 /// Finds out whether the ports are free before a CA is made for nothing.
 fn probe_listeners(settings: &Settings) -> Outcome {
-    for address in settings.mqtts.iter().chain(&settings.mqtt).filter(|address| address.port() != 0) {
+    for address in settings
+        .mqtts
+        .iter()
+        .chain(&settings.pinned)
+        .chain(&settings.mqtt)
+        .filter(|address| address.port() != 0)
+    {
         // std sets SO_REUSEADDR, as the real listener does: an address just left by a predecessor is free.
         if let Err(error) = std::net::TcpListener::bind(address) {
             return Err(address_failure(*address, &error));
