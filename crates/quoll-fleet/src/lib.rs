@@ -7,6 +7,7 @@
 //! | [`registry`] | SQLite `fleet.db`: inventory, provisioning journal, audit trail |
 //! | [`enrol`] | from a bare device to one that our broker saw with its certificate; [`plan`], [`step`], [`saved`] |
 //! | [`issuer`], [`witness`] | what an enrolment needs from others: a certificate, and an eye at the broker |
+//! | [`life`] | what happens to a device that is ours: adopted, changed, replaced |
 //! | [`revoke`] | the way out |
 //! | [`access_list`] | who may publish and subscribe what; the answer at the broker's door |
 //! | [`presence`] | who is online, folded from the broker's events |
@@ -20,6 +21,7 @@ pub mod client;
 pub mod device;
 pub mod enrol;
 pub mod issuer;
+pub mod life;
 pub mod limits;
 pub mod name;
 pub mod plan;

@@ -5,7 +5,8 @@
 //! | [`cli`] | the command line, a file for each verb |
 //! | [`home`], [`config`], [`machine`], [`passphrase`] | where things live, what is set, what can be found out |
 //! | [`workshop`], [`signer`], [`enrolment`], [`serial_road`], [`printed`], [`revocation`] | acts on the CA and on devices; never in the broker's process |
-//! | [`node`] | a running node: the one file where the two wings are joined; [`directory`], [`refusals`], [`telemetry`] |
+//! | [`node`] | a running node: the one file where the two wings are joined; [`directory`], [`refusals`], [`denials`], [`unlisted`], [`telemetry`] |
+//! | [`rollover`] | a change of the CA under way: who can do without the old one |
 //! | [`audit`], [`expiry`] | acts on the CA written down; what ends when |
 //! | [`announcements`], [`device_list`] | where devices are found: an existing broker, a CSV file |
 //! | [`broker`] | a broker alone, set up by a mosquitto.conf |
@@ -24,6 +25,7 @@ mod config;
 mod control;
 mod dashboard;
 mod dates;
+mod denials;
 mod device_list;
 mod directory;
 mod enrolment;
@@ -39,11 +41,13 @@ mod passphrase;
 mod printed;
 mod refusals;
 mod revocation;
+mod rollover;
 mod serial_road;
 mod signer;
 mod simulation;
 mod telemetry;
 mod trouble;
+mod unlisted;
 mod virtual_fleet;
 mod workshop;
 
@@ -101,6 +105,7 @@ async fn run(common: &Common, verb: &Verb, sink: LogSink) -> Outcome {
         Verb::Accept(accept) => accept.run(common).await,
         Verb::Simulate(simulate) => simulate.run(common).await,
         Verb::Firmware(firmware) => firmware.run(common),
+        Verb::Acl(acl) => acl.run(common).await,
         Verb::Audit(audit) => audit.run(common),
         Verb::Sign(sign) => signer::run(common, sign).await,
         Verb::Completions { shell } => {

@@ -21,7 +21,13 @@ pub(crate) async fn revoke(common: &Common, owner: &Owner, how: &RevokeArgs) -> 
     let pki = workshop::open_pki(&settings)?;
     let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
     let begun = Instant::now();
-    let done = revoke::revoke(&registry, &pki, owner, how.reason, OffsetDateTime::now_utc());
+    let now = OffsetDateTime::now_utc();
+    let next = workshop::next_pki(&settings)?;
+    let mut done = revoke::revoke(&registry, &pki, owner, how.reason, now);
+    if let (Ok(done), Some(next)) = (&mut done, &next) {
+        // What this CA does not know, the next one may have issued.
+        in_next(next, done, how.reason, now)?;
+    }
     if matches!(&done, Err(RevokeError::Registry(_))) {
         return done.map(|_| ()).map_err(failure);
     }
@@ -30,7 +36,13 @@ pub(crate) async fn revoke(common: &Common, owner: &Owner, how: &RevokeArgs) -> 
     let took = begun.elapsed();
     let done = done.map_err(failure)?;
     let ended = ended?;
-    let crl = if done.crl_is_behind { publish(common, &settings, &registry) } else { "up to date".into() };
+    let mut crl =
+        if done.crl_is_behind { publish(common, &settings, &registry) } else { "up to date".into() };
+    if let Some(next) = next
+        && next.crl_is_behind(now).map_err(trouble::pki)?
+    {
+        crl = publish(common, &workshop::issuing(&settings)?, &registry);
+    }
     let live = match ended {
         None => "no node is running; it will be refused when one starts".to_owned(),
         Some(0) => format!("it was not connected; refused from now on ({} ms)", took.as_millis()),
@@ -45,6 +57,31 @@ pub(crate) async fn revoke(common: &Common, owner: &Owner, how: &RevokeArgs) -> 
         ("already", "Was revoked before", json!(done.already)),
     ];
     print_facts(&facts, common.output)
+}
+
+fn in_next(
+    next: &quoll_pki::Pki,
+    done: &mut revoke::Revocation,
+    reason: quoll_pki::RevocationReason,
+    now: OffsetDateTime,
+) -> Outcome {
+    let mut unknown = Vec::new();
+    for serial in std::mem::take(&mut done.unknown) {
+        let known = match serial.parse() {
+            Ok(number) => next.revoke(&number, reason, now),
+            Err(_) => {
+                unknown.push(serial);
+                continue;
+            }
+        };
+        match known {
+            Ok(revoked) => done.already &= revoked.already,
+            Err(quoll_pki::PkiError::UnknownSerial { .. }) => unknown.push(serial),
+            Err(error) => return Err(trouble::pki(error)),
+        }
+    }
+    done.unknown = unknown;
+    Ok(())
 }
 
 /// Writes the revocation list where that needs nobody's answer. Quoll's broker does not need it, so it is no failure
@@ -67,7 +104,7 @@ fn publish(common: &Common, settings: &crate::config::Settings, registry: &Regis
     }
 }
 
-fn failure(error: RevokeError) -> Failure {
+pub(crate) fn failure(error: RevokeError) -> Failure {
     let exit = match &error {
         RevokeError::Registry(RegistryError::Unknown(_)) => Exit::NotFound,
         RevokeError::Registry(_) => Exit::Unusable,
