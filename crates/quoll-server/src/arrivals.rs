@@ -24,7 +24,7 @@ use crate::bind::{Bound, SocketFile, tune_accepted};
 use crate::config::{Listener, Transport};
 use crate::doorkeeper::{ConnectFacts, Doorkeeper, Verdict};
 use crate::events::ServerEvent;
-use crate::handshake::{HandshakeError, Secured, handshake, read_more};
+use crate::handshake::{HandshakeError, Secured, Trace, handshake, read_more};
 use crate::limits::MAX_ARRIVAL_BYTES;
 use crate::listener::{ListenerState, Seat};
 use crate::log::{CONNECTION, WEBSOCKETS};
@@ -32,8 +32,8 @@ use crate::placement::Placement;
 use crate::post::{Inbox, Mail, Newcomer};
 use crate::proxy::{self, Proxied, ProxyProtocol};
 use crate::terms::{EmptyClientId, Terms};
+use crate::tls::PeerCertificate;
 use crate::tls::record::{Scratch, Tls};
-use crate::tls::{HelloFacts, PeerCertificate};
 use crate::upgrade::{self, Upgrade, WebSocketSettings};
 use crate::websocket::{Step, WebSocket};
 use turned::Turned;
@@ -150,7 +150,7 @@ struct Arriving {
     peer: SocketAddr,
     seat: Seat,
     proxied: Option<Proxied>,
-    hello: Option<Arc<HelloFacts>>,
+    trace: Trace,
     certificate: Option<PeerCertificate>,
     tls: Option<Box<Tls>>,
     web: Option<Box<WebSocket>>,
@@ -169,8 +169,8 @@ struct Admitted {
 impl Arriving {
     fn new(hall: Arc<Hall>, peer: SocketAddr, seat: Seat) -> Self {
         let settings = seat.listener().settings();
-        let (hello, certificate, tls, web) = (None, None, None, None);
-        Self { hall, settings, peer, seat, proxied: None, hello, certificate, tls, web }
+        let (certificate, tls, web) = (None, None, None);
+        Self { hall, settings, peer, seat, proxied: None, trace: Trace::default(), certificate, tls, web }
     }
 
     async fn run(mut self, mut socket: TcpStream) {
@@ -197,7 +197,7 @@ impl Arriving {
         let (peer, port) = (listener.shown(self.peer), listener.port());
         tracing::info!(target: CONNECTION, "New connection from {peer} on port {port}.");
         if let Transport::Tls(live) = &settings.transport {
-            let secured = handshake(socket, live, plain, &mut self.hello).await.map_err(Turned::Tls)?;
+            let secured = handshake(socket, live, plain, &mut self.trace).await.map_err(Turned::Tls)?;
             let Secured { tls, certificate, plain: first } = secured;
             self.tls = Some(tls);
             self.certificate = certificate;
@@ -284,7 +284,7 @@ impl Arriving {
         let context = DecodeContext { version: None, maximum_packet_size, role: Role::Server };
         let mut total = 0;
         loop {
-            match decode(plain, &context).map_err(Turned::NoConnect)? {
+            match decode(plain, &context).map_err(|error| self.no_packet(plain, error))? {
                 Decoded::Packet(Packet::Connect(connect), used) => {
                     plain.drain(..used);
                     return Ok(connect);
@@ -300,6 +300,14 @@ impl Arriving {
                 return Err(Turned::TooLong);
             }
         }
+    }
+
+    /// What came is no packet. On a listener without TLS it may be somebody who takes it for one that has.
+    fn no_packet(&mut self, plain: &[u8], error: DecodeError) -> Turned {
+        if self.tls.is_none() && self.web.is_none() {
+            self.trace = Trace::of_hello(plain);
+        }
+        Turned::NoConnect(error)
     }
 
     /// Reads once, through TLS and frames where they are; answers how many bytes the socket gave.
@@ -356,7 +364,7 @@ impl Arriving {
             peer: self.peer,
             proxied: self.proxied.as_ref(),
             certificate: self.certificate.as_ref(),
-            hello: self.hello.as_deref(),
+            hello: self.trace.hello.as_deref(),
             connect: &connect,
         };
         let mut admission = match self.hall.doorkeeper.admit(&facts).await {

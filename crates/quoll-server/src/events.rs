@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use quoll_broker::vocabulary::{Act, Departure};
 use quoll_mqtt::{ProtocolVersion, ReasonCode};
 
-use crate::tls::HelloFacts;
+use crate::tls::{HelloFacts, PresentedCertificate};
 
 /// Something happened. A listener that lags more than [`crate::limits::EVENT_BACKLOG`] events loses the oldest.
 #[derive(Clone, Debug)]
@@ -34,6 +34,12 @@ pub enum ServerEvent {
         alert: Option<(bool, u8)>,
         /// What the ClientHello said, where one was read.
         hello: Option<Arc<HelloFacts>>,
+        /// Whether the listener speaks TLS.
+        secure: bool,
+        /// The last step that was done. On a listener without TLS [`Reached::Hello`] means that the peer spoke it.
+        reached: Reached,
+        /// The client certificate that it showed, where it came so far and showed one.
+        certificate: Option<Arc<PresentedCertificate>>,
     },
     /// A CONNECT was refused, by the doorkeeper or by the rules.
     Refused {
@@ -89,6 +95,21 @@ pub enum ServerEvent {
         /// Which one, counted from 0.
         shard: u16,
     },
+}
+
+/// How far somebody came on the way in: the last step that was done.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Reached {
+    /// Connected; nothing that could be read as the beginning of TLS, or of MQTT without TLS.
+    Socket,
+    /// Its ClientHello was read.
+    Hello,
+    /// Our ServerHello, certificate and what belongs to them are sent.
+    Answered,
+    /// Its answer to the request for a certificate was read, with a certificate or without.
+    Certificate,
+    /// TLS is open.
+    Secured,
 }
 
 /// A connected client.

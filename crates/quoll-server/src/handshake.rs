@@ -8,13 +8,17 @@ use rustls::{AlertDescription, Error};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::events::Reached;
 use crate::limits::MAX_ARRIVAL_BYTES;
 use crate::tls::hello::{self, Hello};
 use crate::tls::record::{Scratch, Step, Tls};
-use crate::tls::{HelloFacts, LiveIdentity, PeerCertificate};
+use crate::tls::{HelloFacts, LiveIdentity, PeerCertificate, PresentedCertificate, presented};
 
 /// Room that is made for each read.
 const READ: usize = 4 * 1024;
+
+/// The content type of a record with handshake messages (RFC 5246 §6.2.1).
+const HANDSHAKE_RECORD: u8 = 22;
 
 /// A handshake that succeeded.
 pub(crate) struct Secured {
@@ -22,6 +26,33 @@ pub(crate) struct Secured {
     pub(crate) certificate: Option<PeerCertificate>,
     /// Application data that came with the peer's last flight.
     pub(crate) plain: Vec<u8>,
+}
+
+/// How far a handshake came, whether or not it succeeds.
+pub(crate) struct Trace {
+    /// What the ClientHello said.
+    pub(crate) hello: Option<Arc<HelloFacts>>,
+    pub(crate) reached: Reached,
+    /// The certificate over which it failed.
+    pub(crate) refused: Option<Arc<PresentedCertificate>>,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self { hello: None, reached: Reached::Socket, refused: None }
+    }
+}
+
+impl Trace {
+    /// Of bytes that may be a ClientHello, read where nobody expected one.
+    pub(crate) fn of_hello(bytes: &[u8]) -> Self {
+        match hello::read(bytes) {
+            Hello::Whole(facts) => {
+                Self { hello: Some(Arc::new(facts)), reached: Reached::Hello, refused: None }
+            }
+            _ => Self::default(),
+        }
+    }
 }
 
 /// Why there is no TLS connection.
@@ -41,13 +72,13 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// Does the server's side of a handshake. `input` is what came already. What the ClientHello said is left in `facts` also
-/// where it fails.
+/// Does the server's side of a handshake. `input` is what came already. How far it came is left in `trace` also where it
+/// fails.
 pub(crate) async fn handshake(
     socket: &mut TcpStream,
     live: &LiveIdentity,
     mut input: Vec<u8>,
-    facts: &mut Option<Arc<HelloFacts>>,
+    trace: &mut Trace,
 ) -> Result<Secured, HandshakeError> {
     let hello = loop {
         if input.is_empty() {
@@ -64,7 +95,10 @@ pub(crate) async fn handshake(
         }
     };
     let max_fragment_length = hello.as_ref().and_then(|hello| hello.max_fragment_length);
-    *facts = hello.map(Arc::new);
+    if let Some(hello) = hello {
+        trace.hello = Some(Arc::new(hello));
+        trace.reached = Reached::Hello;
+    }
     let config = live.current().config_for(max_fragment_length);
     let connection = UnbufferedServerConnection::new(config)
         .map_err(|error| HandshakeError::Tls { error, alert: None })?;
@@ -75,6 +109,7 @@ pub(crate) async fn handshake(
     loop {
         reply.clear();
         let step = tls.read(&mut input, &mut plain, &mut reply);
+        trace.refused = presented::take().map(Arc::new);
         if !reply.filled().is_empty() {
             let sent = socket.write_all(reply.filled()).await;
             if step.is_ok() {
@@ -82,10 +117,17 @@ pub(crate) async fn handshake(
             }
         }
         match step {
-            Ok(Step::Handshaking) => {}
+            Ok(Step::Handshaking) => {
+                if reply.filled().first() == Some(&HANDSHAKE_RECORD) {
+                    trace.reached = Reached::Answered;
+                }
+            }
             Ok(Step::Open) => break,
             Ok(Step::PeerClosed) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             Err(error) => {
+                if trace.refused.is_some() || matches!(error, Error::NoCertificatesPresented) {
+                    trace.reached = Reached::Certificate;
+                }
                 let alert = alert_of(&error, reply.filled());
                 return Err(HandshakeError::Tls { error, alert });
             }
@@ -96,6 +138,7 @@ pub(crate) async fn handshake(
             return Err(HandshakeError::TooLong);
         }
     }
+    trace.reached = Reached::Secured;
     let certificate = match tls.peer_certificate() {
         Some(certificate) => match PeerCertificate::read(certificate) {
             Ok(certificate) => Some(certificate),

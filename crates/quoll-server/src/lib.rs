@@ -18,6 +18,7 @@
 //! | [`tls`] | the live identity, ClientHello, peer facts, records |
 //! | [`journal`] | what must survive a restart |
 //! | [`client`] | an async client, for the command line, bridges and tests |
+//! | [`bridge`] | this broker as a client of another one |
 //! | [`sys_topics`] | `$SYS`: what Mosquitto tells about itself |
 //! | [`systemd`] | sockets from, and word to, a service manager |
 //! | [`log`] | which of Mosquitto's kinds a log line is |
@@ -25,6 +26,7 @@
 //!
 //! Knows no certificate authority and no devices. The rules are in `quoll-broker`, the packets in `quoll-mqtt`.
 
+pub mod bridge;
 pub mod client;
 pub mod config;
 pub mod doorkeeper;
@@ -56,10 +58,11 @@ mod start_error;
 mod upgrade;
 mod websocket;
 
+pub use bridge::{Bridge, Bridges};
 pub use config::{Family, Limits, Listener, Place, Placement, Settings, Transport};
 pub use control::ControlMessage;
 pub use doorkeeper::{ConnectFacts, Doorkeeper, Verdict};
-pub use events::{ConnectionInfo, ServerEvent, Snapshot, Stats};
+pub use events::{ConnectionInfo, Reached, ServerEvent, Snapshot, Stats};
 pub use journal::memory::MemoryJournal;
 pub use journal::{Durability, SqliteJournal, StoreError};
 pub use proxy::{Proxied, ProxiedTls, ProxyProtocol};

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use common::*;
 use quoll_mqtt::packet::Packet;
 use quoll_mqtt::{Delivery, ProtocolVersion, QoS, ReasonCode};
-use quoll_server::ServerEvent;
 use quoll_server::tls::ClientAuth;
 use quoll_server::tls::hello::{self, Hello};
+use quoll_server::{Reached, ServerEvent};
 
 /// Bytes of an AES-GCM record beside its plaintext in TLS 1.2: explicit nonce and tag (RFC 5288 §3).
 const GCM: usize = 24;
@@ -126,10 +126,61 @@ async fn a_client_without_a_certificate_is_told_so() {
         };
         assert!(error.to_string().contains("CertificateRequired"), "{error}");
         let event = tokio::time::timeout(LONG, events.recv()).await.unwrap().unwrap();
-        let ServerEvent::HandshakeFailed { alert, hello, .. } = event else { panic!("{event:?}") };
+        let ServerEvent::HandshakeFailed { alert, hello, reached, certificate, secure, .. } = event else {
+            panic!("{event:?}")
+        };
         assert_eq!(alert, Some((true, 116)));
+        assert_eq!((reached, certificate, secure), (Reached::Certificate, None, true));
         assert!(hello.is_some_and(|hello| hello.server_name.as_deref() == Some("localhost")));
     }
+    server.handle.stop(LONG).await;
+}
+
+/// Who has to find out why a device does not come in hears how far it came, and with what.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_handshake_is_told_with_its_last_step_and_the_certificate_that_was_refused() {
+    let server = serve(|_| {}).await;
+    let mut events = server.handle.events();
+    let mut next = async || loop {
+        if let ServerEvent::HandshakeFailed { alert, reached, certificate, secure, hello, .. } =
+            tokio::time::timeout(LONG, events.recv()).await.unwrap().unwrap()
+        {
+            return (alert, reached, certificate, secure, hello);
+        }
+    };
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        assert!(server.handle.replace_identity("tls", pki().identity(ClientAuth::Required, &["lamp"])));
+        let mut stream = dial_tls(server.tls, Some("lamp"), version);
+        let _ = stream.write_all(b"x").and_then(|()| stream.flush());
+        let (alert, reached, certificate, ..) = next().await;
+        assert_eq!((alert, reached), (Some((true, 44)), Reached::Certificate), "{version:?}");
+        let certificate = certificate.expect("the one that was refused");
+        assert!(certificate.subject.contains("CN=lamp"), "{certificate:?}");
+        assert!(certificate.not_before < certificate.not_after, "{certificate:?}");
+    }
+    // A device that does not like our certificate leaves without a word.
+    let hello =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/facts/vectors/client-hello.json"));
+    let vectors: serde_json::Value = serde_json::from_str(hello).unwrap();
+    let hex = vectors["hellos"][0]["record_hex"].as_str().unwrap();
+    let hello: Vec<u8> =
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+    let mut socket = TcpStream::connect(server.tls).unwrap();
+    socket.write_all(&hello).unwrap();
+    assert!(socket.read(&mut [0; 5]).unwrap() > 0, "it answers");
+    drop(socket);
+    let (alert, reached, certificate, secure, _) = next().await;
+    assert_eq!((alert, reached, certificate, secure), (None, Reached::Answered, None, true));
+    // TLS to the port without, and MQTT to the port with it.
+    let mut socket = TcpStream::connect(server.plain).unwrap();
+    socket.write_all(&hello).unwrap();
+    let (_, reached, _, secure, said) = next().await;
+    assert_eq!((reached, secure), (Reached::Hello, false));
+    assert!(said.is_some_and(|said| said.versions == [0x0303]));
+    let mut socket = TcpStream::connect(server.tls).unwrap();
+    socket.write_all(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00").unwrap();
+    let (_, reached, _, secure, said) = next().await;
+    assert_eq!((reached, secure, said), (Reached::Socket, true, None));
     server.handle.stop(LONG).await;
 }
 

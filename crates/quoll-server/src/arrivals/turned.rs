@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Arriving;
+use crate::config::Transport;
 use crate::events::ServerEvent;
 use crate::handshake::HandshakeError;
 use crate::limits::{MAX_ARRIVAL_BYTES, REFUSAL_DRAIN};
@@ -148,7 +149,10 @@ impl Arriving {
             listener: Arc::clone(self.seat.listener().name()),
             reason,
             alert,
-            hello: self.hello.clone(),
+            hello: self.trace.hello.clone(),
+            secure: matches!(self.settings.transport, Transport::Tls(_)),
+            reached: self.trace.reached,
+            certificate: self.trace.refused.clone(),
         });
     }
 

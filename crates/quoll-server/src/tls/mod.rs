@@ -5,6 +5,7 @@
 //! | [`identity`] | chain, key, client roots, revoked set: one value, swapped whole |
 //! | [`hello`] | what a ClientHello says, above all the record size that the peer can take |
 //! | [`peer`] | what we learned about the peer's certificate |
+//! | [`presented`] | the certificate of a handshake that failed over it |
 //! | `verifier` | is this client certificate good: WebPKI first, then the revoked set |
 //! | `record` | bytes of a socket to plaintext and back, through rustls' unbuffered API |
 //!
@@ -14,9 +15,11 @@
 pub mod hello;
 pub mod identity;
 pub mod peer;
+pub mod presented;
 pub(crate) mod record;
 pub(crate) mod verifier;
 
 pub use hello::HelloFacts;
 pub use identity::{ClientAuth, IdentityError, IdentityParts, LiveIdentity, TlsIdentity, TlsPolicy};
 pub use peer::{PeerCertificate, credential};
+pub use presented::PresentedCertificate;

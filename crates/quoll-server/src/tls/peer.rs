@@ -74,11 +74,11 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-fn without_leading_zeros(serial: &[u8]) -> &[u8] {
+pub(super) fn without_leading_zeros(serial: &[u8]) -> &[u8] {
     &serial[serial.iter().take_while(|byte| **byte == 0).count()..]
 }
 
-fn moment(seconds: i64) -> SystemTime {
+pub(super) fn moment(seconds: i64) -> SystemTime {
     let distance = Duration::from_secs(seconds.unsigned_abs());
     let moment =
         if seconds < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
@@ -94,7 +94,7 @@ fn only_common_name(subject: &X509Name<'_>) -> Option<String> {
 }
 
 /// RFC 2253: most specific first, unspaced, with the short names that OpenSSL uses.
-fn rfc2253(subject: &X509Name<'_>) -> String {
+pub(super) fn rfc2253(subject: &X509Name<'_>) -> String {
     let mut rdns: Vec<String> = subject
         .iter()
         .map(|rdn| {

@@ -143,11 +143,15 @@ impl Tls {
         }
     }
 
-    /// After an error rustls holds the alert that belongs to it.
+    /// After an error rustls holds the alert that belongs to it. It is the last that is said: asked once more, rustls
+    /// would read the bytes that broke it again.
     fn collect_alert(&mut self, rest: &mut [u8], reply: &mut Scratch) {
-        while let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut data)), .. } =
-            self.connection.process_tls_records(rest)
+        let mut begin = reply.filled;
+        while !is_alert(&reply.filled()[begin..])
+            && let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut data)), .. } =
+                self.connection.process_tls_records(rest)
         {
+            begin = reply.filled;
             encode_into(reply, |room| match data.encode(room) {
                 Ok(written) => Ok(written),
                 Err(EncodeError::InsufficientSize(size)) => Err(size.required_size),
@@ -230,6 +234,15 @@ impl Tls {
         self.leftover = leftover;
         result
     }
+}
+
+/// Whether this record is an alert: by its type in the clear and in TLS 1.2, by its length where TLS 1.3 hides the type.
+const fn is_alert(record: &[u8]) -> bool {
+    const ALERT: u8 = 21;
+    const APPLICATION_DATA: u8 = 23;
+    /// Header, level, description, content type, tag.
+    const HIDDEN_ALERT: usize = 5 + 2 + 1 + 16;
+    matches!(record, [ALERT, ..]) || matches!(record, [APPLICATION_DATA, ..] if record.len() == HIDDEN_ALERT)
 }
 
 /// Runs an encoder on growing room until it fits; it answers with what it wrote or with what it needs.

@@ -16,6 +16,7 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::peer::credential;
+use super::presented;
 use crate::limits::REMEMBERED_CERTIFICATES;
 
 /// Wraps rustls' WebPKI verifier.
@@ -76,13 +77,15 @@ impl ClientCertVerifier for RevocationAware {
         let credential = match self.remembered(&digest, now.as_secs()) {
             Some(credential) => credential,
             None => {
-                self.inner.verify_client_cert(end_entity, intermediates, now)?;
+                let verified = self.inner.verify_client_cert(end_entity, intermediates, now);
+                verified.inspect_err(|_| presented::leave(end_entity))?;
                 let entry = window(end_entity, intermediates).ok_or(CertificateError::BadEncoding)?;
                 self.remember(digest, entry);
                 entry.credential
             }
         };
         if self.revoked.contains(&credential) {
+            presented::leave(end_entity);
             return Err(CertificateError::Revoked.into());
         }
         Ok(ClientCertVerified::assertion())
@@ -94,7 +97,8 @@ impl ClientCertVerifier for RevocationAware {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
+        let verified = self.inner.verify_tls12_signature(message, cert, dss);
+        verified.inspect_err(|_| presented::leave(cert))
     }
 
     fn verify_tls13_signature(
@@ -103,7 +107,8 @@ impl ClientCertVerifier for RevocationAware {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+        let verified = self.inner.verify_tls13_signature(message, cert, dss);
+        verified.inspect_err(|_| presented::leave(cert))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
