@@ -95,6 +95,10 @@ async fn open(device: &Shared, plan: &ConnectPlan) -> Result<Wire, Failure> {
         Some(_) => Failure::Tls(TlsFailure::Number(number)),
         None => Failure::Code(code),
     };
+    let starved = device.with(|machine, _| machine.faults().no_memory) == Some(true);
+    if plan.tls.is_some() && starved {
+        return Err(failed(-1000, RC_CONNECT_FAILED));
+    }
     let resolved = tokio::net::lookup_host((plan.host.as_str(), plan.port)).await;
     let addresses: Vec<_> = resolved.map_err(|_| failed(-1001, RC_DNS))?.collect();
     let connecting = timeout(TCP_PATIENCE, TcpStream::connect(addresses.as_slice()));

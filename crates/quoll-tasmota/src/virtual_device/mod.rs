@@ -148,6 +148,8 @@ pub struct Faults {
     pub forgets_keys_on_upgrade: bool,
     /// Loses its Wi-Fi for some seconds, again and again; the mean time between, before the pace is applied.
     pub weak_wifi: Option<Duration>,
+    /// Has no memory left for a TLS connection (-1000).
+    pub no_memory: bool,
     /// Crashes when its TLS broker's port refuses it: the bug of 15.1.0.1 to 15.3. Facts §9.
     pub crashes_on_refusal: bool,
 }

@@ -103,8 +103,8 @@ impl Machine {
             "MqttCount": self.session.count(),
             "POWER": on_off(self.settings().power),
             "Wifi": {
-                "AP": 1, "SSId": "home", "BSSId": "02:00:00:00:00:01", "Channel": 6, "Mode": "HT20", "RSSI": 78,
-                "Signal": -61, "LinkCount": 1, "Downtime": "0T00:00:03",
+                "AP": 1, "SSId": "home", "BSSId": "02:00:00:00:00:01", "Channel": 6, "Mode": "HT20",
+                "RSSI": if self.has_weak_wifi() { 14 } else { 78 }, "Signal": if self.has_weak_wifi() { -93 } else { -61 }, "LinkCount": 1, "Downtime": "0T00:00:03",
             },
             "Hostname": self.hostname(),
             "IPAddress": self.ip_text(),
@@ -197,7 +197,14 @@ impl Machine {
         self.profile.chip == Chip::Esp32
     }
 
+    fn has_weak_wifi(&self) -> bool {
+        self.faults().weak_wifi.is_some()
+    }
+
     fn heap(&self) -> u32 {
+        if self.faults().no_memory {
+            return 4;
+        }
         if self.is_esp32() { 180 } else { 25 }
     }
 

@@ -71,7 +71,7 @@ pub(crate) struct Simulate {
     #[arg(long)]
     serial: bool,
     /// What is wrong with them: power-cut, ota-key-loss, wrong-clock[=SECONDS], weak-wifi[=SECONDS],
-    /// crash-on-refusal, hang, impostor
+    /// crash-on-refusal, no-memory, hang, impostor
     #[arg(long, value_name = "FAULT,…", value_delimiter = ',')]
     faults: Vec<String>,
     /// How many of a hundred devices have the faults
@@ -149,7 +149,7 @@ impl Simulate {
             )
             .hint(format!("give --port {port}, or another --home")));
         }
-        plan.anchors.push(workshop::open_pki(&settings)?.ca().der().to_vec());
+        plan.anchors.extend(workshop::anchors(&settings)?.iter().map(|ca| ca.der().to_vec()));
         let mut simulation = Simulation::start(plan).await?;
         let mut signer =
             Signer::start(common, &home, &settings, &ServerArgs::default(), a_person_is_there())?;
@@ -309,7 +309,8 @@ fn faults(words: &[String]) -> Outcome<Faults> {
             word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
         let bad = || {
             usage(format!("--faults {word}: there is no such fault")).hint(
-                "power-cut, ota-key-loss, wrong-clock[=SECONDS], weak-wifi[=SECONDS], crash-on-refusal, hang, impostor",
+                "power-cut, ota-key-loss, wrong-clock[=SECONDS], weak-wifi[=SECONDS], crash-on-refusal, \
+                 no-memory, hang, impostor",
             )
         };
         match (name, value) {
@@ -322,6 +323,7 @@ fn faults(words: &[String]) -> Outcome<Faults> {
                 faults.weak_wifi = Some(Duration::from_secs(seconds.into()));
             }
             ("crash-on-refusal", None) => faults.crashes_on_refusal = true,
+            ("no-memory", None) => faults.no_memory = true,
             ("hang", None) => faults.hangs = true,
             ("impostor", None) => faults.impostor = Some("lighttpd/1.4".into()),
             _ => return Err(bad()),

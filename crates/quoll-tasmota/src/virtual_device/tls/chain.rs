@@ -79,6 +79,9 @@ impl ServerKey {
     }
 }
 
+/// BearSSL's room for modulus and exponent together (`BR_X509_BUFSIZE_KEY`).
+const KEY_BYTES: usize = 520;
+
 /// What the handshake goes on with.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -126,6 +129,9 @@ fn check_chain(chain: &[&[u8]], anchors: &[Anchor], settings: &TlsSettings) -> R
             return Err(number::X509_DN_MISMATCH);
         }
         let key = ServerKey::read(certificate.public_key()).ok_or(number::X509_UNSUPPORTED)?;
+        if matches!(&key, ServerKey::Rsa { n, e } if n.len() + e.len() > KEY_BYTES) {
+            return Err(number::X509_LIMIT_EXCEEDED);
+        }
         if matches!(&key, ServerKey::Rsa { n, .. } if n.len() < 128) {
             return Err(number::X509_WEAK_PUBLIC_KEY);
         }

@@ -38,6 +38,11 @@ const NO_RENEGOTIATION: u8 = 100;
 /// most anybody sends.
 const TRANSCRIPT_BYTES: usize = 256 * 1024;
 
+/// Longest signature of a ServerKeyExchange that BearSSL has room for: RSA-4096.
+const SIGNATURE_BYTES: usize = 512;
+/// Longest point: P-521.
+const POINT_BYTES: usize = 133;
+
 /// A TLS 1.2 client connection without a socket.
 pub struct TlsClient {
     settings: TlsSettings,
@@ -306,6 +311,12 @@ impl TlsClient {
         let algorithm = reader.take(2)?;
         let signature = reader.vector(2)?;
         reader.end()?;
+        if point.len() > POINT_BYTES {
+            return Err(number::INVALID_ALGORITHM);
+        }
+        if signature.len() > SIGNATURE_BYTES {
+            return Err(number::LIMIT_EXCEEDED);
+        }
         let is_ec = hello.suite == ECDHE_ECDSA_AES128_GCM;
         if algorithm != [0x04, if is_ec { 0x03 } else { 0x01 }] {
             return Err(number::INVALID_ALGORITHM);

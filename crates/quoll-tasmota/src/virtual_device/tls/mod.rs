@@ -144,6 +144,7 @@ pub(crate) mod number {
     pub(crate) const EXTRA_EXTENSION: TlsFailure = Number(20);
     pub(crate) const BAD_SNI: TlsFailure = Number(21);
     pub(crate) const BAD_HELLO_DONE: TlsFailure = Number(22);
+    pub(crate) const LIMIT_EXCEEDED: TlsFailure = Number(23);
     pub(crate) const BAD_FINISHED: TlsFailure = Number(24);
     pub(crate) const INVALID_ALGORITHM: TlsFailure = Number(26);
     pub(crate) const BAD_SIGNATURE: TlsFailure = Number(27);
@@ -151,6 +152,7 @@ pub(crate) mod number {
     pub(crate) const X509_INVALID_VALUE: TlsFailure = Number(33);
     pub(crate) const X509_EMPTY_CHAIN: TlsFailure = Number(35);
     pub(crate) const X509_UNSUPPORTED: TlsFailure = Number(49);
+    pub(crate) const X509_LIMIT_EXCEEDED: TlsFailure = Number(50);
     pub(crate) const X509_BAD_SIGNATURE: TlsFailure = Number(52);
     pub(crate) const X509_EXPIRED: TlsFailure = Number(54);
     pub(crate) const X509_DN_MISMATCH: TlsFailure = Number(55);
