@@ -46,10 +46,13 @@ pub(crate) enum Mail {
     /// One that the journal knows of, until this shard's facts about it are kept.
     Kept(LetterKey, Letter),
     Newcomer(Box<Newcomer>),
+    Inhabitant(Box<Inhabitant>),
     /// With how many connections it closed as the answer.
     Order(Order, Option<oneshot::Sender<usize>>),
     Snapshot(oneshot::Sender<(Vec<ConnectionInfo>, Stats)>),
     Sessions(oneshot::Sender<Vec<Subscriber>>),
+    /// The session of this client.
+    Session(Arc<str>, oneshot::Sender<Option<Subscriber>>),
     Stats(oneshot::Sender<Stats>),
     /// Ends those whose certificate their listener's identity says is revoked. With how many connections as the answer.
     Vet(oneshot::Sender<usize>),
@@ -77,6 +80,13 @@ pub(crate) struct Newcomer {
     pub(crate) seat: Seat,
     /// What its certificate is revoked by.
     pub(crate) credential: Option<[u8; 32]>,
+}
+
+/// A client of this process with a session of its own, as a bridge's local half is: it came by no listener.
+pub(crate) struct Inhabitant {
+    pub(crate) socket: std::net::TcpStream,
+    pub(crate) connect: Connect,
+    pub(crate) admission: Admission,
 }
 
 /// A subscriber inside this process.

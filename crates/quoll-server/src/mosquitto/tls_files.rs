@@ -100,10 +100,7 @@ impl TlsFileError {
 /// # Errors
 /// The first file that cannot be used.
 pub fn open(tls: &Tls, files: &dyn Files) -> Result<TlsFiles, TlsFileError> {
-    let read = |path: &Path| {
-        let content = files.read(path, MAX_FILE).map(Zeroizing::new);
-        content.map_err(|source| TlsFileError::Unreadable { path: path.to_owned(), source })
-    };
+    let read = |path: &Path| content_of(path, files);
     let mut warnings = Vec::new();
     let chain = certificates(&tls.certificate, &read(&tls.certificate)?)?;
     let key = key(&tls.key, &read(&tls.key)?)?;
@@ -139,36 +136,45 @@ pub fn open(tls: &Tls, files: &dyn Files) -> Result<TlsFiles, TlsFileError> {
     Ok(TlsFiles { identity, roots: known, revoked, warnings })
 }
 
-fn content(path: &Path, what: impl Into<String>) -> TlsFileError {
+/// A file, whole.
+pub(crate) fn content_of(path: &Path, files: &dyn Files) -> Result<Zeroizing<Vec<u8>>, TlsFileError> {
+    let content = files.read(path, MAX_FILE).map(Zeroizing::new);
+    content.map_err(|source| TlsFileError::Unreadable { path: path.to_owned(), source })
+}
+
+/// A file that is not what it should be.
+pub(crate) fn unusable(path: &Path, what: impl Into<String>) -> TlsFileError {
     TlsFileError::Content { path: path.to_owned(), what: what.into() }
 }
 
-fn certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+/// The certificates of a PEM file, at least one.
+pub(crate) fn certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
     let all: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(text).collect();
-    let all = all.map_err(|error| content(path, error.to_string()))?;
+    let all = all.map_err(|error| unusable(path, error.to_string()))?;
     if all.is_empty() {
-        return Err(content(path, "there is no certificate in it (BEGIN CERTIFICATE)"));
+        return Err(unusable(path, "there is no certificate in it (BEGIN CERTIFICATE)"));
     }
     for (number, certificate) in all.iter().enumerate() {
         X509Certificate::from_der(certificate)
-            .map_err(|_| content(path, format!("certificate number {} is damaged", number + 1)))?;
+            .map_err(|_| unusable(path, format!("certificate number {} is damaged", number + 1)))?;
     }
     Ok(all)
 }
 
-fn key(path: &Path, text: &[u8]) -> Result<PrivateKeyDer<'static>, TlsFileError> {
+/// The private key of a PEM file.
+pub(crate) fn key(path: &Path, text: &[u8]) -> Result<PrivateKeyDer<'static>, TlsFileError> {
     let has = |words: &[u8]| text.windows(words.len()).any(|window| window == words);
     if has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED") {
         return Err(TlsFileError::Encrypted { path: path.to_owned() });
     }
     PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
-        pem::Error::NoItemsFound => content(path, "there is no private key in it (BEGIN PRIVATE KEY)"),
-        other => content(path, other.to_string()),
+        pem::Error::NoItemsFound => unusable(path, "there is no private key in it (BEGIN PRIVATE KEY)"),
+        other => unusable(path, other.to_string()),
     })
 }
 
 /// The files of a folder that have the name of a hash and a number, as `openssl rehash` gives them.
-fn hashed(folder: &Path) -> Result<Vec<PathBuf>, TlsFileError> {
+pub(crate) fn hashed(folder: &Path) -> Result<Vec<PathBuf>, TlsFileError> {
     let unreadable = |source| TlsFileError::Unreadable { path: folder.to_owned(), source };
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
@@ -185,10 +191,13 @@ fn hashed(folder: &Path) -> Result<Vec<PathBuf>, TlsFileError> {
         }
     }
     if found.is_empty() {
-        return Err(content(folder, "there is no file named by the hash of a CA in it; run: openssl rehash"));
+        return Err(unusable(
+            folder,
+            "there is no file named by the hash of a CA in it; run: openssl rehash",
+        ));
     }
     if found.len() > MAX_CAS {
-        return Err(content(folder, format!("more than {MAX_CAS} CAs")));
+        return Err(unusable(folder, format!("more than {MAX_CAS} CAs")));
     }
     found.sort();
     Ok(found)
@@ -202,9 +211,9 @@ fn revoked(
     warnings: &mut Vec<String>,
 ) -> Result<HashSet<[u8; 32]>, TlsFileError> {
     let lists: Result<Vec<_>, pem::Error> = CertificateRevocationListDer::pem_slice_iter(text).collect();
-    let lists = lists.map_err(|error| content(path, error.to_string()))?;
+    let lists = lists.map_err(|error| unusable(path, error.to_string()))?;
     if lists.is_empty() {
-        return Err(content(path, "there is no revocation list in it (BEGIN X509 CRL)"));
+        return Err(unusable(path, "there is no revocation list in it (BEGIN X509 CRL)"));
     }
     let cas: Vec<_> = roots.iter().filter_map(|root| X509Certificate::from_der(root).ok()).collect();
     let mut revoked = HashSet::new();
@@ -212,7 +221,7 @@ fn revoked(
     for (number, der) in lists.iter().enumerate() {
         let number = number + 1;
         let (_, list) = CertificateRevocationList::from_der(der)
-            .map_err(|_| content(path, format!("revocation list number {number} is damaged")))?;
+            .map_err(|_| unusable(path, format!("revocation list number {number} is damaged")))?;
         let issuer = list.issuer();
         let mut named = cas.iter().filter(|(_, ca)| ca.subject().as_raw() == issuer.as_raw()).peekable();
         if named.peek().is_none() {
@@ -221,7 +230,7 @@ fn revoked(
                 path.display()
             ));
         } else if !named.any(|(_, ca)| is_signed_by(&list, ca)) {
-            return Err(content(path, format!("the revocation list of {issuer} is not signed by that CA")));
+            return Err(unusable(path, format!("the revocation list of {issuer} is not signed by that CA")));
         }
         if list.next_update().is_some_and(|until| until.timestamp() < now()) {
             warnings.push(format!(

@@ -13,6 +13,7 @@ impl ShardThread {
     pub(super) fn packet_at_edge(&mut self, conn: ConnId, terms: Option<&Terms>, mut packet: Packet) {
         if self.verbose
             && let Some(connection) = self.table.get_mut(conn)
+            && connection.who.seat.is_some()
         {
             let client = connection.who.client_id.clone();
             self.say_received(&client, &packet);

@@ -18,7 +18,7 @@ use crate::arrivals::NOWHERE;
 use crate::connection::{Connection, Edge, Line, Phase, Who};
 use crate::events::{ConnectionInfo, ServerEvent, Stats};
 use crate::log::{CONNECTION, shown};
-use crate::post::{Attachment, Mail, Newcomer};
+use crate::post::{Attachment, Inhabitant, Mail, Newcomer};
 use crate::sessions::Subscriber;
 
 impl ShardThread {
@@ -31,12 +31,17 @@ impl ShardThread {
                 Mail::Letter(letter) => self.guarded(None, |thread| thread.input(Input::Letter(letter))),
                 Mail::Kept(key, letter) => self.take_letter(key, letter),
                 Mail::Newcomer(newcomer) => self.welcome(*newcomer),
+                Mail::Inhabitant(inhabitant) => self.take_in(*inhabitant),
                 Mail::Order(order, answer) => self.obey(order, answer),
                 Mail::Snapshot(answer) => {
                     let _ = answer.send((self.connected(), self.stats()));
                 }
                 Mail::Sessions(answer) => {
                     let _ = answer.send(self.subscribers());
+                }
+                Mail::Session(client_id, answer) => {
+                    let session = self.shard.session(&client_id).map(|session| self.subscriber(session));
+                    let _ = answer.send(session);
                 }
                 Mail::Stats(answer) => {
                     let _ = answer.send(self.stats());
@@ -114,6 +119,36 @@ impl ShardThread {
         self.common.placement.arrived(&named);
     }
 
+    /// Takes in a client of this process. Nobody announces it, and its packets are logged by whoever speaks for it.
+    fn take_in(&mut self, inhabitant: Inhabitant) {
+        let Inhabitant { socket, connect, admission } = inhabitant;
+        let client_id: Arc<str> = connect.client_id.as_str().into();
+        if !self.failed && self.stopping.is_none() {
+            let mut socket = TcpStream::from_std(socket);
+            let conn = self.table.next();
+            match self.registry.register(&mut socket, table::to_token(conn), Interest::READABLE) {
+                Err(error) => tracing::error!(%client_id, %error, "a socket cannot be waited for"),
+                Ok(()) => {
+                    let who = Box::new(Who {
+                        client_id: Arc::clone(&client_id),
+                        identity: Arc::clone(&admission.identity.name),
+                        credential: None,
+                        peer: NOWHERE,
+                        seat: None,
+                        since: unix_seconds(),
+                    });
+                    let line = Line::Socket { socket, tls: None };
+                    self.table.insert(connection(line, None, who, connect.version));
+                    self.guarded(Some(conn), |thread| {
+                        thread.input(Input::Connect(Box::new(Arrival { conn, connect, admission })));
+                        thread.read_now(conn, false);
+                    });
+                }
+            }
+        }
+        self.common.placement.arrived(&client_id);
+    }
+
     fn obey(&mut self, order: Order, answer: Option<oneshot::Sender<usize>>) {
         self.closed_by_order = 0;
         self.guarded(None, |thread| thread.input(Input::Order(order)));
@@ -123,11 +158,12 @@ impl ShardThread {
     }
 
     fn subscribers(&self) -> Vec<Subscriber> {
-        let subscriber = |session: quoll_broker::SessionView| {
-            let subscriptions = self.shard.subscriptions(&session.client_id);
-            Subscriber { session, subscriptions }
-        };
-        self.shard.sessions().map(subscriber).collect()
+        self.shard.sessions().map(|session| self.subscriber(session)).collect()
+    }
+
+    fn subscriber(&self, session: quoll_broker::SessionView) -> Subscriber {
+        let subscriptions = self.shard.subscriptions(&session.client_id);
+        Subscriber { session, subscriptions }
     }
 
     fn vet(&mut self, answer: oneshot::Sender<usize>) {

@@ -104,6 +104,9 @@ impl ShardThread {
         if matches!(connection.line, Line::Local(_)) {
             return;
         }
+        if connection.who.seat.is_none() {
+            return self.common.placement.settled(client_id, self.id);
+        }
         connection.announced = true;
         // The rules' own copy of the name, which may be one that they gave.
         connection.who.client_id = Arc::clone(client_id);

@@ -21,13 +21,6 @@ pub(super) fn refusals(configuration: &Configuration, file: Option<&Path>) -> Ve
         let matter = Matter::Fault(Fault::Refused { option, why });
         refused.push(Complaint { place: place.clone(), matter });
     };
-    for bridge in &configuration.bridges {
-        refuse(
-            &bridge.place,
-            "connection",
-            "bridges are not built yet; let a Mosquitto beside keep this one",
-        );
-    }
     for listener in &configuration.listeners {
         let Some(place) = &listener.place else { continue };
         if listener.protocol == Protocol::HttpApi {

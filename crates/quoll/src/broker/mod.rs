@@ -5,6 +5,7 @@
 //! | [`source`] | from files to a whole understood state, or all complaints; changes nothing |
 //! | [`listeners`] | listeners as the server wants them; what it cannot do yet is refused |
 //! | [`doors`] | the doorkeeper: names, passwords, permissions |
+//! | [`bridges`] | bridges as the server wants them |
 //! | [`reload`] | SIGHUP: a new state in place of the old, and what becomes of who is in |
 //! | [`log`] | Mosquitto's log: kinds, places, times |
 //! | [`account`] | background, account, pid file: before there are threads |
@@ -13,6 +14,7 @@
 //! Knows no CA and no devices: that is `quoll up`.
 
 pub(crate) mod account;
+mod bridges;
 mod doors;
 mod listeners;
 mod log;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quoll_server::journal::Journal;
-use quoll_server::{Durability, Inherited, MemoryJournal, Notifier, Settings, SqliteJournal, SysTopics};
+use quoll_server::{Bridges, Durability, Inherited, MemoryJournal, Notifier, Settings, SqliteJournal, SysTopics};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::account::PidFile;
@@ -106,12 +108,14 @@ impl Broker {
         if source.detached {
             account::say_ready();
         }
-        let mut live = reload::Live { source, state, keeper, handle: handle.clone(), log };
+        let bridges = Bridges::start(&handle, state.bridges.clone());
+        let mut live = reload::Live { source, state, keeper, handle: handle.clone(), log, bridges };
         live.serve(&mut signals).await;
         tracing::info!("quoll version {} terminating", env!("CARGO_PKG_VERSION"));
         if let Some(notifier) = notifier {
             notifier.stopping();
         }
+        live.bridges.stop().await;
         handle.stop(STOP_GRACE).await;
         drop(pid_file);
         Ok(())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quoll_mqtt::ReasonCode;
-use quoll_server::{ConnectionInfo, Handle, Reloaded, StartError};
+use quoll_server::{Bridges, ConnectionInfo, Handle, Reloaded, StartError};
 
 use super::doors::{DoorOf, Doors, Keeper};
 use super::log::Log;
@@ -23,6 +23,7 @@ pub(super) struct Live {
     pub(super) keeper: Arc<Keeper>,
     pub(super) handle: Handle,
     pub(super) log: Log,
+    pub(super) bridges: Bridges,
 }
 
 impl Live {
@@ -72,6 +73,7 @@ impl Live {
         let mut ended = reloaded.expelled;
         ended += look(&self.handle, &before, &after).await;
         self.regrant_absent().await;
+        self.bridges.replace(self.state.bridges.clone()).await;
         tracing::info!("Config reloaded; {ended} connections were ended.");
         let handle = self.handle.clone();
         tokio::spawn(async move {
@@ -116,9 +118,11 @@ impl Live {
         let first = listeners.next();
         let same = listeners.all(|other| first.is_some_and(|first| first.security == other.security));
         let Some(door) = new.doors.values().next().filter(|_| same) else { return };
+        // Bridges came in by no door.
+        let bridges = self.bridges.local_client_ids();
         for subscriber in self.handle.sessions().await {
             let session = subscriber.session;
-            if session.conn.is_none() {
+            if session.conn.is_none() && !bridges.iter().any(|it| **it == *session.client_id) {
                 regrant(&self.handle, door, &session.client_id, &session.identity.name);
             }
         }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quoll_broker::ShardSettings;
-use quoll_server::Listener;
+use quoll_server::{Bridge, Listener};
 use quoll_server::mosquitto::{Complaint, Configuration, Disk, Door, Files, Surroundings, read, tls_files};
 
 use super::doors::{DoorOf, Doors};
-use super::{listeners, log};
+use super::{bridges, listeners, log};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::print;
 
@@ -40,6 +40,7 @@ pub(crate) struct State {
     pub(crate) rules: ShardSettings,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) doors: Doors,
+    pub(crate) bridges: Vec<Bridge>,
     notes: Vec<String>,
 }
 
@@ -92,7 +93,7 @@ impl Source {
         }
         notes.extend(listeners::half_done(&configuration, self.file.as_deref()));
         let rules = listeners::rules(&configuration);
-        let (mut all, mut doors) = (Vec::new(), Doors::new());
+        let (mut all, mut doors, mut first) = (Vec::new(), Doors::new(), None);
         for listener in &configuration.listeners {
             let place = listener.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
             let tls = listener.tls.as_ref().map(|tls| tls_files::open(tls, &Disk)).transpose();
@@ -106,6 +107,7 @@ impl Source {
             notes.extend(door.warnings.iter().cloned());
             notes.extend(tls.iter().flat_map(|tls| tls.warnings.iter().cloned()));
             let door = Arc::new(DoorOf::new(listener, door, tls));
+            first.get_or_insert_with(|| Arc::clone(&door));
             for place in listeners::places(listener, &self.ports) {
                 let mut name = place.to_string();
                 while doors.contains_key(&name) {
@@ -115,10 +117,11 @@ impl Source {
                 doors.insert(name, Arc::clone(&door));
             }
         }
+        let bridges = bridges::bridges(&configuration, &rules, first.as_ref(), &mut faults);
         if !faults.is_empty() {
             return Err(once(faults));
         }
-        Ok(State { configuration, rules, listeners: all, doors, notes: once(notes) })
+        Ok(State { configuration, rules, listeners: all, doors, bridges, notes: once(notes) })
     }
 
     fn refused(&self, faults: &[String]) -> Failure {
