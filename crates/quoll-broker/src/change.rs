@@ -114,7 +114,7 @@ pub enum Change {
         /// Client identifier.
         client_id: Arc<str>,
         /// Whose it is.
-        identity: Identity,
+        identity: Box<Identity>,
         /// The will.
         message: Arc<Message>,
         /// Seconds of Message Expiry Interval, counted from its publication.
@@ -339,7 +339,7 @@ impl Change {
             11 => Self::WillSettled { client_id },
             12 => Self::WillLodged {
                 client_id,
-                identity: Identity::read(&mut from)?,
+                identity: Box::new(Identity::read(&mut from)?),
                 message: from.message()?,
                 expiry: from.option("expiry", Reader::word)?,
                 delay: from.word()?,

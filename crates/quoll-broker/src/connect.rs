@@ -52,7 +52,8 @@ impl Shard {
         session.expiry = self.settings.session_expiry(&connect);
         session.last_word = connect.will.map(|will| {
             let number = self.dice.roll();
-            Box::new(LastWord::new(will, session.client_id.clone(), number))
+            let source = self.settings.check_retain_source.then(|| session.identity.name.clone());
+            Box::new(LastWord::new(will, session.client_id.clone(), source, number))
         });
         session.conn = Some(conn);
         session.heard = self.now;
@@ -221,6 +222,8 @@ impl Shard {
         let capped = cap > 0 && (connect.keep_alive == 0 || connect.keep_alive > cap);
         session.keep_alive = if capped { cap } else { connect.keep_alive };
         session.window = settings.window().min(asked.receive_maximum.unwrap_or(u16::MAX)).max(1);
+        session.window_bytes =
+            if settings.max_inflight_bytes == 0 { u32::MAX } else { settings.max_inflight_bytes };
         session.is_congested = false;
         session.extraordinary = None;
         if connect.version != ProtocolVersion::V5 {

@@ -140,7 +140,7 @@ impl<'a> Round<'a> {
         shared: Option<&TopicFilter>,
     ) {
         let session = &mut self.sessions[key as usize];
-        let qos = self.message.qos.min(granted);
+        let qos = self.settings.level(self.message.qos, granted);
         if qos == QoS::AtMostOnce {
             let waits = self.settings.queue_qos0_messages && session.is_kept();
             match session.conn {
@@ -178,7 +178,7 @@ impl<'a> Round<'a> {
         let may_go = session.conn.is_some()
             && session.queue.is_empty()
             && !session.inflight.owes()
-            && session.inflight.under_way() < session.window;
+            && session.may_send();
         if !may_go && !session.queue.has_room(parcel.message.weight(), self.settings) {
             return self.drop_copy(key);
         }
@@ -277,7 +277,7 @@ fn send(parcel: &Parcel, id: PacketId, dup: bool, extras: Option<Box<OutgoingExt
 /// Sends what the window allows: first what a new connection is owed, in its old order [MQTT-4.4.0-1] [MQTT-4.6.0-1],
 /// then what waits.
 pub(crate) fn pump(session: &mut Session, stats: &mut Stats, now: Moment, out: &mut Outbox) {
-    while session.conn.is_some() && session.inflight.under_way() < session.window {
+    while session.conn.is_some() && session.may_send() {
         if session.inflight.owes() {
             send_again(session, stats, now, out);
         } else if !send_next(session, stats, now, out) {

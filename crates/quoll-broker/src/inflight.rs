@@ -22,6 +22,11 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// Payload bytes that may have to be sent again.
+    fn bytes(&self) -> u64 {
+        self.parcel.as_ref().map_or(0, |parcel| parcel.message.payload.len() as u64)
+    }
+
     /// The acknowledgement that ends it.
     pub(crate) fn qos(&self) -> QoS {
         self.parcel.as_ref().map_or(QoS::ExactlyOnce, |parcel| parcel.qos)
@@ -41,9 +46,15 @@ pub(crate) struct Inflight {
     turns: u64,
     /// Slots that are not owed: they fill the window.
     under_way: u16,
+    /// Payload bytes of these.
+    bytes: u64,
 }
 
 impl Inflight {
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(crate) const fn under_way(&self) -> u16 {
         self.under_way
     }
@@ -81,6 +92,7 @@ impl Inflight {
     pub(crate) fn push(&mut self, slot: Slot) {
         if !slot.owed {
             self.under_way += 1;
+            self.bytes += slot.bytes();
         }
         let was_drawn = self.turns > 0 && self.last_id == slot.id.get();
         self.last_id = slot.id.get();
@@ -104,6 +116,7 @@ impl Inflight {
         let (_, slot) = self.slots.remove(at)?;
         if !slot.owed {
             self.under_way -= 1;
+            self.bytes -= slot.bytes();
         }
         if self.slots.is_empty() && self.slots.capacity() > FEW {
             // A burst leaves no buffer behind in an idle session.
@@ -114,7 +127,7 @@ impl Inflight {
 
     /// A connection ended: everything is owed again.
     pub(crate) fn owe_all(&mut self) {
-        self.under_way = 0;
+        (self.under_way, self.bytes) = (0, 0);
         self.slots.iter_mut().for_each(|(_, slot)| slot.owed = true);
     }
 
@@ -123,12 +136,16 @@ impl Inflight {
         let (_, slot) = self.slots.iter_mut().find(|(_, slot)| slot.owed)?;
         slot.owed = false;
         self.under_way += 1;
+        self.bytes += slot.bytes();
         Some(slot)
     }
 
     /// The peer got this slot's message: PUBREL is owed from now on, not the message.
     pub(crate) fn received(&mut self, at: usize) {
         let (_, slot) = &mut self.slots[at];
+        if !slot.owed {
+            self.bytes -= slot.bytes();
+        }
         slot.parcel = None;
         if slot.owed {
             slot.owed = false;
@@ -137,7 +154,7 @@ impl Inflight {
     }
 
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Slot> {
-        self.under_way = 0;
+        (self.under_way, self.bytes) = (0, 0);
         self.slots.drain(..).map(|(_, slot)| slot)
     }
 }

@@ -32,6 +32,8 @@ pub struct Message {
     pub properties: Option<Box<PublishProperties>>,
     /// When it is too old to be delivered (§3.3.2.3.3).
     pub expires: Option<Moment>,
+    /// See [`Message::source`]. A thin pointer, since few have one.
+    source: Option<Box<Arc<str>>>,
     frames: [OnceLock<Bytes>; 2],
 }
 
@@ -51,7 +53,7 @@ impl Message {
             }
         }
         let frames = [OnceLock::new(), OnceLock::new()];
-        Self { number, publisher, topic, payload, qos, retain, properties, expires, frames }
+        Self { number, publisher, topic, payload, qos, retain, properties, expires, source: None, frames }
     }
 
     /// The encoded frame for peers of this version, made by `encode` if nobody asked before. Versions 3.1 and 3.1.1
@@ -60,10 +62,25 @@ impl Message {
         self.frames[usize::from(version == ProtocolVersion::V5)].get_or_init(encode)
     }
 
+    /// The same message, of a publisher with this identity.
+    #[must_use]
+    pub fn of_source(mut self, identity: Arc<str>) -> Self {
+        self.source = Some(Box::new(identity));
+        self
+    }
+
+    /// The identity's name of the publisher, of a retained message whose publisher's permission is asked again later
+    /// (`check_retain_source`); empty for an anonymous one.
+    #[must_use]
+    pub fn source(&self) -> Option<&str> {
+        self.source.as_deref().map(|source| &**source)
+    }
+
     /// The same message, too old to be delivered from `due` on at the latest.
     #[must_use]
     pub fn expiring_by(&self, due: Moment) -> Self {
-        Self::new(MessageParts {
+        let source = self.source.clone();
+        let same = Self::new(MessageParts {
             number: self.number,
             publisher: self.publisher.clone(),
             topic: self.topic.clone(),
@@ -72,7 +89,8 @@ impl Message {
             retain: self.retain,
             properties: self.properties.clone(),
             expires: Some(self.expires.map_or(due, |own| own.min(due))),
-        })
+        });
+        Self { source, ..same }
     }
 
     /// Whether it is too old to be delivered.
@@ -133,6 +151,7 @@ impl PartialEq for Message {
             && self.topic == other.topic
             && self.payload == other.payload
             && self.properties == other.properties
+            && self.source == other.source
     }
 }
 

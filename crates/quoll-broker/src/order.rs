@@ -31,6 +31,7 @@ impl Shard {
                     self.lodge_last_word_again(key, out);
                 }
             }
+            Order::Settings(settings) => self.settings = *settings,
             Order::ShutDown => self.shut_down(out),
         }
     }

@@ -185,7 +185,7 @@ impl Shard {
             }
         }
         let expiry = properties.as_ref().and_then(|properties| properties.message_expiry_interval);
-        let message = Arc::new(Message::new(MessageParts {
+        let mut message = Message::new(MessageParts {
             number: self.dice.roll(),
             publisher: session.client_id.clone(),
             topic,
@@ -194,7 +194,11 @@ impl Shard {
             retain,
             properties,
             expires: expiry.map(|seconds| self.now.after_seconds(seconds)),
-        }));
+        });
+        if retain && self.settings.check_retain_source {
+            message = message.of_source(session.identity.name.clone());
+        }
+        let message = Arc::new(message);
         if message.topic.as_str().starts_with("$CONTROL/") {
             out.push(Effect::Control(conn, message));
             return Ok(None);

@@ -11,7 +11,7 @@ use crate::message::Message;
 use crate::queue::Queue;
 use crate::session::{Own, Session};
 use crate::shard::Shard;
-use crate::vocabulary::{Effect, Outbox};
+use crate::vocabulary::{Effect, Identity, Outbox};
 use crate::will::LastWord;
 
 impl Shard {
@@ -36,7 +36,7 @@ impl Shard {
             // Its session ended with its connection, which the end of the last run cut: the will is due.
             (None, Change::WillLodged { client_id, identity, .. }) => {
                 let grants = Arc::new(Grants::all());
-                self.admit(Session::new(client_id.clone(), identity.clone(), grants, self.now))
+                self.admit(Session::new(client_id.clone(), Identity::clone(identity), grants, self.now))
             }
             (None, _) => return,
         };

@@ -134,7 +134,11 @@ impl Writer {
         self.text(&message.publisher);
         self.text(message.topic.as_str());
         self.bytes(&message.payload);
-        self.byte(message.qos as u8 | u8::from(message.retain) << 2);
+        self.byte(
+            message.qos as u8
+                | u8::from(message.retain) << 2
+                | if message.source().is_some() { HAS_SOURCE } else { 0 },
+        );
         self.option(message.expires, Self::moment);
         self.option(message.properties.as_deref(), |to, properties| {
             to.option(properties.payload_format_indicator, Self::flag);
@@ -147,8 +151,14 @@ impl Writer {
                 to.text(value);
             }
         });
+        if let Some(source) = message.source() {
+            self.text(source);
+        }
     }
 }
+
+/// A message's source follows it; files from before there were sources have none.
+const HAS_SOURCE: u8 = 8;
 
 /// Takes a record apart.
 pub(crate) struct Reader<'a>(&'a [u8]);
@@ -277,7 +287,8 @@ impl<'a> Reader<'a> {
         let topic = self.topic("topic")?;
         let payload = Bytes::copy_from_slice(self.bytes()?);
         let bits = self.byte()?;
-        let qos = QoS::from_bits(bits & 3).filter(|_| bits < 8).ok_or(RecordError::Value { field: "qos" })?;
+        let qos =
+            QoS::from_bits(bits & 3).filter(|_| bits < 16).ok_or(RecordError::Value { field: "qos" })?;
         let expires = self.option("expires", Self::moment)?;
         let properties = self.option("properties", Self::properties)?;
         let retain = bits & 4 != 0;
@@ -294,6 +305,9 @@ impl<'a> Reader<'a> {
         });
         if had && message.properties.is_none() {
             return Err(RecordError::Value { field: "properties" });
+        }
+        if bits & HAS_SOURCE != 0 {
+            return Ok(Arc::new(message.of_source(self.text("source")?)));
         }
         Ok(Arc::new(message))
     }

@@ -31,10 +31,7 @@ impl Session {
     }
 
     fn can_take(&self) -> bool {
-        self.conn.is_some()
-            && !self.is_congested
-            && self.queue.is_empty()
-            && self.inflight.under_way() < self.window
+        self.conn.is_some() && !self.is_congested && self.queue.is_empty() && self.may_send()
     }
 }
 
@@ -93,7 +90,7 @@ impl Shard {
 
     /// Sends one, with RETAIN set [MQTT-3.3.1-8], if it is still there and still wanted.
     fn replay_one(&mut self, key: u32, own: &Own, topic: &TopicName, out: &mut Outbox) {
-        let Some(message) = self.shared.retained.of(topic.as_str()) else { return };
+        let Some(message) = self.shared.retained.to_deliver(topic.as_str()) else { return };
         let session = &self.sessions[key as usize];
         let is_own = own.options.no_local && session.client_id == message.publisher;
         let is_subscribed = session.subscriptions.find(&own.filter).is_some();

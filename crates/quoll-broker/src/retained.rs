@@ -27,6 +27,8 @@ pub struct Retained {
 struct Inner {
     messages: BTreeMap<TopicKey, Arc<Message>>,
     expiries: BTreeSet<(Moment, TopicKey)>,
+    /// Those whose publisher may not publish them any more.
+    withheld: BTreeSet<TopicKey>,
 }
 
 /// A topic, findable by its text.
@@ -49,7 +51,7 @@ impl Retained {
     /// Keeps the message for its topic in place of an older one. Says no where the topic is new and there are
     /// `limit` already.
     pub fn store(&self, message: Arc<Message>, limit: usize) -> bool {
-        let key = TopicKey(message.topic.clone());
+        let (topic, key) = (message.topic.clone(), TopicKey(message.topic.clone()));
         let mut inner = self.write();
         if inner.messages.len() >= limit && !inner.messages.contains_key(message.topic.as_str()) {
             return false;
@@ -63,14 +65,41 @@ impl Retained {
         {
             inner.expiries.remove(&(due, key));
         }
+        inner.withheld.remove(topic.as_str());
         self.note(&inner);
         true
+    }
+
+    /// Asks of each message whose source is known whether that may still publish it; those that it may not are
+    /// withheld from new subscriptions, until they are asked about again or another takes their place.
+    pub fn judge(&self, mut may: impl FnMut(&Message) -> bool) {
+        let judged: Vec<Arc<Message>> =
+            self.read().messages.values().filter(|message| message.source().is_some()).cloned().collect();
+        let withheld: Vec<Arc<Message>> = judged.into_iter().filter(|message| !may(message)).collect();
+        let mut inner = self.write();
+        inner.withheld.clear();
+        for message in withheld {
+            // A newer one may have come while it was asked.
+            let is_there = |known: &Arc<Message>| Arc::ptr_eq(known, &message);
+            if inner.messages.get(message.topic.as_str()).is_some_and(is_there) {
+                inner.withheld.insert(TopicKey(message.topic.clone()));
+            }
+        }
+    }
+
+    /// The topic's message for a new subscription; `None` for one that is withheld.
+    #[must_use]
+    pub fn to_deliver(&self, topic: &str) -> Option<Arc<Message>> {
+        let inner = self.read();
+        let message = inner.messages.get(topic)?;
+        (inner.withheld.is_empty() || !inner.withheld.contains(topic)).then(|| message.clone())
     }
 
     /// Forgets the topic's message; whether there was one.
     pub fn clear(&self, topic: &TopicName) -> bool {
         let mut inner = self.write();
         let old = inner.messages.remove(topic.as_str());
+        inner.withheld.remove(topic.as_str());
         if let Some(due) = old.as_ref().and_then(|old| old.expires) {
             inner.expiries.remove(&(due, TopicKey(topic.clone())));
         }
@@ -153,6 +182,7 @@ impl Retained {
             && let Some((_, key)) = inner.expiries.pop_first()
         {
             inner.messages.remove(key.0.as_str());
+            inner.withheld.remove(key.0.as_str());
             gone.push(key.0);
         }
         self.note(&inner);

@@ -42,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) keep_alive: u16,
     /// Messages that may be under way to the client.
     pub(crate) window: u16,
+    /// Payload bytes of them from which on no further one is sent.
+    pub(crate) window_bytes: u32,
     /// Seconds to live without a connection.
     pub(crate) expiry: u32,
     /// When the last packet came; without a connection: since when there is none.
@@ -77,6 +79,7 @@ impl Session {
             is_bridge: false,
             keep_alive: 0,
             window: 1,
+            window_bytes: u32::MAX,
             expiry: 0,
             heard: now,
             watched: NEVER,
@@ -97,6 +100,12 @@ impl Session {
     /// Whether it outlives its connection, so that the journal must know it.
     pub(crate) const fn is_kept(&self) -> bool {
         self.expiry > 0
+    }
+
+    /// Whether one more QoS 1 or 2 message may be under way.
+    #[inline]
+    pub(crate) const fn may_send(&self) -> bool {
+        self.inflight.under_way() < self.window && self.inflight.bytes() < self.window_bytes as u64
     }
 
     /// Whether the same peer owns it: by name, so that a renewed certificate is the same peer; without a name, by

@@ -23,12 +23,18 @@ pub struct ShardSettings {
     /// QoS 1 and 2 messages under way to a client, which may ask for less, and the Receive Maximum that 5.0 clients
     /// are told (`max_inflight_messages`). 0 means 65,535.
     pub max_inflight_messages: u16,
+    /// Payload bytes of them from which on no further one is sent (`max_inflight_bytes`): the last one may go beyond, so
+    /// that no message is too large ever. 0: no limit.
+    pub max_inflight_bytes: u32,
     /// QoS 1 and 2 messages waiting for a client beside those under way (`max_queued_messages`). 0: no limit.
     pub max_queued_messages: u32,
     /// The same in bytes of payload and topic; the lower limit holds (`max_queued_bytes`). 0: no limit.
     pub max_queued_bytes: u64,
     /// Whether QoS 0 messages wait for an absent client too (`queue_qos0_messages`).
     pub queue_qos0_messages: bool,
+    /// Whether a message is delivered at the level of the subscription though it was published at a lower one
+    /// (`upgrade_outgoing_qos`). The standard knows nothing of it; it makes nothing safe that the publisher lost.
+    pub upgrade_outgoing_qos: bool,
     /// Largest payload accepted in PUBLISH, in bytes (`message_size_limit`). 0: no limit.
     pub message_size_limit: u32,
     /// Largest packet accepted, which 5.0 clients are told (`max_packet_size`). 0: not told. The coat's decoder obeys it.
@@ -44,6 +50,9 @@ pub struct ShardSettings {
     pub auto_id_prefix: Arc<str>,
     /// Whether there are retained messages at all (`retain_available`).
     pub retain_available: bool,
+    /// Whether it is remembered who published a retained message, so that [`crate::Retained::judge`] can withhold those
+    /// of publishers that may not any more (`check_retain_source`).
+    pub check_retain_source: bool,
     /// Seconds after which any retained message is forgotten (`retain_expiry_interval`); 0: never.
     pub retain_expiry_interval: u32,
     /// The highest level (`max_qos`).
@@ -66,9 +75,11 @@ impl Default for ShardSettings {
     fn default() -> Self {
         Self {
             max_inflight_messages: 20,
+            max_inflight_bytes: 0,
             max_queued_messages: 1000,
             max_queued_bytes: 0,
             queue_qos0_messages: false,
+            upgrade_outgoing_qos: false,
             message_size_limit: 0,
             max_packet_size: 2_000_000,
             max_keepalive: 0,
@@ -76,6 +87,7 @@ impl Default for ShardSettings {
             allow_zero_length_clientid: true,
             auto_id_prefix: "auto-".into(),
             retain_available: true,
+            check_retain_source: true,
             retain_expiry_interval: 0,
             max_qos: QoS::ExactlyOnce,
             max_topic_alias: 10,
@@ -89,6 +101,12 @@ impl Default for ShardSettings {
 }
 
 impl ShardSettings {
+    /// The level of a delivery: of a message, by a subscription.
+    #[inline]
+    pub(crate) fn level(&self, published: QoS, granted: QoS) -> QoS {
+        if self.upgrade_outgoing_qos { granted } else { published.min(granted) }
+    }
+
     /// The window of messages under way, 1 to 65,535.
     #[must_use]
     pub const fn window(&self) -> u16 {

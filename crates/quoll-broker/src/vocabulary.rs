@@ -13,6 +13,7 @@ use quoll_mqtt::{DecodeError, Delivery, ProtocolVersion, ReasonCode};
 use crate::access::Grants;
 use crate::change::{Change, Parcel};
 use crate::message::Message;
+use crate::settings::ShardSettings;
 
 /// A connection on this shard's thread. The coat chooses the number, small and dense; the generation tells a reused
 /// number from its predecessor.
@@ -209,6 +210,8 @@ pub enum Order {
         /// What a 5.0 peer is told.
         reason: ReasonCode,
     },
+    /// From now on these settings hold. What was agreed with those who are connected goes on until they connect again.
+    Settings(Box<ShardSettings>),
     /// From now on sessions of this identity may do this.
     Regrant {
         /// The identity's name.

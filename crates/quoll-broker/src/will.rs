@@ -26,7 +26,8 @@ pub(crate) struct LastWord {
 }
 
 impl LastWord {
-    pub(crate) fn new(will: Will, publisher: Arc<str>, number: u64) -> Self {
+    /// `source`: see [`Message::source`].
+    pub(crate) fn new(will: Will, publisher: Arc<str>, source: Option<Arc<str>>, number: u64) -> Self {
         let Will { topic, payload, qos, retain, properties } = will;
         let forwarded = PublishProperties {
             payload_format_indicator: properties.payload_format_indicator,
@@ -36,7 +37,7 @@ impl LastWord {
             user_properties: properties.user_properties,
             ..PublishProperties::default()
         };
-        let message = Message::new(MessageParts {
+        let mut message = Message::new(MessageParts {
             number,
             publisher,
             topic,
@@ -46,6 +47,9 @@ impl LastWord {
             properties: Some(Box::new(forwarded)),
             expires: None,
         });
+        if let Some(source) = source.filter(|_| retain) {
+            message = message.of_source(source);
+        }
         Self {
             message: Arc::new(message),
             expiry: properties.message_expiry_interval,
@@ -68,7 +72,7 @@ impl Session {
     pub(crate) fn lodged(&self, word: &LastWord) -> Change {
         Change::WillLodged {
             client_id: self.client_id.clone(),
-            identity: self.identity.clone(),
+            identity: Box::new(self.identity.clone()),
             message: word.message.clone(),
             expiry: word.expiry,
             delay: word.delay,

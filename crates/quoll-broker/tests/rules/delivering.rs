@@ -1,7 +1,7 @@
 //! Windows, queues, retransmission, expiry (§3.3.2.3, §4.3, §4.4, §4.9).
 
 use quoll_broker::ShardSettings;
-use quoll_broker::vocabulary::{Event, Farewell, Input};
+use quoll_broker::vocabulary::{Event, Farewell, Input, Order};
 use quoll_mqtt::packet::{Ack, Packet};
 use quoll_mqtt::{Delivery, ReasonCode};
 
@@ -36,6 +36,56 @@ fn at_most_twenty_messages_are_under_way_and_each_acknowledgement_lets_one_go() 
     let first = came[0].delivery.packet_id().unwrap();
     town.send(ears, puback(first.get()));
     assert_eq!(payloads(&mut town, ears), [21]);
+}
+
+/// Facts: mosquitto, max_inflight_bytes: nothing more is sent once so many bytes are under way.
+#[test]
+fn bytes_under_way_are_bounded_too_and_what_comes_again_counts_again() {
+    let settings = ShardSettings { max_inflight_bytes: 100, ..ShardSettings::default() };
+    let mut town = Town::with(settings, 1);
+    let (ears, lamp) = pair(&mut town, client("ears").v5().kept(1000), 2);
+    let lengths = |town: &mut Town, peer: Peer| -> Vec<usize> {
+        town.publishes(peer).iter().map(|it| it.payload.len()).collect()
+    };
+    for (number, length) in [(1, 60), (2, 60), (3, 500), (4, 1), (5, 1)] {
+        town.send(lamp, message("t", &"x".repeat(length)).qos1(number));
+    }
+    assert_eq!(lengths(&mut town, ears), [60, 60], "the last may go beyond");
+    town.send(ears, puback(1));
+    assert_eq!(lengths(&mut town, ears), [500], "none is too large for ever");
+    town.send(ears, puback(2));
+    assert!(town.publishes(ears).is_empty());
+    town.lose(ears);
+    let ears = town.enter(client("ears").v5().kept(1000));
+    assert_eq!(lengths(&mut town, ears), [500]);
+    town.send(ears, puback(3));
+    assert_eq!(lengths(&mut town, ears), [1, 1]);
+    // Without the limit the next connection knows none.
+    town.order(Order::Settings(Box::default()));
+    town.lose(ears);
+    let ears = town.enter(client("ears").v5().kept(1000));
+    assert_eq!(lengths(&mut town, ears), [1, 1]);
+    town.send(lamp, message("t", &"x".repeat(500)).qos1(6));
+    town.send(lamp, message("t", &"x".repeat(500)).qos1(7));
+    assert_eq!(lengths(&mut town, ears), [500, 500]);
+}
+
+/// Facts: mosquitto, upgrade_outgoing_qos
+#[test]
+fn a_delivery_has_the_lower_level_or_where_that_is_set_the_subscriptions() {
+    for (upgrade, levels) in [(false, [0, 1, 1, 0]), (true, [1, 1, 1, 0])] {
+        let settings = ShardSettings { upgrade_outgoing_qos: upgrade, ..ShardSettings::default() };
+        let mut town = Town::with(settings, 1);
+        let lamp = town.enter(client("lamp"));
+        town.send(lamp, message("t", "kept").retained());
+        let (ears, lamp) = pair(&mut town, client("ears").polite(), 1);
+        town.send(lamp, message("t", "1").qos1(1));
+        town.send(lamp, message("t", "2").qos2(2));
+        town.send(lamp, pubrel(2));
+        town.send(ears, subscribe(2, &["t"], 0));
+        let came: Vec<u8> = town.publishes(ears).iter().map(|it| it.delivery.qos() as u8).collect();
+        assert_eq!(came, levels, "{upgrade}");
+    }
 }
 
 #[test]

@@ -281,19 +281,33 @@ fn properties() -> impl Strategy<Value = PublishProperties> {
 }
 
 fn any_message() -> impl Strategy<Value = Arc<Message>> {
-    (any::<u64>(), text(), topic(), bytes(), qos(), any::<bool>(), option(properties()), option(any::<u64>()))
-        .prop_map(|(number, publisher, topic, payload, qos, retain, properties, expires)| {
-            Arc::new(Message::new(MessageParts {
-                number,
-                publisher: publisher.into(),
-                topic,
-                payload,
-                qos,
-                retain,
-                properties: properties.map(Box::new),
-                expires: expires.map(Moment),
-            }))
+    let parts = (
+        any::<u64>(),
+        text(),
+        topic(),
+        bytes(),
+        qos(),
+        any::<bool>(),
+        option(properties()),
+        option(any::<u64>()),
+    );
+    (parts, option(text())).prop_map(|(parts, source)| {
+        let (number, publisher, topic, payload, qos, retain, properties, expires) = parts;
+        let message = Message::new(MessageParts {
+            number,
+            publisher: publisher.into(),
+            topic,
+            payload,
+            qos,
+            retain,
+            properties: properties.map(Box::new),
+            expires: expires.map(Moment),
+        });
+        Arc::new(match source {
+            Some(source) => message.of_source(source.into()),
+            None => message,
         })
+    })
 }
 
 fn parcel() -> impl Strategy<Value = Parcel> {
@@ -372,7 +386,7 @@ fn change() -> impl Strategy<Value = Change> {
         (client(), text(), option(any::<[u8; 32]>()), any_message(), option(any::<u32>()), any::<u32>())
             .prop_map(|(client_id, name, credential, message, expiry, delay)| Change::WillLodged {
                 client_id,
-                identity: Identity { name: name.into(), credential },
+                identity: Box::new(Identity { name: name.into(), credential }),
                 message,
                 expiry,
                 delay

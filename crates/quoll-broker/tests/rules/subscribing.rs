@@ -1,6 +1,6 @@
 //! SUBSCRIBE, UNSUBSCRIBE, retained messages, overlapping subscriptions (§3.8 to §3.11, §3.3.1.3, §4.7).
 
-use quoll_broker::vocabulary::Farewell;
+use quoll_broker::vocabulary::{Farewell, Order};
 use quoll_broker::{Overlapping, ShardSettings};
 use quoll_mqtt::packet::{Packet, RetainHandling};
 use quoll_mqtt::{QoS, ReasonCode};
@@ -270,4 +270,41 @@ fn no_local_on_a_shared_subscription_is_a_protocol_error() {
     let peer = town.enter(client("lamp").v5());
     town.send(peer, subscribe_with(1, &["$share/g/a"], None, |options| options.no_local = true));
     assert_eq!(town.last_word(peer), Some(&Farewell::Disconnect(ReasonCode::PROTOCOL_ERROR)));
+}
+
+/// Facts: mosquitto, check_retain_source
+#[test]
+fn a_retained_message_is_withheld_while_its_publisher_may_not_publish_it() {
+    let mut town = Town::new();
+    for (name, topic) in [("alice", "t/a"), ("bob", "t/b")] {
+        let lamp = town.enter(client(name).named(name, None));
+        town.send(lamp, message(topic, "x").retained());
+    }
+    let new_one = |town: &mut Town| {
+        let ears = town.enter(client("ears"));
+        town.subscribe(ears, "t/#", 0);
+        town.messages(ears)
+    };
+    let withhold = |town: &Town, name: &str| {
+        town.shared.retained.judge(|it| it.source().is_some_and(|source| source != name));
+    };
+    assert_eq!(new_one(&mut town), ["t/a=x", "t/b=x"]);
+    withhold(&town, "alice");
+    assert_eq!(new_one(&mut town), ["t/b=x"]);
+    withhold(&town, "nobody");
+    assert_eq!(new_one(&mut town), ["t/a=x", "t/b=x"], "it is there again with the permission");
+    withhold(&town, "alice");
+    let bob = town.enter(client("bob").named("bob", None));
+    town.send(bob, message("t/a", "y").retained());
+    assert_eq!(new_one(&mut town), ["t/a=y", "t/b=x"], "another's takes its place");
+    // The source is a fact like the rest of the message; the server's own messages have none and are never withheld.
+    town.crash();
+    withhold(&town, "bob");
+    assert!(new_one(&mut town).is_empty());
+    let settings = ShardSettings { check_retain_source: false, ..ShardSettings::default() };
+    town.order(Order::Settings(Box::new(settings)));
+    let bob = town.enter(client("bob").named("bob", None));
+    town.send(bob, message("t/c", "z").retained());
+    withhold(&town, "bob");
+    assert_eq!(new_one(&mut town), ["t/c=z"], "whose source is not remembered cannot be asked about");
 }

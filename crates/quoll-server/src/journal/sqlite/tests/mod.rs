@@ -114,7 +114,7 @@ pub(super) fn sent(client: &str, place: u64) -> Change {
 pub(super) fn lodged(client: &str, number: u64) -> Change {
     Change::WillLodged {
         client_id: client.into(),
-        identity: Identity { name: "somebody".into(), credential: Some([7; 32]) },
+        identity: Box::new(Identity { name: "somebody".into(), credential: Some([7; 32]) }),
         message: message(number, "will", QoS::AtLeastOnce),
         expiry: Some(60),
         delay: 5,
