@@ -55,6 +55,14 @@ pub enum PublicKeyKind {
     Unknown,
 }
 
+impl PublicKeyKind {
+    /// The kind of key to make for one like it; `None` for kinds that are not made here.
+    #[must_use]
+    pub fn made(self) -> Option<crate::key::KeyKind> {
+        crate::bundle::verify::made_kind(self)
+    }
+}
+
 /// What a certificate was signed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SignatureKind {

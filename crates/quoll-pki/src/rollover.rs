@@ -43,6 +43,13 @@ pub fn next_folder(dir: &Path) -> PathBuf {
     dir.with_file_name(name)
 }
 
+/// The folder that `dir` would be the [`next_folder`] of; `None` if its name says that it is no next CA's.
+#[must_use]
+pub fn predecessor_folder(dir: &Path) -> Option<PathBuf> {
+    let name = dir.file_name()?.to_str()?.strip_suffix("-next").filter(|name| !name.is_empty())?;
+    Some(dir.with_file_name(name))
+}
+
 /// A name for the CA that follows one of this name: `Home CA`, `Home CA 2`, `Home CA 3`. Never the same, because two CAs of
 /// one name are told apart by their key identifiers only, which OpenSSL looks at and BearSSL does not.
 #[must_use]

@@ -32,7 +32,7 @@ pub(crate) struct VirtualFleet {
 impl VirtualFleet {
     /// Starts `count` devices with consoles on this machine's loopback.
     pub(crate) async fn start(count: u16, settings: &Settings) -> Outcome<Self> {
-        let pki = workshop::open_pki(settings)?;
+        let anchors: Vec<_> = workshop::anchors(settings)?.iter().map(|ca| ca.der().to_vec()).collect();
         let fail =
             |error: std::io::Error| Failure::new(Exit::System, "cannot start a virtual device").why(error);
         let mut devices = Vec::new();
@@ -44,7 +44,7 @@ impl VirtualFleet {
             let chip = if index % 2 == 0 { Chip::Esp32 } else { Chip::Esp8266 };
             let profile = VirtualProfile {
                 topic: name.clone(),
-                anchors: vec![pki.ca().der().to_vec()],
+                anchors: anchors.clone(),
                 tele_period: TELE_PERIOD,
                 pace: PACE,
                 ..VirtualProfile::new(chip, Firmware::ClientCert, mac)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use quoll_pki::{
     AltNames, Authority, CertName, Certificate, IssueRequest, KeyKind, KeyStorage, NewCa, Passphrase, Pki,
-    Profile,
+    Profile, rollover,
 };
 use time::OffsetDateTime;
 
@@ -89,6 +89,11 @@ impl Workshop {
         Ok((Arc::clone(&unlocked.authority), &unlocked.passphrase))
     }
 
+    /// The bench of another folder, opened by the same passphrase.
+    pub(crate) fn at(&self, settings: &Settings) -> Outcome<Self> {
+        Self::open(settings, self.source.clone())
+    }
+
     /// Issues the server's certificate where there is none. Says whether it did.
     pub(crate) fn ensure_server(&mut self) -> Outcome<bool> {
         let name = server_name(&self.settings)?;
@@ -130,8 +135,19 @@ fn no_ca_key(settings: &Settings) -> Failure {
         .hint("ask the machine that has it: quoll request, there quoll ca sign, here quoll accept")
 }
 
+/// Where the end of a rollover was interrupted in the one moment without a folder, no other CA is made there.
+fn refuse_half_done(settings: &Settings) -> Outcome {
+    if settings.pki.exists() || !rollover::is_half_done(&settings.pki) {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Unusable, "the change to the new CA was interrupted")
+        .why(format!("{} is on its way to its place", rollover::next_folder(&settings.pki).display()))
+        .hint("finish it: quoll ca rollover finish"))
+}
+
 /// A folder that waits for its CA's answer does not get a CA of its own.
 fn refuse_waiting(settings: &Settings) -> Outcome {
+    refuse_half_done(settings)?;
     if is_made(settings) || !settings.pki.join("quoll/requests").exists() {
         return Ok(());
     }
@@ -140,9 +156,56 @@ fn refuse_waiting(settings: &Settings) -> Outcome {
         .hint("take it in: quoll accept FILE; or choose another folder with --home for a CA of its own"))
 }
 
+/// The folder of the CA that is being introduced, where one is (docs/ca.md, "Rolling over to a new CA").
+pub(crate) fn next_pki(settings: &Settings) -> Outcome<Option<Pki>> {
+    rollover::successor(&settings.pki).map_err(trouble::pki)
+}
+
+/// The settings with the folder of the CA that issues to devices and clients: the next one's during a rollover, because
+/// the node takes certificates of both.
+pub(crate) fn issuing(settings: &Settings) -> Outcome<Settings> {
+    let pki = next_pki(settings)?.map_or_else(|| settings.pki.clone(), |next| next.dir().to_owned());
+    Ok(Settings { pki, ..settings.clone() })
+}
+
+/// The settings with the folder whose certificate the server shows: the next CA's once it has one for the server.
+pub(crate) fn serving(settings: &Settings) -> Outcome<Settings> {
+    let mut serving = settings.clone();
+    if let Some(next) = next_pki(settings)?
+        && next.certificate(&server_name(settings)?).map_err(trouble::pki)?.is_some()
+    {
+        serving.pki = next.dir().to_owned();
+    }
+    Ok(serving)
+}
+
+/// The CAs that whoever connects must trust: the one that vouches for the server first. Two during a rollover, also when
+/// the settings name the next CA's folder.
+pub(crate) fn anchors(settings: &Settings) -> Outcome<Vec<Certificate>> {
+    let current = rollover::predecessor_folder(&settings.pki).filter(|pki| pki.join("ca.crt").exists());
+    let settings = match current {
+        Some(pki) => Settings { pki, ..settings.clone() },
+        None => settings.clone(),
+    };
+    let mut anchors = vec![open_pki(&settings)?.ca().clone()];
+    if let Some(next) = next_pki(&settings)? {
+        anchors.push(next.ca().clone());
+        if serving(&settings)?.pki != settings.pki {
+            anchors.reverse();
+        }
+    }
+    Ok(anchors)
+}
+
+/// [`anchors`] in one file.
+pub(crate) fn anchors_pem(settings: &Settings) -> Outcome<String> {
+    Ok(anchors(settings)?.iter().map(Certificate::pem).collect())
+}
+
 /// Opens the folder of the settings to read.
 pub(crate) fn open_pki(settings: &Settings) -> Outcome<Pki> {
     if !settings.pki.exists() {
+        refuse_half_done(settings)?;
         return Err(Failure::new(Exit::Unusable, format!("there is no CA in {}", settings.pki.display()))
             .hint("make one with `quoll ca init`, or point at one with --pki"));
     }
@@ -164,7 +227,7 @@ pub(crate) fn server_name(settings: &Settings) -> Outcome<CertName> {
     })
 }
 
-/// The server's certificate; there must be one.
+/// The server's certificate in this folder; there must be one.
 pub(crate) fn server_certificate(settings: &Settings, pki: &Pki) -> Outcome<Certificate> {
     let name = server_name(settings)?;
     pki.certificate(&name).map_err(trouble::pki)?.ok_or_else(|| {

@@ -4,51 +4,17 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
-use quoll_pki::{CertName, Passphrase, Pki};
-use quoll_tasmota::{Road, TlsKey1, TlsKey2};
-use support::{Home, complaint, shared, tool};
-
-/// Builds the device once.
-fn device() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bearssl-device");
-        std::fs::create_dir_all(&folder).unwrap();
-        for name in ["Makefile", "bearssl-device.c"] {
-            std::fs::copy(shared("tools/bearssl-device").join(name), folder.join(name)).unwrap();
-        }
-        let made = tool("make", &["-C", &folder.display().to_string()]);
-        assert!(made.status.success(), "libbearssl-dev is needed (scripts/setup): {}", complaint(&made));
-        folder.join("bearssl-device")
-    })
-}
-
-/// The two console lines of a virtual device's credentials, as a person would paste them.
-fn tls_keys(home: &Home, name: &str) -> PathBuf {
-    let pki = Pki::open(&home.path("pki")).unwrap();
-    let passphrase = Passphrase::from_file(&home.path("ca-passphrase")).unwrap();
-    let name = CertName::parse(name).unwrap();
-    let key = pki.private_key(&name, &passphrase).unwrap();
-    let certificate = pki.certificate(&name).unwrap().unwrap();
-    let scalar = key.ec_scalar().unwrap();
-    let key = TlsKey1::new(&scalar).unwrap();
-    let certificate = TlsKey2::new(certificate.der(), Road::Http).unwrap();
-    let path = home.path(&format!("{name}.tlskeys"));
-    std::fs::write(&path, format!("TLSKey1 {}\nTLSKey2 {}\n", key.base64().as_str(), certificate.base64()))
-        .unwrap();
-    path
-}
+use support::bearssl::{device, tls_keys};
+use support::{Home, complaint, tool};
 
 #[test]
 fn a_device_receives_every_size_by_ca_and_by_fingerprint_by_name_and_by_address() {
     let home = Home::new();
     let mut up = home.up(&["--virtual", "1"]);
     up.wait_for(|line| line.starts_with("kitchen  online"));
-    let keys = tls_keys(&home, "kitchen");
+    let keys = tls_keys(&home, "pki", "kitchen");
     let server = home.json(&["server", "show"]);
     let fingerprint = server["mqtt_fingerprint"].as_str().unwrap().to_owned();
     home.ok(&["client", "add", "owner"]);
@@ -103,7 +69,7 @@ fn a_revoked_devices_keys_open_nothing() {
     let home = Home::new();
     let mut up = home.up(&["--virtual", "1"]);
     up.wait_for(|line| line.starts_with("kitchen  online"));
-    let keys = tls_keys(&home, "kitchen");
+    let keys = tls_keys(&home, "pki", "kitchen");
     home.ok(&["device", "revoke", "kitchen", "--yes"]);
     let output = Command::new(device())
         .args([

@@ -27,7 +27,7 @@ pub mod manifest;
 mod phrase;
 pub mod sign;
 mod signing_request;
-mod verify;
+pub(crate) mod verify;
 
 pub(crate) use self::verify::made_kind;
 pub use self::{

@@ -141,7 +141,7 @@ fn hand_over(
         let empty = quoll_pki::Passphrase::new(String::new());
         let key = pki.private_key(&accepted.name, &empty).map_err(trouble::pki)?;
         let folder = home.clients().join(name.as_str());
-        return client::write_bundle(&folder, settings, &name, pki.ca(), certificate, &key);
+        return client::write_bundle(&folder, settings, &name, certificate, &key);
     }
     // A device gets its certificate when it is added; one that is known gets its new one noted.
     if accepted.profile == Profile::Tasmota.to_string()

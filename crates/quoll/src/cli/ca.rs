@@ -55,6 +55,9 @@ pub(crate) enum Ca {
         and devices need nothing new."
     )]
     Renew(super::ca_life::Renew),
+    /// Change to a new CA: start, status, knows, move, server, finish, abandon
+    #[command(subcommand)]
+    Rollover(super::ca_rollover::Rollover),
     /// Take a certificate back, for good or for a time
     #[command(
         after_help = "Example:\n  quoll ca revoke laptop --reason keyCompromise --yes\n  quoll ca revoke laptop --reason certificateHold\n\n\
@@ -117,6 +120,7 @@ impl Ca {
             Self::Issue(issue) => issue.run(common).await,
             Self::Profiles => super::ca_issue::profiles(common),
             Self::Renew(renew) => renew.run(common).await,
+            Self::Rollover(rollover) => rollover.run(common).await,
             Self::Revoke(revoke) => revoke.run(common).await,
             Self::Unhold(unhold) => unhold.run(common).await,
             Self::Expiring(expiring) => expiring.run(common),

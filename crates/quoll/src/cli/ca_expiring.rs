@@ -31,10 +31,13 @@ impl Expiring {
         let everything = matches!(common.output, Format::Ics | Format::Prometheus);
         let days = self.days.or_else(|| (!everything).then_some(DAYS));
         let horizon = days.map(|days| now.saturating_add(Duration::days(days.into())));
-        let endings: Vec<_> = endings(&pki, now)?
-            .into_iter()
-            .filter(|ending| horizon.is_none_or(|horizon| ending.at <= horizon))
-            .collect();
+        let mut all = endings(&pki, now)?;
+        if let Some(next) = workshop::next_pki(&settings)? {
+            all.extend(endings(&next, now)?);
+            all.sort_by_key(|ending| ending.at);
+        }
+        let endings: Vec<_> =
+            all.into_iter().filter(|ending| horizon.is_none_or(|horizon| ending.at <= horizon)).collect();
         match common.output {
             Format::Ics => print(&expiry::calendar(&endings, now)),
             Format::Prometheus => print(&expiry::metrics(&endings)),

@@ -1,14 +1,15 @@
 //! `quoll ca renew`, `revoke` and `unhold`: the later life of the CA and of what it issued.
 
 use clap::Args;
-use quoll_fleet::registry::Registry;
-use quoll_pki::{AltNames, CertName, Pki, Renewal, RevocationReason, Serial};
+use quoll_fleet::registry::{Owner, Registry, RegistryError};
+use quoll_pki::{AltNames, CertName, Certificate, Pki, Renewal, RevocationReason, Serial};
 use serde_json::json;
 use time::OffsetDateTime;
 
 use super::{Common, ServerArgs, confirm};
 use crate::audit::Audit;
 use crate::bell;
+use crate::config::Settings;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
 use crate::output::print_facts;
@@ -61,7 +62,7 @@ impl Renew {
         let settings = common.settings(&home, &ServerArgs::default())?;
         let mut workshop = Workshop::open(&settings, common.passphrase(&home))?;
         match &self.name {
-            Some(name) => self.certificate(common, &home, &mut workshop, name).await,
+            Some(name) => self.certificate(common, &home, &settings, &mut workshop, name).await,
             None => self.ca(common, &home, &mut workshop).await,
         }
     }
@@ -70,6 +71,7 @@ impl Renew {
         &self,
         common: &Common,
         home: &Home,
+        settings: &Settings,
         workshop: &mut Workshop,
         name: &str,
     ) -> Outcome {
@@ -89,6 +91,7 @@ impl Renew {
         for warning in &renewed.warnings {
             eprintln!("quoll: note: {warning}");
         }
+        record(home, settings, &renewed.previous, &renewed.certificate)?;
         bell::ring(home).await?;
         let facts = [
             ("name", "Name", json!(name.as_str())),
@@ -131,8 +134,7 @@ impl Revoke {
     pub(crate) async fn run(&self, common: &Common) -> Outcome {
         let home = common.home()?;
         let settings = common.settings(&home, &ServerArgs::default())?;
-        let pki = workshop::open_pki(&settings)?;
-        let serial = find(&pki, &self.certificate, |entry| !entry.is_revoked())?;
+        let (settings, pki, serial) = find_in_both(settings, &self.certificate, |entry| !entry.is_revoked())?;
         let subject = self.certificate.as_str();
         match self.reason {
             RevocationReason::CertificateHold => {}
@@ -146,15 +148,10 @@ impl Revoke {
         let now = OffsetDateTime::now_utc();
         let done = pki.revoke(&serial, self.reason, now).map_err(trouble::pki);
         let revoked = audit.end(done, |revoked| json!({ "already": revoked.already }))?;
-        let ended = bell::ring(&home).await?;
-        let owner = Registry::open(&home.fleet_db())
-            .map_err(trouble::registry)?
-            .certificate(&serial.to_string())
-            .map_err(trouble::registry)?
-            .map(|certificate| certificate.owner);
-        if let Some(owner) = &owner {
-            eprintln!("quoll: note: it is the certificate of {owner}, which keeps its place on the list");
+        if self.reason != RevocationReason::CertificateHold {
+            void(&home, &serial, self.reason)?;
         }
+        let ended = bell::ring(&home).await?;
         let facts = [
             ("revoked", "Revoked", json!(revoked.common_name)),
             ("serial", "Serial number", json!(serial.to_string())),
@@ -162,7 +159,7 @@ impl Revoke {
             ("since", "Since", json!(dates::stamp(revoked.at))),
             ("already", "Was revoked before", json!(revoked.already)),
             ("connections_ended", "Connections ended", json!(ended)),
-            ("crl", "Revocation list", json!(crl(common, &home, &pki, now)?)),
+            ("crl", "Revocation list", json!(crl(common, &home, &settings, &pki, now)?)),
         ];
         print_facts(&facts, common.output)
     }
@@ -172,8 +169,8 @@ impl Unhold {
     pub(crate) async fn run(&self, common: &Common) -> Outcome {
         let home = common.home()?;
         let settings = common.settings(&home, &ServerArgs::default())?;
-        let pki = workshop::open_pki(&settings)?;
-        let serial = find(&pki, &self.certificate, |entry| entry.state.is_on_hold())?;
+        let (settings, pki, serial) =
+            find_in_both(settings, &self.certificate, |entry| entry.state.is_on_hold())?;
         let detail = json!({ "serial": serial.to_string() });
         let audit = Audit::begin(&home, "ca.unhold", &self.certificate, &detail)?;
         let now = OffsetDateTime::now_utc();
@@ -184,14 +181,89 @@ impl Unhold {
             ("released", "Released", json!(released.common_name)),
             ("serial", "Serial number", json!(serial.to_string())),
             ("already", "Was not on hold", json!(released.already)),
-            ("crl", "Revocation list", json!(crl(common, &home, &pki, now)?)),
+            ("crl", "Revocation list", json!(crl(common, &home, &settings, &pki, now)?)),
         ];
         print_facts(&facts, common.output)
     }
 }
 
+/// The registry follows: the certificate is void there, too, and an owner whose last one it was is shut out.
+fn void(home: &Home, serial: &Serial, reason: RevocationReason) -> Outcome {
+    let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
+    let Some(known) = registry.certificate(&serial.to_string()).map_err(trouble::registry)? else {
+        return Ok(());
+    };
+    registry.void_certificate(&known.serial, &reason.to_string()).map_err(trouble::registry)?;
+    let owner = known.owner;
+    let others = registry.certificates_of(&owner).map_err(trouble::registry)?;
+    if others.iter().any(|other| !other.revoked) {
+        eprintln!("quoll: note: {owner} has another certificate, which stays good");
+        return Ok(());
+    }
+    match registry.shut_out(&owner, &reason.to_string()) {
+        Ok(_) => eprintln!("quoll: note: it was the certificate of the {owner}, which is revoked with it"),
+        // A device or client that is gone has nothing more to lose.
+        Err(RegistryError::Unknown(_) | RegistryError::Transition { .. }) => {}
+        Err(error) => return Err(trouble::registry(error)),
+    }
+    Ok(())
+}
+
+/// The registry follows a renewal by hand: the new certificate is the same one's, and goes into a client's files.
+fn record(home: &Home, settings: &Settings, previous: &Serial, certificate: &Certificate) -> Outcome {
+    if !home.fleet_db().exists() {
+        return Ok(());
+    }
+    let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
+    let Some(known) = registry.certificate(&previous.to_string()).map_err(trouble::registry)? else {
+        return Ok(());
+    };
+    let (serial, until) = (certificate.serial().to_string(), certificate.not_after());
+    match &known.owner {
+        Owner::Device(name) => {
+            registry.assign_certificate(name, &serial, until).map_err(trouble::registry)?;
+            eprintln!(
+                "quoll: note: the device {name} has the old certificate until it is given the new one: \
+                 quoll device add {name} --at ADDRESS --replace-key"
+            );
+        }
+        Owner::Client(name) => {
+            registry.assign_client_certificate(name, &serial, until).map_err(trouble::registry)?;
+            super::client::refresh_files(home, settings, name, certificate)?;
+        }
+    }
+    Ok(())
+}
+
+/// The certificate meant, in the CA's folder or in that of the CA that is being introduced.
+fn find_in_both(
+    settings: Settings,
+    text: &str,
+    wanted: impl Fn(&quoll_pki::IndexEntry) -> bool,
+) -> Outcome<(Settings, Pki, Serial)> {
+    let issuing = workshop::issuing(&settings)?;
+    if issuing.pki != settings.pki {
+        let next = workshop::open_pki(&issuing)?;
+        let entries = next.entries().map_err(trouble::pki)?;
+        if let Ok(serial) = find(&next, text, &wanted)
+            && entries.iter().any(|entry| entry.serial == serial && wanted(entry))
+        {
+            return Ok((issuing, next, serial));
+        }
+    }
+    let pki = workshop::open_pki(&settings)?;
+    let serial = find(&pki, text, wanted)?;
+    Ok((settings, pki, serial))
+}
+
 /// Writes the revocation list where that needs nobody's answer, and says how it stands.
-fn crl(common: &Common, home: &Home, pki: &Pki, now: OffsetDateTime) -> Outcome<&'static str> {
+fn crl(
+    common: &Common,
+    home: &Home,
+    settings: &Settings,
+    pki: &Pki,
+    now: OffsetDateTime,
+) -> Outcome<&'static str> {
     if !pki.crl_is_behind(now).map_err(trouble::pki)? {
         return Ok("up to date");
     }
@@ -200,8 +272,7 @@ fn crl(common: &Common, home: &Home, pki: &Pki, now: OffsetDateTime) -> Outcome<
     if !source.has_file() {
         return Ok(behind);
     }
-    let settings = common.settings(home, &ServerArgs::default())?;
-    match Workshop::open(&settings, source).and_then(|mut workshop| workshop.publish_crl()) {
+    match Workshop::open(settings, source).and_then(|mut workshop| workshop.publish_crl()) {
         Ok(()) => Ok("written"),
         Err(_) => Ok(behind),
     }

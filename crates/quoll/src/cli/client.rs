@@ -16,10 +16,10 @@ use super::client_files::{Bundle, ForArgs};
 use super::{Common, ServerArgs, confirm};
 use crate::config::Settings;
 use crate::failure::{Exit, Failure, Outcome, io_failure};
-use crate::home::write_whole;
+use crate::home::{Home, write_whole};
 use crate::output::{Format, Listing, print, print_facts};
 use crate::revocation;
-use crate::workshop::Workshop;
+use crate::workshop::{self, Workshop};
 use crate::{dates, trouble};
 
 /// Certificates for people, Home Assistant, scripts.
@@ -61,8 +61,12 @@ pub(crate) enum Word {
     Everything,
     /// Subscribe everywhere, publish nowhere
     Observer,
-    /// What Home Assistant needs with Tasmota's default topics
+    /// What Home Assistant needs: commands to devices, what they say, discovery
     HomeAssistant,
+    /// What flows need: as Home Assistant, and topics below the client's own name
+    NodeRed,
+    /// What the devices say, and nothing else
+    Dashboard,
 }
 
 impl Word {
@@ -71,6 +75,8 @@ impl Word {
             Self::Everything => Role::Everything,
             Self::Observer => Role::Observer,
             Self::HomeAssistant => Role::HomeAssistant,
+            Self::NodeRed => Role::NodeRed,
+            Self::Dashboard => Role::Dashboard,
         }
     }
 }
@@ -102,7 +108,7 @@ impl Add {
         let folder = self.out.clone().unwrap_or_else(|| home.clients().join(name.as_str()));
         refuse_taken(&folder, &name)?;
         let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
-        let mut workshop = Workshop::open(&settings, common.passphrase(&home))?;
+        let mut workshop = Workshop::open(&workshop::issuing(&settings)?, common.passphrase(&home))?;
         // The CA is unlocked before anything is written: a wrong passphrase changes nothing.
         workshop.authority()?;
         let ready = self.ready.ask()?;
@@ -119,17 +125,17 @@ impl Add {
         registry
             .assign_client_certificate(&name, &certificate.serial().to_string(), certificate.not_after())
             .map_err(trouble::registry)?;
-        let ca = workshop.pki().ca();
+        let cas = workshop::anchors(&settings)?;
         let bundle = Bundle {
             folder: &folder,
             settings: &settings,
             name: &name,
-            ca,
+            cas: &cas,
             certificate: &certificate,
             key: &key,
         };
         let written = ready.write(&bundle)?;
-        write_bundle(&folder, &settings, &name, ca, &certificate, &key)?;
+        write_bundle(&folder, &settings, &name, &certificate, &key)?;
         crate::bell::ring(&home).await?;
 
         let facts = [
@@ -222,7 +228,6 @@ pub(super) fn write_bundle(
     folder: &Path,
     settings: &Settings,
     name: &ClientName,
-    ca: &Certificate,
     certificate: &Certificate,
     key: &PrivateKey,
 ) -> Outcome {
@@ -248,7 +253,7 @@ pub(super) fn write_bundle(
         port = settings.device_port(),
         line = try_it(folder, settings, name),
     );
-    write_whole(&folder.join("ca.crt"), ca.pem().as_bytes(), 0o644, true)?;
+    write_whole(&folder.join("ca.crt"), workshop::anchors_pem(settings)?.as_bytes(), 0o644, true)?;
     write_whole(&folder.join(format!("{name}.crt")), certificate.pem().as_bytes(), 0o644, true)?;
     write_whole(&folder.join("README.txt"), readme.as_bytes(), 0o644, true)?;
     let key_path = folder.join(format!("{name}.key"));
@@ -261,6 +266,23 @@ pub(super) fn write_bundle(
     }
     // The key last: where it is, the folder is whole.
     write_whole(&key_path, key.pkcs8_pem().as_bytes(), 0o600, false)
+}
+
+/// Writes a client's new certificate, for the key it has, and the CAs to trust into its folder. `None` where the folder is
+/// not here: its owner has moved it.
+pub(super) fn refresh_files(
+    home: &Home,
+    settings: &Settings,
+    name: &ClientName,
+    certificate: &Certificate,
+) -> Outcome<Option<PathBuf>> {
+    let folder = home.clients().join(name.as_str());
+    if !folder.join(format!("{name}.crt")).exists() {
+        return Ok(None);
+    }
+    write_whole(&folder.join("ca.crt"), workshop::anchors_pem(settings)?.as_bytes(), 0o644, true)?;
+    write_whole(&folder.join(format!("{name}.crt")), certificate.pem().as_bytes(), 0o644, true)?;
+    Ok(Some(folder))
 }
 
 /// A command line that shows all telemetry.

@@ -65,7 +65,8 @@ pub(crate) struct Bundle<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) settings: &'a Settings,
     pub(crate) name: &'a ClientName,
-    pub(crate) ca: &'a Certificate,
+    /// The CAs to trust: one, or two during a rollover.
+    pub(crate) cas: &'a [Certificate],
     pub(crate) certificate: &'a Certificate,
     pub(crate) key: &'a PrivateKey,
 }
@@ -91,7 +92,13 @@ impl Wanted {
     fn p12(&self, bundle: &Bundle<'_>, phone: &str, form: Pkcs12Form, written: &mut Vec<PathBuf>) -> Outcome {
         let pass = self.passphrase.as_ref().expect("it was asked for, because a phone is wanted");
         let shown = format!("{} at {}", bundle.name, bundle.settings.host);
-        let p12 = bundle.key.to_pkcs12(&shown, bundle.certificate, &[bundle.ca], pass, form);
+        let p12 = bundle.key.to_pkcs12(
+            &shown,
+            bundle.certificate,
+            &bundle.cas.iter().collect::<Vec<_>>(),
+            pass,
+            form,
+        );
         let p12 = Zeroizing::new(p12.map_err(trouble::pki)?);
         let path = bundle.path(&format!("{}-{phone}.p12", bundle.name))?;
         write_whole(&path, &p12, 0o600, true)?;

@@ -46,8 +46,8 @@ pub(crate) struct Firmware {
     /// How devices know the server
     #[arg(long, value_enum, default_value_t = TrustName::Ca)]
     trust: TrustName,
-    /// A CA to trust: a certificate (PEM, DER) or a .quollanchors file; may be repeated, for a rollover [default: this
-    /// home's CA]
+    /// A CA to trust: a certificate (PEM, DER) or a .quollanchors file; may be repeated [default: this home's CA, and the
+    /// next one during a rollover]
     #[arg(long, value_name = "FILE")]
     ca: Vec<PathBuf>,
     /// The fingerprint of the server's key, as `quoll server show` prints it; may be said twice, for the next key
@@ -186,9 +186,12 @@ impl Firmware {
         if !needs_ca && !workshop::is_made(&settings) {
             return Ok(known);
         }
-        let pki = workshop::open_pki(&settings)?;
+        let pki = workshop::open_pki(&workshop::serving(&settings)?)?;
         if needs_ca {
-            known.anchors.push(anchor(pki.ca().der(), &pki.dir().join("ca.crt"))?);
+            // Both during a rollover: devices with this firmware need no second flashing.
+            for ca in workshop::anchors(&settings)? {
+                known.anchors.push(anchor(ca.der(), &pki.dir().join("ca.crt"))?);
+            }
         }
         if known.server.is_none() {
             let certificate = pki.certificate(&workshop::server_name(&settings)?).map_err(trouble::pki)?;

@@ -160,6 +160,7 @@ struct Job {
     home: Home,
     settings: Settings,
     workshop: Workshop,
+    ca: PathBuf,
     place: Place,
     listen: Listen,
     material: Material,
@@ -182,15 +183,17 @@ impl Job {
         let mut workshop = Workshop::open(&settings, common.passphrase(&home))?;
         let material = material(&settings, &mut workshop, !at.dry_run)?;
         let service = Service::find(&place, at.reload_command.as_deref(), at.no_reload);
-        Ok(Self { home, settings, workshop, place, listen, material, service })
+        let ca = workshop::serving(&settings)?.pki.join("ca.crt");
+        Ok(Self { home, settings, workshop, ca, place, listen, material, service })
     }
 
     fn plan(&self) -> Plan {
         Plan::new(&self.place.dir, &self.material, self.listen, self.place.owner)
     }
 
+    /// The CA that vouches for the server.
     fn ca(&self) -> PathBuf {
-        self.settings.pki.join("ca.crt")
+        self.ca.clone()
     }
 
     fn address(&self) -> SocketAddr {
@@ -347,39 +350,59 @@ fn of_client(home: &Home, name: &str) -> Outcome<Identity> {
     Ok(identity)
 }
 
-/// What the CA's folder has for Mosquitto; a revocation list that is behind is written first, where that can be.
+/// What the CA's folder has for Mosquitto; a revocation list that is behind is written first, where that can be. During a
+/// rollover both CAs and both lists go along: Mosquitto wants a list of each CA that it trusts.
 fn material(settings: &Settings, workshop: &mut Workshop, may_write: bool) -> Outcome<Material> {
     let now = OffsetDateTime::now_utc();
-    let certificate = workshop::server_certificate(settings, workshop.pki())?;
+    let serving = workshop::serving(settings)?;
+    let mut server = workshop.at(&serving)?;
+    let certificate = workshop::server_certificate(&serving, server.pki())?;
     let name = workshop::server_name(settings)?;
-    let key = match workshop.pki().server_key_pem(&name) {
-        Err(PkiError::Encrypted { .. }) if workshop::has_ca_key(settings) => {
-            let pki = workshop.pki().clone();
-            let (_, passphrase) = workshop.authority()?;
+    let key = match server.pki().server_key_pem(&name) {
+        Err(PkiError::Encrypted { .. }) if workshop::has_ca_key(&serving) => {
+            let pki = server.pki().clone();
+            let (_, passphrase) = server.authority()?;
             Zeroizing::new(
                 pki.private_key(&name, passphrase).map_err(trouble::pki)?.pkcs8_pem().as_str().to_owned(),
             )
         }
         key => key.map_err(trouble::pki)?,
     };
-    if may_write && workshop.pki().crl_is_behind(now).map_err(trouble::pki)? {
-        workshop.publish_crl().map_err(|failure| Failure {
-            why: Some(
-                "the revocation list is behind, and Mosquitto lets nobody in with one that has ended".into(),
-            ),
-            ..failure
-        })?;
+    for folder in folders(settings)? {
+        let mut bench = workshop.at(&folder)?;
+        if may_write && bench.pki().crl_is_behind(now).map_err(trouble::pki)? {
+            bench.publish_crl().map_err(|failure| Failure {
+                why: Some(
+                    "the revocation list is behind, and Mosquitto lets nobody in with one that has ended"
+                        .into(),
+                ),
+                ..failure
+            })?;
+        }
     }
     Ok(Material {
         name: name.to_string(),
-        ca: workshop.pki().ca().pem(),
+        ca: workshop::anchors_pem(settings)?,
         certificate: certificate.pem(),
         key,
         crl: read_crl(settings)?,
     })
 }
 
+/// The settings with each of the folders in force.
+fn folders(settings: &Settings) -> Outcome<Vec<Settings>> {
+    let issuing = workshop::issuing(settings)?;
+    Ok(if issuing.pki == settings.pki { vec![issuing] } else { vec![settings.clone(), issuing] })
+}
+
 fn read_crl(settings: &Settings) -> Outcome<Vec<u8>> {
-    let path = settings.pki.join("crl.pem");
-    fs::read(&path).map_err(|error| io_failure("read", &path, &error).hint("quoll ca crl writes it"))
+    let mut lists = Vec::new();
+    for folder in folders(settings)? {
+        let path = folder.pki.join("crl.pem");
+        lists.extend(
+            fs::read(&path)
+                .map_err(|error| io_failure("read", &path, &error).hint("quoll ca crl writes it"))?,
+        );
+    }
+    Ok(lists)
 }

@@ -65,7 +65,7 @@ impl Server {
 impl Show {
     fn show(&self, common: &Common) -> Outcome {
         let home = common.home()?;
-        let settings = common.settings(&home, &self.server)?;
+        let settings = workshop::serving(&common.settings(&home, &self.server)?)?;
         let pki = workshop::open_pki(&settings)?;
         let certificate = workshop::server_certificate(&settings, &pki)?;
         let addresses: Vec<_> = certificate.ip_addresses().iter().map(ToString::to_string).collect();
@@ -89,7 +89,7 @@ impl Show {
 
     async fn renew(&self, common: &Common) -> Outcome {
         let home = common.home()?;
-        let settings = common.settings(&home, &self.server)?;
+        let settings = workshop::serving(&common.settings(&home, &self.server)?)?;
         let mut workshop = Workshop::open(&settings, common.passphrase(&home))?;
         let name = workshop::server_name(&settings)?;
         let (authority, _) = workshop.authority()?;
@@ -116,7 +116,7 @@ impl Show {
 impl Rekey {
     async fn run(&self, common: &Common) -> Outcome {
         let home = common.home()?;
-        let settings = common.settings(&home, &self.server)?;
+        let settings = workshop::serving(&common.settings(&home, &self.server)?)?;
         let mut workshop = Workshop::open(&settings, common.passphrase(&home))?;
         let name = workshop::server_name(&settings)?;
         let old = workshop::server_certificate(&settings, workshop.pki())?;

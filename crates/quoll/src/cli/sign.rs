@@ -149,7 +149,8 @@ impl ExportAnchors {
         let server = ServerArgs { host: self.host.clone(), ..ServerArgs::default() };
         let settings = common.settings(&home, &server)?;
         refuse_there(&self.file)?;
-        let pki = workshop::open_pki(&settings)?;
+        let pki = workshop::open_pki(&workshop::serving(&settings)?)?;
+        let cas = workshop::anchors(&settings)?;
         let certificate = pki.certificate(&workshop::server_name(&settings)?).map_err(trouble::pki)?;
         let fingerprint = certificate.as_ref().and_then(|certificate| certificate.rsa_public_key());
         let fingerprint = fingerprint.and_then(|(n, e)| Fingerprint::of_rsa(&n, &e).ok());
@@ -162,7 +163,8 @@ impl ExportAnchors {
         });
         let host = mark.as_ref().map(|mark| format!("{}:{}", mark.host, mark.port));
         let (bytes, phrase) =
-            anchors::export(&[pki.ca()], mark, OffsetDateTime::now_utc()).map_err(trouble::bundle)?;
+            anchors::export(&cas.iter().collect::<Vec<_>>(), mark, OffsetDateTime::now_utc())
+                .map_err(trouble::bundle)?;
         write_whole(&self.file, &bytes, 0o644, false)?;
         let facts = [
             ("file", "Written", json!(self.file.display().to_string())),
@@ -172,6 +174,10 @@ impl ExportAnchors {
             ("device_host", "Devices connect to", json!(host)),
             ("phrase", "Comparison phrase", json!(phrase.to_string())),
         ];
+        for ca in &cas[1..] {
+            let name = ca.subject_cn().unwrap_or_default();
+            eprintln!("quoll: note: a rollover is under way, so the CA {name} is in it, too");
+        }
         print_facts(&facts, common.output)
     }
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+pub(crate) mod bearssl;
 pub(crate) mod folder;
 
 use std::io::{BufRead as _, BufReader};
