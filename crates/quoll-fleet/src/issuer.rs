@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use quoll_pki::{
-    Authority, CertName, Certificate, IssueRequest, KeyStorage, Passphrase, Pki, PkiError, PrivateKey,
-    Profile,
+    Authority, CertName, Certificate, IfTaken, IssueRequest, KeyStorage, Passphrase, Pki, PkiError,
+    PrivateKey, Profile, RevocationReason, Serial,
 };
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -54,6 +54,30 @@ pub trait Issuer: Send + Sync {
     /// [`IssueError::KeyMissing`] when there is one but its key is nowhere, [`IssueError::NameInUse`] when it is not
     /// a device's.
     async fn existing(&self, name: &DeviceName) -> Result<Option<DeviceCredential>, IssueError>;
+}
+
+/// Somebody who also gives a device that has a certificate a new one, and keeps the old one's key until it is not needed.
+#[async_trait]
+pub trait Reissuer: Issuer {
+    /// Makes a new key and certificate for a name that may have one. The old certificate stays valid, and its key at hand
+    /// ([`Self::held`]), until it is retired. What it returns is on disk already.
+    ///
+    /// # Errors
+    /// See [`IssueError`]; no certificate was issued then.
+    async fn reissue(&self, name: &DeviceName) -> Result<DeviceCredential, IssueError>;
+
+    /// The certificate of this serial number with its key: the one in use, or the one before it. `None` where the key is
+    /// not at hand.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read.
+    async fn held(&self, name: &DeviceName, serial: &str) -> Result<Option<DeviceCredential>, IssueError>;
+
+    /// Voids a certificate in the pki folder, reason superseded. One that is void, or unknown there, is no error.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written; the same call finishes that later.
+    async fn retire(&self, name: &DeviceName, serial: &str) -> Result<(), IssueError>;
 }
 
 /// Why there is no credential.
@@ -124,6 +148,8 @@ impl IssueError {
 /// Issues from the pki folder. Signing and key encryption take up to a second and run beside the async runtime.
 pub struct PkiIssuer {
     pki: Pki,
+    /// Folders of other CAs whose certificates devices may have.
+    others: Vec<Pki>,
     authority: Option<Arc<Authority>>,
     storage: KeyStorage,
 }
@@ -133,13 +159,48 @@ impl PkiIssuer {
     /// [`KeyStorage::Discard`] an enrolment that is killed before the key is on the device cannot be continued.
     #[must_use]
     pub fn new(authority: Arc<Authority>, storage: KeyStorage) -> Self {
-        Self { pki: authority.pki().clone(), authority: Some(authority), storage }
+        Self { pki: authority.pki().clone(), others: Vec::new(), authority: Some(authority), storage }
     }
 
     /// Without the CA's key: an enrolment whose certificate exists can be continued, no new one can be issued.
     #[must_use]
     pub fn locked(pki: Pki, storage: KeyStorage) -> Self {
-        Self { pki, authority: None, storage }
+        Self { pki, others: Vec::new(), authority: None, storage }
+    }
+
+    /// Looks for older keys and certificates in these folders, too: during a change of the CA a device's old certificate
+    /// is the old CA's.
+    #[must_use]
+    pub fn also_from(mut self, others: Vec<Pki>) -> Self {
+        self.others = others;
+        self
+    }
+
+    fn passphrase(&self) -> Passphrase {
+        match &self.storage {
+            KeyStorage::Encrypted(pass) => pass.clone(),
+            KeyStorage::Plain | KeyStorage::Discard => Passphrase::new(String::new()),
+        }
+    }
+
+    async fn issue_if(
+        &self,
+        name: &DeviceName,
+        if_taken: IfTaken,
+    ) -> Result<DeviceCredential, IssueError> {
+        let authority = self.authority.clone().ok_or(IssueError::Locked)?;
+        let (device, storage) = (name.clone(), self.storage.clone());
+        Self::beside(name, move || {
+            let request =
+                IssueRequest { if_taken, ..IssueRequest::new(Profile::Tasmota, cert_name(&device)?, storage) };
+            let issued =
+                authority.issue(&request, OffsetDateTime::now_utc()).map_err(|error| pki(&device, &error))?;
+            for warning in &issued.warnings {
+                tracing::warn!(%device, "{warning}");
+            }
+            credential(&device, &issued.certificate, &issued.key)
+        })
+        .await
     }
 
     async fn beside<T: Send + 'static>(
@@ -158,22 +219,11 @@ impl PkiIssuer {
 #[async_trait]
 impl Issuer for PkiIssuer {
     async fn issue(&self, name: &DeviceName) -> Result<DeviceCredential, IssueError> {
-        let authority = self.authority.clone().ok_or(IssueError::Locked)?;
-        let (device, storage) = (name.clone(), self.storage.clone());
-        Self::beside(name, move || {
-            let request = IssueRequest::new(Profile::Tasmota, cert_name(&device)?, storage);
-            let issued =
-                authority.issue(&request, OffsetDateTime::now_utc()).map_err(|error| pki(&device, &error))?;
-            for warning in &issued.warnings {
-                tracing::warn!(%device, "{warning}");
-            }
-            credential(&device, &issued.certificate, &issued.key)
-        })
-        .await
+        self.issue_if(name, IfTaken::Refuse).await
     }
 
     async fn existing(&self, name: &DeviceName) -> Result<Option<DeviceCredential>, IssueError> {
-        let (folder, device, storage) = (self.pki.clone(), name.clone(), self.storage.clone());
+        let (folder, device, pass) = (self.pki.clone(), name.clone(), self.passphrase());
         Self::beside(name, move || {
             let cert_name = cert_name(&device)?;
             let failed = |error: PkiError| pki(&device, &error);
@@ -188,10 +238,6 @@ impl Issuer for PkiIssuer {
                 let why = format!("certificate {serial} is for a server, or its key is not EC");
                 return Err(IssueError::NameInUse { name: device, why });
             }
-            let pass = match storage {
-                KeyStorage::Encrypted(pass) => pass,
-                KeyStorage::Plain | KeyStorage::Discard => Passphrase::new(String::new()),
-            };
             let missing = IssueError::KeyMissing {
                 name: device.clone(),
                 serial: serial.to_string(),
@@ -208,6 +254,51 @@ impl Issuer for PkiIssuer {
                 }
                 Err(error) => Err(pki(&device, &error)),
             }
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Reissuer for PkiIssuer {
+    async fn reissue(&self, name: &DeviceName) -> Result<DeviceCredential, IssueError> {
+        self.issue_if(name, IfTaken::Supersede).await
+    }
+
+    async fn held(&self, name: &DeviceName, serial: &str) -> Result<Option<DeviceCredential>, IssueError> {
+        let folders: Vec<Pki> = std::iter::once(&self.pki).chain(&self.others).cloned().collect();
+        let (device, serial, pass) = (name.clone(), serial.to_owned(), self.passphrase());
+        Self::beside(name, move || {
+            let cert_name = cert_name(&device)?;
+            let Ok(serial) = serial.parse::<Serial>() else { return Ok(None) };
+            for folder in &folders {
+                let found = folder.certificate_by_serial(&serial).map_err(|error| pki(&device, &error))?;
+                let Some(certificate) = found else { continue };
+                let keys = [folder.private_key(&cert_name, &pass), folder.superseded_key(&cert_name, &pass)];
+                // A key of another passphrase, or none: then the way back is closed, and nothing else.
+                let fits = |key: &PrivateKey| key.public_key_der() == certificate.public_key_der();
+                if let Some(key) = keys.into_iter().flatten().find(fits) {
+                    return credential(&device, &certificate, &key).map(Some);
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    async fn retire(&self, name: &DeviceName, serial: &str) -> Result<(), IssueError> {
+        let folders: Vec<Pki> = std::iter::once(&self.pki).chain(&self.others).cloned().collect();
+        let (device, serial) = (name.clone(), serial.to_owned());
+        Self::beside(name, move || {
+            let Ok(serial) = serial.parse::<Serial>() else { return Ok(()) };
+            for folder in &folders {
+                match folder.revoke(&serial, RevocationReason::Superseded, OffsetDateTime::now_utc()) {
+                    Ok(_) => return Ok(()),
+                    Err(PkiError::UnknownSerial { .. }) => {}
+                    Err(error) => return Err(pki(&device, &error)),
+                }
+            }
+            Ok(())
         })
         .await
     }

@@ -43,6 +43,14 @@ pub enum Step {
     RestoreLogs,
     /// Note the result.
     Commit,
+    /// Restart the device, so that it comes with its new key.
+    Restart,
+    /// Give the device its new topic, and with that a restart.
+    Rename,
+    /// Give the device its old key back.
+    PutBack,
+    /// Void the old certificate.
+    Retire,
 }
 
 words!(Step {
@@ -64,6 +72,10 @@ words!(Step {
     RollBack = "roll-back",
     RestoreLogs = "restore-logs",
     Commit = "commit",
+    Restart = "restart",
+    Rename = "rename",
+    PutBack = "put-back",
+    Retire = "retire",
 });
 
 impl Step {
@@ -89,6 +101,10 @@ impl Step {
             Self::RollBack => "give the old settings back",
             Self::RestoreLogs => "turn the logs up again",
             Self::Commit => "note the result",
+            Self::Restart => "restart it with its new key",
+            Self::Rename => "give it its new topic",
+            Self::PutBack => "give the old key back",
+            Self::Retire => "void the old certificate",
         }
     }
 }

@@ -10,20 +10,20 @@ use super::target::{DeviceConsole, Patience};
 use crate::step::Step;
 
 /// A console with patience.
-pub(super) struct Asker<'a> {
-    pub(super) console: &'a dyn DeviceConsole,
-    pub(super) patience: Patience,
+pub(crate) struct Asker<'a> {
+    pub(crate) console: &'a dyn DeviceConsole,
+    pub(crate) patience: Patience,
 }
 
 impl Asker<'_> {
     /// One attempt. A console that never answers is a timeout, whatever it does by itself.
-    pub(super) async fn once(&self, command: &Command) -> Result<Reply, ConsoleError> {
+    pub(crate) async fn once(&self, command: &Command) -> Result<Reply, ConsoleError> {
         let silence = || ConsoleError::Timeout { address: self.address(), seconds: self.seconds() };
         timeout(self.patience.ask, self.console.ask(command)).await.unwrap_or_else(|_| Err(silence()))
     }
 
     /// Several attempts, with pauses that double. For commands that may be sent twice.
-    pub(super) async fn ask(&self, step: Step, command: &Command) -> Result<Reply, EnrolError> {
+    pub(crate) async fn ask(&self, step: Step, command: &Command) -> Result<Reply, EnrolError> {
         let mut pauses = pauses(self.patience.pause, self.patience.pause * 16);
         let mut attempt = 1;
         loop {
@@ -39,7 +39,7 @@ impl Asker<'_> {
     }
 
     /// As [`Self::ask`]; the device must not refuse.
-    pub(super) async fn tell(&self, step: Step, command: &Command) -> Result<Reply, EnrolError> {
+    pub(crate) async fn tell(&self, step: Step, command: &Command) -> Result<Reply, EnrolError> {
         let reply = self.ask(step, command).await?;
         match reply.refusal() {
             None => Ok(reply),
@@ -47,15 +47,15 @@ impl Asker<'_> {
         }
     }
 
-    pub(super) fn refused(&self, step: Step, command: &Command) -> EnrolError {
+    pub(crate) fn refused(&self, step: Step, command: &Command) -> EnrolError {
         EnrolError::Refused { address: self.address(), step, command: command.to_string() }
     }
 
-    pub(super) fn answer(&self, step: Step, why: ReplyError) -> EnrolError {
+    pub(crate) fn answer(&self, step: Step, why: ReplyError) -> EnrolError {
         EnrolError::Answer { address: self.address(), step, why }
     }
 
-    pub(super) fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.console.address()
     }
 
@@ -86,6 +86,6 @@ fn may_pass(step: Step, error: &ConsoleError) -> bool {
 }
 
 /// Pauses that double up to a limit.
-pub(super) fn pauses(first: Duration, most: Duration) -> impl Iterator<Item = Duration> + Send {
+pub(crate) fn pauses(first: Duration, most: Duration) -> impl Iterator<Item = Duration> + Send {
     std::iter::successors(Some(first), move |pause| Some((*pause * 2).min(most)))
 }

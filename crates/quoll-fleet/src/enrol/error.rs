@@ -306,6 +306,8 @@ pub enum Cause {
     NotSwitched,
     /// It does not hold the key that it was told to pin.
     Pins(String),
+    /// It did not keep key and certificate over its restart (a build without a file system).
+    Forgot(Stored),
     /// Its console has not answered since the switch.
     Gone,
     /// There is no broker to ask.
@@ -327,6 +329,9 @@ impl fmt::Display for Cause {
             Self::Mqtt(code) => write!(f, "the broker refused MQTT with return code {code}"),
             Self::NotSwitched => f.write_str("it did not take the new settings"),
             Self::Pins(why) => f.write_str(why),
+            Self::Forgot(stored) => {
+                write!(f, "it did not keep its key and certificate over a restart: it has {stored}")
+            }
             Self::Gone => f.write_str("it has not answered since it was switched"),
             Self::NoBroker(error) | Self::Unknown(error) => error.fmt(f),
         }

@@ -10,13 +10,13 @@ use crate::saved::LogLevels;
 use crate::step::Step;
 
 /// Rounds of key, certificate and lengths: a damaged one is sent once more (facts §8.3 row 3).
-pub(super) const PUSH_ROUNDS: u32 = 2;
+pub(crate) const PUSH_ROUNDS: u32 = 2;
 
 /// Level of the web log during an enrolment: shows TLS errors, hides command data (facts §7.4, §8).
 const WEB_LOG: u8 = 2;
 
 /// Key and certificate, checked for what a device would not notice.
-pub(super) struct Cargo {
+pub(crate) struct Cargo {
     key: TlsKey1,
     certificate: TlsKey2,
 }
@@ -24,7 +24,7 @@ pub(super) struct Cargo {
 impl Cargo {
     /// # Errors
     /// [`EnrolError::Credential`] where a device could not use it.
-    pub(super) fn new(credential: &DeviceCredential) -> Result<Self, EnrolError> {
+    pub(crate) fn new(credential: &DeviceCredential) -> Result<Self, EnrolError> {
         let key = TlsKey1::new(&credential.scalar).map_err(EnrolError::Credential)?;
         let certificate =
             TlsKey2::new(&credential.certificate_der, Road::Http).map_err(EnrolError::Credential)?;
@@ -32,14 +32,14 @@ impl Cargo {
         Ok(Self { key, certificate })
     }
 
-    pub(super) fn expected(&self) -> Stored {
+    pub(crate) fn expected(&self) -> Stored {
         self.certificate.expected()
     }
 }
 
 impl Asker<'_> {
     /// Turns the logs down that would show the key.
-    pub(super) async fn quiet_logs(&self, logs: &LogLevels) -> Result<(), EnrolError> {
+    pub(crate) async fn quiet_logs(&self, logs: &LogLevels) -> Result<(), EnrolError> {
         let quiet = |level: Option<u8>| level.filter(|level| *level > 0).map(|_| 0);
         let levels = LogLevels {
             serial: quiet(logs.serial),
@@ -52,7 +52,7 @@ impl Asker<'_> {
     }
 
     /// Sets the log levels that are given.
-    pub(super) async fn set_logs(&self, step: Step, levels: &LogLevels) -> Result<(), EnrolError> {
+    pub(crate) async fn set_logs(&self, step: Step, levels: &LogLevels) -> Result<(), EnrolError> {
         let table = [
             (Setting::SerialLog, levels.serial),
             (Setting::SysLog, levels.sys),
@@ -71,7 +71,7 @@ impl Asker<'_> {
 
     /// The key, but only to a device that is still the same one and still knows TLSKey: what does not know it would
     /// repeat the key in its logs (facts §0.4).
-    pub(super) async fn push_key(&self, cargo: &Cargo, mac: Mac) -> Result<(), EnrolError> {
+    pub(crate) async fn push_key(&self, cargo: &Cargo, mac: Mac) -> Result<(), EnrolError> {
         let network = self.ask(Step::PushKey, &Command::status(StatusPage::Network)).await?;
         let network = network.network().map_err(|why| self.answer(Step::PushKey, why))?;
         if network.mac != mac {
@@ -85,13 +85,13 @@ impl Asker<'_> {
 
     /// The certificate. The same question as before goes ahead: a device that restarted in between has not loaded its
     /// key, and would refuse (facts §1.3).
-    pub(super) async fn push_certificate(&self, cargo: &Cargo) -> Result<(), EnrolError> {
+    pub(crate) async fn push_certificate(&self, cargo: &Cargo) -> Result<(), EnrolError> {
         self.stored(Step::PushCertificate).await?;
         self.tell(Step::PushCertificate, &Command::tls_key2(&cargo.certificate)).await.map(drop)
     }
 
     /// The lengths stored.
-    pub(super) async fn stored(&self, step: Step) -> Result<Stored, EnrolError> {
+    pub(crate) async fn stored(&self, step: Step) -> Result<Stored, EnrolError> {
         let command = Command::tls_key();
         let reply = self.tell(step, &command).await?;
         reply.tls_key().map_err(|why| self.answer(step, why))

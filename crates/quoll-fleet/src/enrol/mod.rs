@@ -24,8 +24,12 @@ mod run;
 mod switch;
 mod target;
 
+// For `life`, which talks to a device in the same way.
+pub(crate) use self::ask::Asker;
 pub use self::error::{Cause, EnrolError, Stands};
+pub(crate) use self::key::{Cargo, PUSH_ROUNDS};
 pub use self::probe::{Probe, TlsAbility, probe};
+pub(crate) use self::switch::{Back, has_broker};
 pub use self::target::{
     BrokerTarget, CaKind, DeviceConsole, EnrolRequest, OldPassword, Patience, WantedRung, http_console,
 };

@@ -57,7 +57,7 @@ pub async fn probe(console: &dyn DeviceConsole, patience: Patience) -> Result<Pr
 }
 
 impl Asker<'_> {
-    pub(super) async fn probe(&self) -> Result<Probe, EnrolError> {
+    pub(crate) async fn probe(&self) -> Result<Probe, EnrolError> {
         let page = |page| Command::status(page);
         let firmware = self.read(&page(StatusPage::Firmware), |reply| reply.firmware()).await?;
         let network = self.read(&page(StatusPage::Network), |reply| reply.network()).await?;

@@ -10,7 +10,7 @@ use crate::witness::WitnessError;
 
 impl Asker<'_> {
     /// The device's own word where it has one, else the broker's.
-    pub(super) async fn cause(&self, broker: &BrokerTarget, witness: WitnessError) -> Cause {
+    pub(crate) async fn cause(&self, broker: &BrokerTarget, witness: WitnessError) -> Cause {
         if let WitnessError::NoBroker { .. } = witness {
             return Cause::NoBroker(witness);
         }

@@ -14,7 +14,7 @@ use crate::saved::SavedSettings;
 use crate::step::Step;
 
 /// How a device came back from a restart.
-pub(super) enum Back {
+pub(crate) enum Back {
     /// With the settings we wait for.
     With,
     /// It answers, and has others.
@@ -61,7 +61,7 @@ pub(super) fn rollback_commands(
 
 impl Asker<'_> {
     /// Checks the clock, and sets it where it is wrong: certificates are checked against it (facts §3.3).
-    pub(super) async fn set_clock(&self) -> Result<String, EnrolError> {
+    pub(crate) async fn set_clock(&self) -> Result<String, EnrolError> {
         let off = self.clock_error().await?;
         if off.abs() <= CLOCK_SLACK {
             return Ok(String::new());
@@ -84,7 +84,7 @@ impl Asker<'_> {
     }
 
     /// Sends a Backlog that ends in a restart. No answer is no verdict: the device may be gone because it obeys.
-    pub(super) async fn send_backlog(&self, step: Step, backlog: &Command) -> Result<(), EnrolError> {
+    pub(crate) async fn send_backlog(&self, step: Step, backlog: &Command) -> Result<(), EnrolError> {
         match self.tell(step, backlog).await {
             Ok(_) | Err(EnrolError::WentAway { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -92,7 +92,7 @@ impl Asker<'_> {
     }
 
     /// Polls until the device answers with settings that are `wanted`, or patience ends.
-    pub(super) async fn wait_back(&self, wanted: impl Fn(&Mqtt) -> bool) -> Back {
+    pub(crate) async fn wait_back(&self, wanted: impl Fn(&Mqtt) -> bool) -> Back {
         let until = Instant::now() + self.patience.back;
         let mut answered = false;
         for pause in pauses(self.patience.poll, self.patience.poll_max) {
@@ -113,6 +113,6 @@ impl Asker<'_> {
 }
 
 /// Status 6 shows the boot-time state of TLS (facts §7.2); older releases show none.
-pub(super) fn has_broker(mqtt: &Mqtt, host: &str, port: u16, tls: bool) -> bool {
+pub(crate) fn has_broker(mqtt: &Mqtt, host: &str, port: u16, tls: bool) -> bool {
     mqtt.host.eq_ignore_ascii_case(host) && mqtt.port == port && mqtt.tls.is_none_or(|now| now == tls)
 }

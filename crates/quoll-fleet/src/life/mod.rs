@@ -3,9 +3,15 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `adopt` | a certificate of our CA that nobody has becomes a device's or a client's |
+//! | `change` | a new key and certificate, and perhaps a new name |
+//! | `error` | why a change stopped, and where that leaves the device |
 //!
 //! What it is not: enrolment of a bare device ([`crate::enrol`]), and revocation ([`crate::revoke`]).
 
 mod adopt;
+mod change;
+mod error;
 
 pub use self::adopt::{AdoptError, Adoption, adopt_client, adopt_device};
+pub use self::change::{Changed, Life};
+pub use self::error::{After, LifeError};

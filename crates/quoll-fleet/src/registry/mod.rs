@@ -10,8 +10,10 @@
 //! | `clients` | accounts of people and programs |
 //! | `certificates` | serial number → owner, for the broker's door |
 //! | [`anchors`] | which CAs a device or client is known to trust |
+//! | `candidates`, `campaigns` | devices that were found; runs over many devices |
 //! | `passwords` | the passwords of pinned devices, as hashes |
 //! | [`unlisted`] | certificates of our CA that nobody has: pending, or rejected |
+//! | [`changes`] | new keys and names under way |
 //! | `quarantine` | devices that are kept out for a while |
 //! | `access` | what is allowed beyond the templates, and what was seen |
 //! | [`journal`] | each provisioning step, before and after |
@@ -23,7 +25,10 @@
 mod access;
 pub mod anchors;
 pub mod audit;
+mod campaigns;
+mod candidates;
 mod certificates;
+pub mod changes;
 mod clients;
 mod devices;
 mod error;

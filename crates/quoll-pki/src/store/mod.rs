@@ -32,7 +32,7 @@ use self::{
 use crate::{
     authority::Authority,
     certificate::Certificate,
-    crl::{Crl, CrlStatus},
+    crl::{Crl, CrlStatus, PublishedCrl},
     error::PkiError,
     key::PrivateKey,
     key_file,
@@ -150,6 +150,14 @@ impl Pki {
             Some(key) => Ok(key),
             None => key_file::read(&self.layout.key(name), Some(pass)),
         }
+    }
+
+    /// The key that `private/NAME.key` was before its last change, from `renewed/`; `pass` is used only if it is encrypted.
+    ///
+    /// # Errors
+    /// As [`Pki::private_key`].
+    pub fn superseded_key(&self, name: &CertName, pass: &Passphrase) -> Result<PrivateKey, PkiError> {
+        key_file::read(&self.layout.key_of(Shelf::Renewed, name.as_str()), Some(pass))
     }
 
     /// Opens the CA's key. A wrong passphrase changes nothing and may be followed by another try.
@@ -273,6 +281,22 @@ impl Pki {
             revoked: crl.serials.len(),
             problems,
         }))
+    }
+
+    /// The revocation list in `crl.pem`, to be handed out. `None` where there is none.
+    ///
+    /// # Errors
+    /// [`PkiError::BadFile`] for what is no list of this CA's, [`PkiError::Io`].
+    pub fn published_crl(&self) -> Result<Option<PublishedCrl>, PkiError> {
+        let path = self.layout.crl();
+        let Some(content) = files::read_if_there(&path, MAX_INDEX)? else { return Ok(None) };
+        let bad = |problem: String| PkiError::BadFile { path: path.clone(), problem };
+        let der = pem::find(&content, |label| label == "X509 CRL").map_err(bad)?.der.to_vec();
+        let crl = Crl::from_pem(&content).map_err(bad)?;
+        if crl.issuer_der != self.ca.subject_der() {
+            return Err(bad("it is another CA's".into()));
+        }
+        Ok(Some(PublishedCrl { der, this_update: crl.this_update, next_update: crl.next_update }))
     }
 
     pub(crate) fn lock(&self) -> Result<Lock, PkiError> {
