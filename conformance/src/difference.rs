@@ -5,6 +5,8 @@
 
 use serde::Deserialize;
 
+use crate::differential::compare::Rule;
+
 /// One reason for one or more failing tests of one subject.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +24,8 @@ pub struct Difference {
 struct File {
     #[serde(default)]
     difference: Vec<Difference>,
+    #[serde(default)]
+    exchange: Vec<Rule>,
 }
 
 /// All of them, in the order of the file.
@@ -29,11 +33,22 @@ struct File {
 /// # Errors
 /// A sentence on what is wrong with the file.
 pub fn differences() -> Result<Vec<Difference>, String> {
+    Ok(read()?.difference)
+}
+
+/// The deliberate differences of the differential fuzz, in the order of the file.
+///
+/// # Errors
+/// A sentence on what is wrong with the file.
+pub fn exchanges() -> Result<Vec<Rule>, String> {
+    Ok(read()?.exchange)
+}
+
+fn read() -> Result<File, String> {
     let path = crate::coverage::home().join("differences.toml");
     let text =
         std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let file: File = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(file.difference)
+    toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Place of the difference that explains this failure, counted from 1.

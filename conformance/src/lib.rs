@@ -14,12 +14,14 @@
 //! | [`scenes`] | behaviour that all three versions share, once |
 //! | [`coverage`] | which clause is tested where (`docs/conformance.md`) |
 //! | [`difference`] | why a subject fails a test |
+//! | [`differential`] | two clients, two brokers, the same bytes |
 //!
 //! Tests are in `tests/mqtt5`, `tests/mqtt311` and `tests/mqtt31`, one file per chapter of the standard.
 
 pub mod client;
 pub mod coverage;
 pub mod difference;
+pub mod differential;
 pub mod heard;
 pub mod property;
 pub mod rows;

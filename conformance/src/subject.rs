@@ -56,12 +56,17 @@ impl Broker {
             "mosquitto" => mosquitto,
             running => return Self::running(running),
         };
+        Self::start(&name, how)
+    }
+
+    /// Starts this one on a free port of the loopback interface.
+    fn start(name: &str, how: fn(u16) -> Start) -> Self {
         let port = free_port().expect("the loopback interface has a free port");
         let start = how(port);
         let keeper = keep(&start).unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let address = (Ipv4Addr::LOCALHOST, port).into();
         let broker = Self { address, keeper: Some(keeper), settings: start.settings };
-        broker.wait_until_ready(&name);
+        broker.wait_until_ready(name);
         broker.forget_settings();
         broker
     }
@@ -105,8 +110,61 @@ impl Drop for Broker {
     }
 }
 
+/// Quoll and Mosquitto with one and the same settings, for the differential fuzz: what 2.1 announces is announced, and the
+/// Nagle algorithm is off. Both on one processor, where Quoll is one shard: what a shared subscription's member gets from
+/// another shard may come behind the fence.
+pub fn twins() -> (Broker, Broker) {
+    let quoll = Broker::start("quoll", |port| Start {
+        program: "taskset".into(),
+        words: [
+            vec![
+                "-c".into(),
+                processor(port),
+                quoll_binary().display().to_string(),
+                "broker".into(),
+                "-q".into(),
+            ],
+            settings_words(&twin_settings("quoll", port)),
+        ]
+        .concat(),
+        settings: Some(twin_settings("quoll", port)),
+    });
+    let mosquitto = Broker::start("mosquitto", |port| Start {
+        program: mosquitto_binary(),
+        words: settings_words(&twin_settings("mosquitto", port)),
+        settings: Some(twin_settings("mosquitto", port)),
+    });
+    (quoll, mosquitto)
+}
+
+/// One of those there are, as `taskset` names it.
+fn processor(port: u16) -> String {
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    (usize::from(port) % count).to_string()
+}
+
+fn settings_words(path: &Path) -> Vec<String> {
+    vec!["-c".into(), path.display().to_string()]
+}
+
+/// Writes the settings of a twin and names the file.
+fn twin_settings(name: &str, port: u16) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("quoll-twin-{name}-{}-{port}.conf", std::process::id()));
+    let text = format!(
+        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nsys_interval 0\nset_tcp_nodelay true\n\
+         max_packet_size 2000000\nlog_type none\nallow_duplicate_messages true\n"
+    );
+    std::fs::write(&path, text).expect("the folder for temporary files can be written");
+    path
+}
+
 /// The product, as it comes: this machine only, everybody may come in, nothing is kept.
 fn quoll(port: u16) -> Start {
+    let words = vec!["broker".into(), "-q".into(), "-p".into(), port.to_string()];
+    Start { program: quoll_binary(), words, settings: None }
+}
+
+fn quoll_binary() -> PathBuf {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/quoll");
     let program = std::env::var_os("QUOLL_BINARY").map_or(built, PathBuf::from);
     assert!(
@@ -114,18 +172,23 @@ fn quoll(port: u16) -> Start {
         "{} is missing; build it in the root workspace: cargo build -p quoll",
         program.display()
     );
-    Start { program, words: vec!["broker".into(), "-q".into(), "-p".into(), port.to_string()], settings: None }
+    program
 }
 
 /// Debian's Mosquitto with an open door, all else as it comes.
 fn mosquitto(port: u16) -> Start {
-    let program = PathBuf::from("/usr/sbin/mosquitto");
-    assert!(program.exists(), "{} is missing; install Debian's mosquitto", program.display());
+    let program = mosquitto_binary();
     let settings = std::env::temp_dir().join(format!("quoll-conformance-{}-{port}.conf", std::process::id()));
     let text =
         format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nsys_interval 1\n");
     std::fs::write(&settings, text).expect("the folder for temporary files can be written");
     Start { program, words: vec!["-c".into(), settings.display().to_string()], settings: Some(settings) }
+}
+
+fn mosquitto_binary() -> PathBuf {
+    let program = PathBuf::from("/usr/sbin/mosquitto");
+    assert!(program.exists(), "{} is missing; install Debian's mosquitto", program.display());
+    program
 }
 
 fn keep(start: &Start) -> io::Result<Child> {

@@ -82,6 +82,14 @@ fn missing_credentials_are_decided_at_once() {
     assert!(outcome.closed || outcome.accepted.is_some(), "{outcome:?}");
 }
 
+/// [3.1 §3.1 flags] Will QoS and Will Retain are disregarded where the Will flag is not set.
+#[test]
+fn will_bits_without_a_will_are_disregarded() {
+    for bits in [0x08, 0x10, 0x18, 0x20, 0x38] {
+        Client::connect(&Connect::new(V31, unique_id()).flip(bits)).expect_alive();
+    }
+}
+
 /// [3.1 §2.1 flags] Broken packets that 3.1 forbids too.
 #[test]
 fn broken_packets_end_the_connection() {
