@@ -37,8 +37,7 @@ impl Denials {
             None if is_full => {}
             None => {
                 let (name, text) = (identity.to_string(), topic.to_string());
-                let seen =
-                    Observation { name, act, topic: text, refused, times: 1, first: now, last: now };
+                let seen = Observation { name, act, topic: text, refused, times: 1, first: now, last: now };
                 waiting.insert((Arc::clone(identity), act, Arc::clone(topic)), seen);
             }
         }

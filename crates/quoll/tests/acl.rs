@@ -43,7 +43,10 @@ fn what_a_client_needs_is_learned_shown_and_enforced() {
     let said = publish(&home, "panel", "panel/state");
     assert!(!is_refused(&said), "let through at once, to learn: {}", complaint(&said));
     publish(&home, "panel", "panel/light");
-    let seen = until(|| rows(&home, "panel"), |rows| rows.len() == 2 && rows.iter().all(|row| row["outcome"] == "would be refused"));
+    let seen = until(
+        || rows(&home, "panel"),
+        |rows| rows.len() == 2 && rows.iter().all(|row| row["outcome"] == "would be refused"),
+    );
     assert!(seen.iter().all(|row| row["reach"].is_null()), "{seen:?}");
 
     let said = home.fails(10, &["acl", "enforce", "panel"]);
@@ -66,7 +69,8 @@ fn what_a_client_needs_is_learned_shown_and_enforced() {
 fn what_reaches_into_another_devices_topics_is_never_accepted_by_itself() {
     let home = Home::new();
     let up = home.up_and_listening(&["--virtual", "1"]);
-    let name = until(|| home.json(&["device", "list"]), |list| list[0]["online"] == json!(true))[0]["name"].clone();
+    let name =
+        until(|| home.json(&["device", "list"]), |list| list[0]["online"] == json!(true))[0]["name"].clone();
     let topic = home.json(&["device", "show", name.as_str().unwrap()])["topic"].clone();
     home.ok(&["client", "add", "panel", "--role", "dashboard"]);
     home.ok(&["acl", "learn", "--all"]);
@@ -89,7 +93,8 @@ fn mosquitto_takes_the_exported_list_and_means_the_same_by_it() {
     let (list, port) = (home.path("acl"), free_port());
     home.ok(&["acl", "export", "--out", list.to_str().unwrap()]);
     let conf = home.path("mosquitto.conf");
-    let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\nacl_file {}\nuser root\n", list.display());
+    let text =
+        format!("listener {port} 127.0.0.1\nallow_anonymous true\nacl_file {}\nuser root\n", list.display());
     std::fs::write(&conf, text).unwrap();
     let mut command = Command::new("mosquitto");
     command.args(["-v", "-c", conf.to_str().unwrap()]);
@@ -97,7 +102,8 @@ fn mosquitto_takes_the_exported_list_and_means_the_same_by_it() {
     mosquitto.wait_for(|line| line.contains("running"));
     let may = |user: &str, topic: &str| {
         let port = port.to_string();
-        let words = ["-h", "127.0.0.1", "-p", &port, "-u", user, "-V", "mqttv5", "-q", "1", "-t", topic, "-m", "x"];
+        let words =
+            ["-h", "127.0.0.1", "-p", &port, "-u", user, "-V", "mqttv5", "-q", "1", "-t", topic, "-m", "x"];
         !is_refused(&tool("mosquitto_pub", &words))
     };
     for (user, topic, allowed) in [

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use quoll_fleet::access_list::{Access, Act, Proposal, Reach, acl_file, client_access, device_access, proposals};
+use quoll_fleet::access_list::{
+    Access, Act, Proposal, Reach, acl_file, client_access, device_access, proposals,
+};
 use quoll_fleet::device::Device;
 use quoll_fleet::registry::Registry;
 use serde_json::{Value, json};
@@ -126,7 +128,8 @@ impl Acl {
                 let until = OffsetDateTime::now_utc() + Duration::hours(learn.hours.into());
                 house.registry.learn(&names, until).map_err(trouble::registry)?;
                 bell::ring(&home).await?;
-                let facts = [("learning", "Learning", json!(names)), ("until", "Until", json!(dates::stamp(until)))];
+                let facts =
+                    [("learning", "Learning", json!(names)), ("until", "Until", json!(dates::stamp(until)))];
                 print_facts(&facts, common.output)
             }
             Self::Enforce(enforce) => {
@@ -145,8 +148,13 @@ impl Acl {
                 let name = house.find(&change.name)?.name.clone();
                 let taken = house.registry.disallow(&name, &access).map_err(trouble::registry)?;
                 if taken == 0 {
-                    return Err(Failure::new(Exit::NotFound, format!("{name} was not allowed that beyond its template"))
-                        .hint(format!("`quoll acl show {name}` shows its list; the template's own cannot be taken away")));
+                    return Err(Failure::new(
+                        Exit::NotFound,
+                        format!("{name} was not allowed that beyond its template"),
+                    )
+                    .hint(format!(
+                        "`quoll acl show {name}` shows its list; the template's own cannot be taken away"
+                    )));
                 }
                 bell::ring(&home).await?;
                 house.show(&Show { name: Some(name) }, common)
@@ -216,7 +224,11 @@ impl House {
         let mut everybody = Vec::new();
         for device in devices.iter().filter(|device| device.state.admits()) {
             // One whose topics cannot be kept apart gets nothing: see the node's directory.
-            everybody.push(somebody(device.name.as_str(), "device", device_access(device).unwrap_or_default()));
+            everybody.push(somebody(
+                device.name.as_str(),
+                "device",
+                device_access(device).unwrap_or_default(),
+            ));
         }
         for client in clients.iter().filter(|client| !client.revoked) {
             let access = client_access(client, &devices).unwrap_or_default();
@@ -259,10 +271,24 @@ impl House {
         for one in self.wanted(show)? {
             // Read anew: it may have been changed a moment ago.
             let more = self.registry.allowed(&one.name).map_err(trouble::registry)?;
-            let template_has = |act, filter: &String| one.access.of(act).contains(filter) && !one.beyond.of(act).contains(filter);
+            let template_has = |act, filter: &String| {
+                one.access.of(act).contains(filter) && !one.beyond.of(act).contains(filter)
+            };
             let access = Access {
-                publish: one.access.publish.iter().filter(|f| template_has(Act::Publish, f)).cloned().collect(),
-                subscribe: one.access.subscribe.iter().filter(|f| template_has(Act::Subscribe, f)).cloned().collect(),
+                publish: one
+                    .access
+                    .publish
+                    .iter()
+                    .filter(|f| template_has(Act::Publish, f))
+                    .cloned()
+                    .collect(),
+                subscribe: one
+                    .access
+                    .subscribe
+                    .iter()
+                    .filter(|f| template_has(Act::Subscribe, f))
+                    .cloned()
+                    .collect(),
             };
             for (from, list) in [("template", &access), ("allowed", &more)] {
                 for act in [Act::Publish, Act::Subscribe] {
@@ -347,7 +373,9 @@ impl House {
             self.registry.forget_observations(name).map_err(trouble::registry)?;
         }
         let lines = |list: &[(&str, Proposal)]| -> Vec<String> {
-            list.iter().map(|(name, offer)| format!("{name} {} {}", offer.act.as_str(), offer.filter)).collect()
+            list.iter()
+                .map(|(name, offer)| format!("{name} {} {}", offer.act.as_str(), offer.filter))
+                .collect()
         };
         let facts = [
             ("enforced", "Enforced", json!(names)),
