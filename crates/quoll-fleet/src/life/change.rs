@@ -80,12 +80,17 @@ impl Life<'_> {
         to: Option<&DeviceName>,
         console: &dyn DeviceConsole,
     ) -> Result<Changed, LifeError> {
+        let name = match (self.registry.device(name)?.filter(|device| device.state.is_present()), to) {
+            // A run that stopped when it had the new name already.
+            (None, Some(to)) if self.registry.change_of(to)?.is_some() => to,
+            _ => name,
+        };
         let busy = || EnrolError::Busy { name: name.clone() };
         let _lock = self.registry.lock_enrolment(name)?.ok_or_else(busy)?;
         let _other = match to.filter(|to| !to.as_str().eq_ignore_ascii_case(name.as_str())) {
-            Some(to) => Some(
-                self.registry.lock_enrolment(to)?.ok_or_else(|| EnrolError::Busy { name: to.clone() })?,
-            ),
+            Some(to) => {
+                Some(self.registry.lock_enrolment(to)?.ok_or_else(|| EnrolError::Busy { name: to.clone() })?)
+            }
             None => None,
         };
         let device = living(self.registry.device(name)?, name)?;
@@ -101,8 +106,11 @@ impl Life<'_> {
         {
             return Err(LifeError::OtherChange { name: device.name, to: other });
         }
-        let id =
-            format!("{}-{}", OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000, std::process::id());
+        let id = format!(
+            "{}-{}",
+            OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000,
+            std::process::id()
+        );
         let asker = Asker { console, patience: self.patience };
         let mut run = Run { with: self, device, to, asker, id, current: Step::Probe, notes: Vec::new() };
         match run.steps().await {
@@ -130,6 +138,7 @@ impl Run<'_> {
         if let Some(change) = self.with.registry.change_of(&self.device.name)?
             && change.stage == Stage::Proven
         {
+            self.try_restore_logs().await;
             return self.retire(change, None).await;
         }
         self.begin(Step::Probe)?;
@@ -148,15 +157,13 @@ impl Run<'_> {
         };
         if old.is_none() {
             self.notes.push(
-                "the old key is not at hand: had the proof not come, the device would have kept the new one".into(),
+                "the old key is not at hand: had the proof not come, the device would have kept the new one"
+                    .into(),
             );
         }
         let (change, new) = self.certificate(change).await?;
         let result = self.push_and_prove(&found, &change, &new, old.as_ref()).await;
-        let restored = self.restore_logs().await;
-        if let Err(error) = restored {
-            self.notes.push(format!("the device's logs are still turned down: {error}"));
-        }
+        self.try_restore_logs().await;
         let sighting = result?;
         let change = self.with.registry.change_of(&self.device.name)?.unwrap_or(change);
         self.retire(change, Some(sighting)).await
@@ -186,7 +193,8 @@ impl Run<'_> {
     /// The broker must know of what is new before the device shows it.
     async fn ready(&self) -> Result<(), LifeError> {
         let (host, port) = (self.with.broker.host.clone(), self.with.broker.port);
-        let not_ready = |error: WitnessError| EnrolError::BrokerNotReady { host, port, why: error.to_string() };
+        let not_ready =
+            |error: WitnessError| EnrolError::BrokerNotReady { host, port, why: error.to_string() };
         Ok(self.with.witness.ready().await.map_err(not_ready)?)
     }
 
@@ -237,7 +245,9 @@ impl Run<'_> {
                 let mine = known.owner == Owner::Device(self.device.name.clone());
                 let old = change.old_serial.as_deref() == Some(known.serial.as_str());
                 if !mine {
-                    return Err(RegistryError::SerialTaken { serial: known.serial, owner: known.owner }.into());
+                    return Err(
+                        RegistryError::SerialTaken { serial: known.serial, owner: known.owner }.into()
+                    );
                 }
                 Ok((!known.revoked && !old).then_some(found))
             }
@@ -434,7 +444,9 @@ impl Run<'_> {
         // It has the old key: nobody is to use the new one.
         if let Some(serial) = self.with.registry.abandon_change(&self.device.name)? {
             if let Err(error) = self.with.issuer.retire(self.to.unwrap_or(&self.device.name), &serial).await {
-                self.notes.push(format!("certificate {serial} is void, but not revoked in the pki folder: {error}"));
+                self.notes.push(format!(
+                    "certificate {serial} is void, but not revoked in the pki folder: {error}"
+                ));
             }
             self.with.witness.ready().await.ok();
         }
@@ -489,13 +501,21 @@ impl Run<'_> {
         let registry = self.with.registry;
         // Under its new name, if it got one.
         let name = change.device.clone();
-        self.device = registry.device(&name)?.ok_or_else(|| LifeError::Unknown(Owner::Device(name.clone())))?;
-        if let Some(serial) = &change.old_serial {
-            registry.void_certificate(serial, "superseded")?;
-            if let Err(error) = self.with.issuer.retire(&name, serial).await {
-                let (serial, why) = (serial.clone(), error.to_string());
-                return Err(LifeError::NotRetired { name, serial, why });
+        self.device =
+            registry.device(&name)?.ok_or_else(|| LifeError::Unknown(Owner::Device(name.clone())))?;
+        // The old one, and whatever runs that stopped half-way had made.
+        let current = self.device.serial.clone();
+        for certificate in registry.certificates_of(&Owner::Device(name.clone()))? {
+            if certificate.revoked || Some(&certificate.serial) == current.as_ref() {
+                continue;
             }
+            let serial = certificate.serial;
+            // The folder first: what is void here is not looked at again.
+            if let Err(error) = self.with.issuer.retire(&name, &serial).await {
+                registry.void_certificate(&serial, "superseded")?;
+                return Err(LifeError::NotRetired { name, serial, why: error.to_string() });
+            }
+            registry.void_certificate(&serial, "superseded")?;
         }
         registry.end_change(&name)?;
         self.with.witness.ready().await.ok();
@@ -509,6 +529,12 @@ impl Run<'_> {
         self.with.registry.keep_log_levels(&self.device.name, &found.logs)?;
         self.asker.quiet_logs(&found.logs).await?;
         self.done(Step::QuietLogs, "")
+    }
+
+    async fn try_restore_logs(&mut self) {
+        if let Err(error) = self.restore_logs().await {
+            self.notes.push(format!("the device's logs are still turned down: {error}"));
+        }
     }
 
     async fn restore_logs(&mut self) -> Result<(), LifeError> {

@@ -71,7 +71,9 @@ pub enum LifeError {
         stands: After,
     },
     /// Done, but for the old certificate, which the pki folder still has valid. The broker refuses it.
-    #[error("{name} has its new certificate; the old one, {serial}, could not be revoked in the pki folder: {why}")]
+    #[error(
+        "{name} has its new certificate; the old one, {serial}, could not be revoked in the pki folder: {why}"
+    )]
     NotRetired {
         /// The device.
         name: DeviceName,
