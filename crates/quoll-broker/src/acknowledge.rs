@@ -59,6 +59,7 @@ impl Shard {
         let session = &mut self.sessions[key as usize];
         if let Some(at) = session.incoming.iter().position(|it| it.id == ack.packet_id) {
             let incoming = session.incoming.remove(at);
+            session.incoming_before -= usize::from(at < session.incoming_before);
             if session.incoming.is_empty() {
                 session.incoming = Vec::new();
             }

@@ -56,6 +56,7 @@ impl Shard {
             Box::new(LastWord::new(will, session.client_id.clone(), source, number))
         });
         session.conn = Some(conn);
+        session.incoming_before = session.incoming.len();
         session.heard = self.now;
         self.lines[conn.index as usize].session = key;
         self.stats.connections += 1;

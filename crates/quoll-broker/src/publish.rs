@@ -57,7 +57,8 @@ impl Shard {
         let reason = if session.incoming.iter().any(|it| it.id == id) {
             ReasonCode::SUCCESS
         } else {
-            if self.speaks_5(key) && session.incoming.len() >= usize::from(self.settings.window()) {
+            let under_way = session.incoming.len() - session.incoming_before;
+            if self.speaks_5(key) && under_way >= usize::from(self.settings.window()) {
                 return self.fail(key, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, out); // [MQTT-3.3.4-7]
             }
             // A failure ends the exchange: there will be no PUBREL (§4.3.3). 3.x hears none, and its PUBREL for an

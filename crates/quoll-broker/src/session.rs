@@ -57,6 +57,8 @@ pub(crate) struct Session {
     pub(crate) next_place: u64,
     /// QoS 2 messages that came and were not released, in order of arrival.
     pub(crate) incoming: Vec<Incoming>,
+    /// How many of them, the first ones, came by earlier connections: they do not count against Receive Maximum (§4.9).
+    pub(crate) incoming_before: usize,
     pub(crate) last_word: Option<Box<LastWord>>,
     /// Whether the journal has its will.
     pub(crate) is_will_lodged: bool,
@@ -88,6 +90,7 @@ impl Session {
             queue: Queue::default(),
             next_place: 0,
             incoming: Vec::new(),
+            incoming_before: 0,
             last_word: None,
             is_will_lodged: false,
             extraordinary: None,

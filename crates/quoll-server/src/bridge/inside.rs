@@ -137,7 +137,9 @@ impl Handle {
             {
                 used += length;
                 match packet {
-                    Packet::ConnAck(answer) if answer.reason.is_failure() => return Err(answer.reason.to_string()),
+                    Packet::ConnAck(answer) if answer.reason.is_failure() => {
+                        return Err(answer.reason.to_string());
+                    }
                     Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) => awaited -= 1,
                     Packet::Disconnect(farewell) => return Err(farewell.reason.to_string()),
                     _ => {}
@@ -151,7 +153,6 @@ impl Handle {
         Ok(())
     }
 }
-
 
 /// Two sockets, connected to each other and to nobody else.
 #[cfg(unix)]

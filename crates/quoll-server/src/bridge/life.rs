@@ -65,7 +65,11 @@ enum Over {
 }
 
 impl Life {
-    pub(super) fn new(server: &Weak<Inner>, bridge: Arc<Bridge>, told: mpsc::UnboundedReceiver<Told>) -> Self {
+    pub(super) fn new(
+        server: &Weak<Inner>,
+        bridge: Arc<Bridge>,
+        told: mpsc::UnboundedReceiver<Told>,
+    ) -> Self {
         let pace = Pace::new(bridge.configuration.restart);
         let marked = bridge.configuration.try_private;
         Self { server: server.clone(), bridge, next: None, told, pace, at: 0, marked }
@@ -250,7 +254,9 @@ impl Life {
             }
             Err(_) => {
                 let seconds = DIAL_PATIENCE.as_secs();
-                tracing::error!("Error creating bridge: {name}: no connection to {host}:{port} within {seconds} s.");
+                tracing::error!(
+                    "Error creating bridge: {name}: no connection to {host}:{port} within {seconds} s."
+                );
                 Over::Failed
             }
         }
@@ -398,15 +404,16 @@ impl Life {
     fn drops_the_mark(&mut self, over: &Over) -> bool {
         let is_3 = self.bridge.configuration.version != ProtocolVersion::V5;
         let Over::Ended(ending, _) = over else { return false };
-        let is_why = matches!(ending, Ending::Refused(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION) | Ending::Closed(_));
+        let is_why =
+            matches!(ending, Ending::Refused(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION) | Ending::Closed(_));
         if is_3 && self.marked && is_why {
             self.marked = false;
             let name = &self.bridge.configuration.name;
             tracing::info!(target: NOTICE, "Bridge {name}: the next try is without the bridges' mark (try_private).");
             return true;
         }
-        self.marked = self.bridge.configuration.try_private
-            && (self.marked || !matches!(ending, Ending::Refused(_)));
+        self.marked =
+            self.bridge.configuration.try_private && (self.marked || !matches!(ending, Ending::Refused(_)));
         false
     }
 
@@ -416,7 +423,10 @@ impl Life {
         let (name, id) = (&self.bridge.configuration.name, shown(&self.bridge.configuration.local.client_id));
         match ending {
             Ending::Refused(reason) => {
-                tracing::error!("Connection Refused: {}", refusal(*reason, self.bridge.configuration.version));
+                tracing::error!(
+                    "Connection Refused: {}",
+                    refusal(*reason, self.bridge.configuration.version)
+                );
                 tracing::info!(target: CONNECTION, "Client {id} closed its connection.");
             }
             Ending::Closed(why) => {
@@ -475,7 +485,8 @@ async fn primary_is_back(bridge: &Bridge, at: usize) {
     }
     loop {
         tokio::time::sleep(PRIMARY_RETRY).await;
-        let found = tokio::time::timeout(PRIMARY_RETRY, is_there(&configuration.addresses[0], configuration)).await;
+        let found =
+            tokio::time::timeout(PRIMARY_RETRY, is_there(&configuration.addresses[0], configuration)).await;
         if found.unwrap_or(false) {
             return;
         }

@@ -22,8 +22,8 @@ use quoll_mqtt::{
     DecodeContext, DecodeError, Decoded, PacketId, ProtocolVersion, ReasonCode, TopicName, decode, encode,
 };
 
-use super::topics::Topics;
 use super::Bridge;
+use super::topics::Topics;
 use own::Own;
 
 /// Largest packet of the other broker before it let us in: CONNACK with reason and user properties.
@@ -153,7 +153,12 @@ impl Link {
     }
 
     /// Takes bytes of the other broker. After the first that [`Link::is_in`] the local half has to be opened.
-    pub(super) fn remote_said(&mut self, bytes: &[u8], now: Instant, outs: &mut Outs<'_>) -> Result<(), Ending> {
+    pub(super) fn remote_said(
+        &mut self,
+        bytes: &[u8],
+        now: Instant,
+        outs: &mut Outs<'_>,
+    ) -> Result<(), Ending> {
         self.clock.heard = now;
         let mut unfinished = std::mem::take(&mut self.from_remote);
         unfinished.0.extend_from_slice(bytes);
@@ -174,7 +179,12 @@ impl Link {
     }
 
     /// Takes bytes of the local broker.
-    pub(super) fn local_said(&mut self, bytes: &[u8], now: Instant, outs: &mut Outs<'_>) -> Result<(), Ending> {
+    pub(super) fn local_said(
+        &mut self,
+        bytes: &[u8],
+        now: Instant,
+        outs: &mut Outs<'_>,
+    ) -> Result<(), Ending> {
         let mut unfinished = std::mem::take(&mut self.from_local);
         unfinished.0.extend_from_slice(bytes);
         let mut used = 0;

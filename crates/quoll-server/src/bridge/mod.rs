@@ -109,7 +109,8 @@ impl Bridge {
 
     /// Whether the block says the same; where it stands does not matter.
     fn is_configured_as(&self, other: &Self) -> bool {
-        let own = BridgeConfiguration { place: other.configuration.place.clone(), ..self.configuration.clone() };
+        let own =
+            BridgeConfiguration { place: other.configuration.place.clone(), ..self.configuration.clone() };
         own == other.configuration && (self.window, self.largest) == (other.window, other.largest)
     }
 }

@@ -167,4 +167,3 @@ fn is_named_the_old_way(certificate: &CertificateDer<'_>, host: &str) -> bool {
         Err(_) => false,
     }
 }
-

@@ -38,13 +38,15 @@ impl Topics {
 
     /// The other broker's name for a topic of ours; `None` where none of the lines sends it, or the name would be none.
     pub(super) fn outward(&self, name: &TopicName) -> Option<TopicName> {
-        let ends = |line: &BridgeTopic| (line.local.clone(), line.local_prefix.clone(), line.remote_prefix.clone());
+        let ends =
+            |line: &BridgeTopic| (line.local.clone(), line.local_prefix.clone(), line.remote_prefix.clone());
         self.across(name, goes_out, ends)
     }
 
     /// Our name for a topic of the other broker; `None` where none of the lines takes it, or the name would be none.
     pub(super) fn inward(&self, name: &TopicName) -> Option<TopicName> {
-        let ends = |line: &BridgeTopic| (line.remote.clone(), line.remote_prefix.clone(), line.local_prefix.clone());
+        let ends =
+            |line: &BridgeTopic| (line.remote.clone(), line.remote_prefix.clone(), line.local_prefix.clone());
         self.across(name, comes_in, ends)
     }
 

@@ -37,7 +37,9 @@ pub(super) fn bridges(
 
 /// What a bridge may do here: everything, as with Mosquitto, unless it has a user name.
 fn grants(bridge: &BridgeConfiguration, door: Option<&Arc<DoorOf>>) -> Result<Grants, &'static str> {
-    let (Some(username), Some(door)) = (bridge.local.username.as_deref(), door) else { return Ok(Grants::all()) };
+    let (Some(username), Some(door)) = (bridge.local.username.as_deref(), door) else {
+        return Ok(Grants::all());
+    };
     let client_id = bridge.local.client_id.as_str();
     let password = bridge.local.password.as_ref().map(Secret::reveal).map(str::as_bytes);
     // Without a password the operator's word stands: the user name is there for its permissions.

@@ -9,17 +9,27 @@ use super::{Ending, Link, Outs, Own, Stage};
 use crate::log::{NOTICE, PACKETS, shown};
 
 impl Link {
-    pub(super) fn take_remote(&mut self, packet: Packet, now: Instant, outs: &mut Outs<'_>) -> Result<(), Ending> {
+    pub(super) fn take_remote(
+        &mut self,
+        packet: Packet,
+        now: Instant,
+        outs: &mut Outs<'_>,
+    ) -> Result<(), Ending> {
         match (self.stage, packet) {
             (Stage::Connecting, Packet::ConnAck(answer)) => return self.take_connack(*answer, outs),
-            (Stage::Connecting, other) => return Err(broken(&other, "something else before CONNACK [MQTT-3.2.0-1]")),
+            (Stage::Connecting, other) => {
+                return Err(broken(&other, "something else before CONNACK [MQTT-3.2.0-1]"));
+            }
             (_, Packet::Publish(publish)) => {
                 self.clock.used = now;
                 self.take_remote_publish(publish, outs)?;
             }
             (_, Packet::PubRel(ack)) => {
                 if self.ended_there.remove(&ack.packet_id) {
-                    self.to_remote(&Packet::PubComp(Ack::new(ack.packet_id, ReasonCode::SUCCESS)), outs.remote);
+                    self.to_remote(
+                        &Packet::PubComp(Ack::new(ack.packet_id, ReasonCode::SUCCESS)),
+                        outs.remote,
+                    );
                 } else {
                     self.to_local(&Packet::PubRel(ack), outs.local);
                 }

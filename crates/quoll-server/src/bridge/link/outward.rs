@@ -9,7 +9,12 @@ use super::{Ending, Link, Outs};
 use crate::log::{NOTICE, PACKETS, shown};
 
 impl Link {
-    pub(super) fn take_local(&mut self, packet: Packet, now: Instant, outs: &mut Outs<'_>) -> Result<(), Ending> {
+    pub(super) fn take_local(
+        &mut self,
+        packet: Packet,
+        now: Instant,
+        outs: &mut Outs<'_>,
+    ) -> Result<(), Ending> {
         match packet {
             Packet::ConnAck(answer) => return self.take_local_connack(&answer, outs),
             Packet::Publish(publish) => {

@@ -46,11 +46,15 @@ impl Link {
                 topic,
                 payload: Bytes::from_static(b"0"),
                 qos: QoS::AtLeastOnce,
-                retain: true,
+                retain: bridge.outgoing_retain,
                 properties: WillProperties::default(),
             }),
             username: bridge.remote.username.clone(),
-            password: bridge.remote.password.as_ref().map(|it| Bytes::copy_from_slice(it.reveal().as_bytes())),
+            password: bridge
+                .remote
+                .password
+                .as_ref()
+                .map(|it| Bytes::copy_from_slice(it.reveal().as_bytes())),
             properties,
         };
         tracing::debug!(target: PACKETS, "Bridge {} sending CONNECT", bridge.remote.client_id);
@@ -86,7 +90,8 @@ impl Link {
             QoS::AtMostOnce => Delivery::AtMostOnce,
             _ => Delivery::AtLeastOnce(self.own_id(Own::State)),
         };
-        let retain = self.allowed.retain_available != Some(false);
+        let configuration = &self.bridge.configuration;
+        let retain = configuration.outgoing_retain && self.allowed.retain_available != Some(false);
         let payload = Bytes::from_static(b"1");
         let state = Publish { dup: false, retain, delivery, topic: Some(topic), payload, properties: None };
         self.to_remote(&Packet::Publish(state), remote);
@@ -95,7 +100,7 @@ impl Link {
     fn subscribe_there(&mut self, filter: quoll_mqtt::TopicFilter, qos: QoS, remote: &mut Vec<u8>) {
         let is_5 = self.bridge.configuration.version == ProtocolVersion::V5;
         let options = SubscriptionOptions {
-            qos: qos.min(self.allowed.maximum_qos.unwrap_or(QoS::ExactlyOnce)),
+            qos,
             // 3.x says the same by the mark in CONNECT.
             no_local: is_5 && filter.share().is_none(),
             retain_as_published: is_5,
@@ -146,12 +151,15 @@ impl Link {
     /// The other broker's answers to our subscriptions.
     pub(super) fn take_suback(&mut self, id: PacketId, reasons: &[ReasonCode]) {
         tracing::debug!(target: PACKETS, "Received SUBACK from {}", self.local_id());
-        let Some(Own::Subscribe(filter)) = self.answers_own(id, |own| matches!(own, Own::Subscribe(_))) else {
+        let Some(Own::Subscribe(filter)) = self.answers_own(id, |own| matches!(own, Own::Subscribe(_)))
+        else {
             return;
         };
         if let Some(reason) = reasons.iter().find(|reason| reason.is_failure()) {
             let bridge = &self.bridge.configuration.name;
-            tracing::warn!("Bridge {bridge}: the other broker refuses the subscription to {filter}: {reason}");
+            tracing::warn!(
+                "Bridge {bridge}: the other broker refuses the subscription to {filter}: {reason}"
+            );
         }
     }
 
