@@ -1,14 +1,15 @@
 //! `$CONTROL/…`: what clients say to the server itself. The rules have looked whether they may; others never get it.
 //!
 //! Somebody of this process takes the words ([`Handle::control`]), does as they say and answers with
-//! [`Handle::publish`]. While nobody takes them they are dropped.
+//! [`Handle::answer`]. While nobody takes them they are dropped.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
+use quoll_broker::Message;
+use quoll_broker::message::MessageParts;
 use quoll_broker::vocabulary::{ConnId, Order};
-use quoll_broker::{Grants, Message};
-use quoll_mqtt::ReasonCode;
+use quoll_mqtt::{QoS, ReasonCode, TopicName};
 use tokio::sync::mpsc;
 
 use crate::limits::CONTROL_BACKLOG;
@@ -50,11 +51,20 @@ impl Handle {
         self.tell(&Order::Kick { identity, client_id, reason: ReasonCode::ADMINISTRATIVE_ACTION });
     }
 
-    /// As [`Handle::regrant`] for one who has a name; somebody without is one of many.
-    pub fn regrant_named(&self, identity: &Arc<str>, grants: &Arc<Grants>) {
-        if !identity.is_empty() {
-            self.tell(&Order::Regrant { identity: Arc::clone(identity), grants: Arc::clone(grants) });
-        }
+    /// Publishes an answer, at QoS 0 and not retained, to those who subscribed to its topic and may have it.
+    pub fn answer(&self, topic: TopicName, payload: Vec<u8>) {
+        let message = MessageParts {
+            // It tells messages apart in facts, and these are never kept.
+            number: 0,
+            publisher: "".into(),
+            topic,
+            payload: payload.into(),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            properties: None,
+            expires: None,
+        };
+        self.publish(Arc::new(Message::new(message)));
     }
 }
 

@@ -68,7 +68,7 @@ pub use journal::{Durability, SqliteJournal, StoreError};
 pub use proxy::{Proxied, ProxiedTls, ProxyProtocol};
 pub use reload::Reloaded;
 pub use server::{Handle, StartError, start};
-pub use sessions::Subscriber;
+pub use sessions::{Subscriber, Wanted};
 pub use sys_topics::SysTopics;
 pub use systemd::Inherited;
 #[cfg(unix)]

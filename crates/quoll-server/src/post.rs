@@ -18,7 +18,7 @@ use crate::config::Listener;
 use crate::events::{ConnectionInfo, Stats};
 use crate::journal::transit::LetterKey;
 use crate::listener::Seat;
-use crate::sessions::Subscriber;
+use crate::sessions::{Subscriber, Wanted};
 use crate::tls::record::Tls;
 use crate::websocket::WebSocket;
 
@@ -51,6 +51,8 @@ pub(crate) enum Mail {
     Order(Order, Option<oneshot::Sender<usize>>),
     Snapshot(oneshot::Sender<(Vec<ConnectionInfo>, Stats)>),
     Sessions(oneshot::Sender<Vec<Subscriber>>),
+    /// Whose sessions are wanted: client identifier and identity of each.
+    ClientsOf(Wanted, oneshot::Sender<Vec<(Arc<str>, Arc<str>)>>),
     /// The session of this client.
     Session(Arc<str>, oneshot::Sender<Option<Subscriber>>),
     Stats(oneshot::Sender<Stats>),

@@ -19,11 +19,21 @@ pub struct Subscriber {
     pub subscriptions: Vec<(TopicFilter, SubscriptionOptions)>,
 }
 
+/// Says of which identities something is wanted.
+pub type Wanted = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 impl Handle {
     /// All sessions of clients, in no order. Each shard answers between two turns.
     pub async fn sessions(&self) -> Vec<Subscriber> {
         let all = self.ask(Mail::Sessions).await.into_iter().flatten();
         all.filter(|it: &Subscriber| !it.session.client_id.starts_with(LOCAL_CLIENTS)).collect()
+    }
+
+    /// Client identifier and name of the identity of all sessions whose identity is wanted, in no order. An anonymous
+    /// one's is empty.
+    pub async fn clients_of(&self, wanted: Wanted) -> Vec<(Arc<str>, Arc<str>)> {
+        let all = self.ask(|answer| Mail::ClientsOf(Arc::clone(&wanted), answer)).await.into_iter().flatten();
+        all.filter(|(client_id, _): &(Arc<str>, Arc<str>)| !client_id.starts_with(LOCAL_CLIENTS)).collect()
     }
 
     /// From now on the session of this client may do this, if it belongs to this identity.

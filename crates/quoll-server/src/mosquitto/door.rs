@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use quoll_broker::Grants;
 use thiserror::Error;
@@ -13,15 +14,16 @@ use super::acl_file::{self, AclComplaint, AclFile};
 use super::dynamic_security::{self, DynamicSecurity, DynamicSecurityError};
 use super::password_file::{self, Answer, PasswordFault, PasswordFile};
 use super::password_hash::PasswordHash;
+use super::plugins::DynamicSecurityFile;
 use super::{Files, Security};
 
 /// The files of a listener's security, read.
 #[derive(Clone, Debug)]
 pub struct Door {
     allow_anonymous: bool,
-    passwords: Vec<PasswordFile>,
+    passwords: Vec<Arc<PasswordFile>>,
     permissions: Permissions,
-    dynamic: Vec<DynamicSecurity>,
+    dynamic: Vec<(PathBuf, Arc<DynamicSecurity>)>,
     /// What should be known about the files.
     pub warnings: Vec<String>,
 }
@@ -32,7 +34,7 @@ pub struct Door {
 enum Permissions {
     /// No file: everything is allowed.
     All,
-    File(AclFile),
+    File(Arc<AclFile>),
     /// The first file of dynamic security.
     Dynamic,
 }
@@ -79,6 +81,20 @@ pub enum DoorReason {
     Dynamic(#[from] DynamicSecurityError),
 }
 
+impl DoorError {
+    fn is_missing(&self) -> bool {
+        matches!(&self.reason, DoorReason::Unreadable(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// What a file of dynamic security means that is not there: nobody comes in by it.
+fn none_yet() -> DynamicSecurity {
+    let warning = "it is not there; when the broker starts it is made, with an administrator and usual roles";
+    let mut none = DynamicSecurity::default();
+    none.warnings.push(warning.to_owned());
+    none
+}
+
 fn lines<T: ToString>(faults: &[T]) -> String {
     faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
@@ -99,15 +115,15 @@ impl Door {
             warnings.extend(
                 over.map(|line| format!("{}: line {line} has no colon and is left out", path.display())),
             );
-            passwords.push(file);
+            passwords.push(Arc::new(file));
         }
         let mut dynamic = Vec::new();
-        for path in &security.dynamic_security {
-            let file = read(path, files, dynamic_security::MAX_FILE, |content| {
-                Ok(DynamicSecurity::parse(content)?)
-            })?;
+        for DynamicSecurityFile { path, .. } in &security.dynamic_security {
+            let file =
+                read(path, files, dynamic_security::MAX_FILE, |content| Ok(DynamicSecurity::parse(content)?));
+            let file = file.or_else(|error| if error.is_missing() { Ok(none_yet()) } else { Err(error) })?;
             warnings.extend(file.warnings.iter().map(|text| format!("{}: {text}", path.display())));
-            dynamic.push(file);
+            dynamic.push((path.clone(), Arc::new(file)));
         }
         let mut acl = None;
         for path in &security.acl_files {
@@ -119,7 +135,7 @@ impl Door {
                 warnings
                     .push(format!("{} is never asked: the file before it has all answers", path.display()));
             }
-            acl.get_or_insert(file);
+            acl.get_or_insert(Arc::new(file));
         }
         let permissions = match acl {
             Some(file) => Permissions::File(file),
@@ -143,7 +159,7 @@ impl Door {
         // A user name without a password proves nothing.
         let Some(password) = visitor.password else { return false };
         let files = self.passwords.iter().map(|file| file.verify(username, password));
-        let clients = self.dynamic.iter().map(|file| file.verify(username, visitor.client_id, password));
+        let clients = self.dynamic.iter().map(|(_, file)| file.verify(username, visitor.client_id, password));
         files.chain(clients).find(|answer| *answer != Answer::Unknown) == Some(Answer::Right)
     }
 
@@ -165,7 +181,28 @@ impl Door {
     fn proof(&self, username: &str) -> Option<(&PasswordHash, Option<&str>)> {
         let hash = self.passwords.iter().find_map(|file| file.proof(username));
         let hash = hash.map(|hash| (hash, None));
-        hash.or_else(|| self.dynamic.iter().find_map(|file| file.proof(username)))
+        hash.or_else(|| self.dynamic.iter().find_map(|(_, file)| file.proof(username)))
+    }
+
+    /// The first file of dynamic security, the one that commands are for.
+    #[must_use]
+    pub fn dynamic_security(&self) -> Option<(&Path, &Arc<DynamicSecurity>)> {
+        self.dynamic.first().map(|(path, security)| (path.as_path(), security))
+    }
+
+    /// The same door with other clients, groups and roles in this file's place; `None` where it has not got the file.
+    #[must_use]
+    pub fn with_dynamic_security(&self, path: &Path, security: &Arc<DynamicSecurity>) -> Option<Self> {
+        let mut door = self.clone();
+        let (_, place) = door.dynamic.iter_mut().find(|(own, _)| own == path)?;
+        *place = Arc::clone(security);
+        Some(door)
+    }
+
+    /// Whether what a client may do hangs on a file of dynamic security.
+    #[must_use]
+    pub const fn is_dynamic(&self) -> bool {
+        matches!(self.permissions, Permissions::Dynamic)
     }
 
     /// The permissions of a client that was let in.
@@ -175,7 +212,7 @@ impl Door {
             Permissions::All => Grants::all(),
             Permissions::File(acl) => acl.grants(username, client_id),
             Permissions::Dynamic => {
-                self.dynamic.first().map_or_else(Grants::none, |file| file.grants(username, client_id))
+                self.dynamic.first().map_or_else(Grants::none, |(_, file)| file.grants(username, client_id))
             }
         }
     }

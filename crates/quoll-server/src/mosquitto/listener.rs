@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use quoll_mqtt::{QoS, TopicName};
 
 use super::complaint::{Complaint, Fault, Matter, Place, Remark};
-use super::plugins::{Plugin, PluginKind};
+use super::plugins::{DynamicSecurityFile, Plugin, PluginKind};
 use super::said::Said;
 use super::tls::Tls;
 use super::value::Value;
@@ -129,7 +129,7 @@ pub struct Security {
     /// Files of topic permissions, by option and by plugin. Without any, and without dynamic security, all is allowed.
     pub acl_files: Vec<PathBuf>,
     /// Files of the dynamic security plugin.
-    pub dynamic_security: Vec<PathBuf>,
+    pub dynamic_security: Vec<DynamicSecurityFile>,
     /// Whether clients may leave their client id empty.
     pub allow_zero_length_clientid: bool,
     /// What client ids made here begin with.
@@ -306,16 +306,19 @@ fn security(own: &Said, index: Option<usize>, surrounding: &Surrounding<'_>) -> 
             .to_owned(),
     };
     for plugin in plugins.iter().filter(|plugin| plugin.serves(index)) {
-        let (files, file) = match &plugin.kind {
-            PluginKind::PasswordFile(file) => (&mut security.password_files, file),
-            PluginKind::AclFile(file) => (&mut security.acl_files, file),
-            PluginKind::DynamicSecurity(file) => (&mut security.dynamic_security, file),
-        };
-        if !files.contains(file) {
-            files.push(file.clone());
+        match &plugin.kind {
+            PluginKind::PasswordFile(file) => put(&mut security.password_files, file),
+            PluginKind::AclFile(file) => put(&mut security.acl_files, file),
+            PluginKind::DynamicSecurity(file) => put(&mut security.dynamic_security, file),
         }
     }
     security
+}
+
+fn put<T: Clone + PartialEq>(files: &mut Vec<T>, file: &T) {
+    if !files.contains(file) {
+        files.push(file.clone());
+    }
 }
 
 fn text(statement: &super::said::Statement) -> Option<String> {

@@ -10,7 +10,8 @@
 //! | [`acl_file`] | `acl_file`: permissions by user and pattern, compiled to grants |
 //! | [`door`] | who comes in to a listener, and with what grants: the files below, put together |
 //! | [`tls_files`] | certificates, keys and revocation lists of a listener, made an identity |
-//! | [`dynamic_security`] | the plugin's clients, groups and roles, compiled to grants |
+//! | [`dynamic_security`] | the plugin's clients, groups and roles, compiled to grants, and its commands |
+//! | `replace_file` | how files of secrets are written |
 //! | [`password_file`], [`password_hash`] | `password_file`: checked, and written for `quoll passwd` |
 //!
 //! Starts nothing and opens no socket: whoever wires a broker takes a [`Configuration`] and does so. Paths are as typed.
@@ -34,6 +35,7 @@ pub mod tls_files;
 
 mod line;
 mod read;
+mod replace_file;
 mod said;
 mod value;
 
@@ -51,6 +53,7 @@ pub use door::{Door, DoorError, Visitor};
 pub use global::Global;
 pub use listener::{ListenerConfiguration, Security};
 pub use plugins::Plugin;
+pub use replace_file::replace_file;
 pub use value::Secret;
 
 /// Everything that a mosquitto.conf says, as understood.

@@ -3,15 +3,15 @@
 //! [`PasswordFile`] answers questions; [`PasswordText`] changes a file and keeps all lines that it has nothing to do with.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::rand;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::password_hash::{HashError, PasswordHash, Scheme};
+use super::replace_file;
 
 /// Bytes of a file: some 100,000 users.
 pub const MAX_FILE: usize = 16 << 20;
@@ -298,57 +298,17 @@ impl PasswordText {
     /// # Errors
     /// Where it cannot be written; the file is then as it was.
     pub fn save(&self, path: &Path) -> Result<(), PasswordError> {
-        // A link goes on to be one.
-        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let error = |reason| file_error("write", path, reason);
         let mut text = Zeroizing::new(String::new());
         for line in &self.lines {
             text.push_str(line);
             text.push('\n');
         }
-        let mut noise = [0; 8];
-        rand::fill(&mut noise).map_err(|_| HashError::Random)?;
-        let name = path.file_name().ok_or_else(|| error(io::ErrorKind::InvalidInput.into()))?;
-        let temporary =
-            path.with_file_name(format!(".{}.{:016x}", name.to_string_lossy(), u64::from_le_bytes(noise)));
-        let written =
-            write_new(&temporary, path, text.as_bytes()).and_then(|()| fs::rename(&temporary, path));
-        if let Err(reason) = written {
-            // Best effort: the error to tell is the first.
-            let _ = fs::remove_file(&temporary);
-            return Err(error(reason));
-        }
-        let folder =
-            path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(error)
+        replace_file(path, text.as_bytes()).map_err(|reason| file_error("write", path, reason))
     }
 }
 
 fn named(line: &str, name: &str) -> bool {
     !line.starts_with('#') && parts(line).is_some_and(|(found, _)| found == name)
-}
-
-#[cfg(unix)]
-fn write_new(temporary: &Path, old: &Path, content: &[u8]) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
-    if let Ok(before) = fs::metadata(old) {
-        let now = file.metadata()?;
-        if (before.uid(), before.gid()) != (now.uid(), now.gid()) {
-            fchown(&file, Some(before.uid()), Some(before.gid()))?;
-        }
-        let mode = 0o600 | (before.mode() & 0o040);
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-    }
-    file.write_all(content)?;
-    file.sync_all()
-}
-
-#[cfg(not(unix))]
-fn write_new(temporary: &Path, _old: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(temporary)?;
-    file.write_all(content)?;
-    file.sync_all()
 }
 
 fn file_error(doing: &'static str, path: &Path, reason: io::Error) -> PasswordError {

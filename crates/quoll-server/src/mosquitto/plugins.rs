@@ -28,12 +28,21 @@ impl Plugin {
 /// What a plugin does.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PluginKind {
-    /// Clients, groups and roles in a JSON file, changed by commands (`plugin_opt_config_file`).
-    DynamicSecurity(PathBuf),
+    /// Clients, groups and roles in a JSON file, changed by commands.
+    DynamicSecurity(DynamicSecurityFile),
     /// As `password_file` (`plugin_opt_password_file`).
     PasswordFile(PathBuf),
     /// As `acl_file` (`plugin_opt_acl_file`).
     AclFile(PathBuf),
+}
+
+/// The file of the dynamic security plugin.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DynamicSecurityFile {
+    /// Clients, groups and roles (`plugin_opt_config_file`). Where it is not there it is made.
+    pub path: PathBuf,
+    /// The administrator's first password for that (`plugin_opt_password_init_file`).
+    pub password_init: Option<PathBuf>,
 }
 
 /// A kind of plugin: its file names, the option for its file, further options that it knows.
@@ -41,7 +50,7 @@ struct Known {
     names: &'static [&'static str],
     file: &'static str,
     other: &'static [&'static str],
-    kind: fn(PathBuf) -> PluginKind,
+    kind: fn(PathBuf, &Draft) -> PluginKind,
 }
 
 const KNOWN: &[Known] = &[
@@ -49,15 +58,23 @@ const KNOWN: &[Known] = &[
         names: &["mosquitto_dynamic_security"],
         file: "config_file",
         other: &["password_init_file"],
-        kind: PluginKind::DynamicSecurity,
+        kind: |path, draft| {
+            let password_init = draft.option("password_init_file").map(PathBuf::from);
+            PluginKind::DynamicSecurity(DynamicSecurityFile { path, password_init })
+        },
     },
     Known {
         names: &["mosquitto_password_file"],
         file: "password_file",
         other: &[],
-        kind: PluginKind::PasswordFile,
+        kind: |path, _| PluginKind::PasswordFile(path),
     },
-    Known { names: &["mosquitto_acl_file"], file: "acl_file", other: &[], kind: PluginKind::AclFile },
+    Known {
+        names: &["mosquitto_acl_file"],
+        file: "acl_file",
+        other: &[],
+        kind: |path, _| PluginKind::AclFile(path),
+    },
 ];
 
 /// What to do instead of a plugin, by a part of its file name.
@@ -107,8 +124,7 @@ impl Draft {
                 complaints.push(Complaint { place: place.clone(), matter });
             }
         }
-        let file = self.options.iter().rfind(|(key, _, _)| key == known.file);
-        let Some((_, _, file)) = file else {
+        let Some(file) = self.option(known.file) else {
             let option = match known.file {
                 "config_file" => "plugin_opt_config_file",
                 "password_file" => "plugin_opt_password_file",
@@ -127,10 +143,15 @@ impl Draft {
         }
         Some(Plugin {
             place: self.place.clone(),
-            kind: (known.kind)(file.into()),
+            kind: (known.kind)(file.into(), self),
             deny_special_characters: self.deny_special_characters,
             listeners: if self.global { Vec::new() } else { self.listeners.clone() },
         })
+    }
+
+    /// The last value that was given for this key.
+    fn option(&self, wanted: &str) -> Option<&str> {
+        self.options.iter().rfind(|(key, _, _)| key == wanted).map(|(_, _, value)| value.as_str())
     }
 
     fn fault(&self, fault: Fault, complaints: &mut Vec<Complaint>) {

@@ -19,7 +19,7 @@ use crate::connection::{Connection, Edge, Line, Phase, Who};
 use crate::events::{ConnectionInfo, ServerEvent, Stats};
 use crate::log::{CONNECTION, shown};
 use crate::post::{Attachment, Inhabitant, Mail, Newcomer};
-use crate::sessions::Subscriber;
+use crate::sessions::{Subscriber, Wanted};
 
 impl ShardThread {
     pub(super) fn take_mail(&mut self) {
@@ -37,6 +37,9 @@ impl ShardThread {
                     let _ = answer.send((self.connected(), self.stats()));
                 }
                 Mail::Sessions(answer) => {
+                Mail::ClientsOf(wanted, answer) => {
+                    let _ = answer.send(self.clients_of(&wanted));
+                }
                     let _ = answer.send(self.subscribers());
                 }
                 Mail::Session(client_id, answer) => {
@@ -159,6 +162,11 @@ impl ShardThread {
 
     fn subscribers(&self) -> Vec<Subscriber> {
         self.shard.sessions().map(|session| self.subscriber(session)).collect()
+    }
+
+    fn clients_of(&self, wanted: &Wanted) -> Vec<(Arc<str>, Arc<str>)> {
+        let wanted = self.shard.sessions().filter(|session| wanted(&session.identity.name));
+        wanted.map(|session| (session.client_id, session.identity.name)).collect()
     }
 
     fn subscriber(&self, session: quoll_broker::SessionView) -> Subscriber {

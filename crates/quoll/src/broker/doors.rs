@@ -23,7 +23,7 @@ use super::source::State;
 pub(crate) type Doors = HashMap<String, Arc<DoorOf>>;
 
 /// A listener's door and what decides beside it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct DoorOf {
     pub(crate) door: Door,
     pub(crate) tls: Option<TlsFiles>,
@@ -56,7 +56,7 @@ impl DoorOf {
 /// The doorkeeper.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    doors: ArcSwap<Doors>,
+    pub(super) doors: ArcSwap<Doors>,
     /// Passwords under examination: each takes a processor for milliseconds.
     hashing: Semaphore,
 }

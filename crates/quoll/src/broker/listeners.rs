@@ -1,8 +1,6 @@
 //! Listeners as the server wants them. What Quoll cannot do is refused here, by name: an option that is read and not obeyed
 //! would hide.
 
-use std::path::Path;
-
 use quoll_broker::ShardSettings;
 use quoll_server::mosquitto::complaint::{Complaint, Fault, Matter, Place as Line};
 use quoll_server::mosquitto::listener::{self, Domain, Protocol, Socket};
@@ -15,7 +13,7 @@ use quoll_server::{
 use super::doors::DoorOf;
 
 /// Options that have no effect here and whose loss nobody would see.
-pub(super) fn refusals(configuration: &Configuration, file: Option<&Path>) -> Vec<Complaint> {
+pub(super) fn refusals(configuration: &Configuration) -> Vec<Complaint> {
     let mut refused = Vec::new();
     let mut refuse = |place: &Line, option, why| {
         let matter = Matter::Fault(Fault::Refused { option, why });
@@ -30,50 +28,8 @@ pub(super) fn refusals(configuration: &Configuration, file: Option<&Path>) -> Ve
                 "subscribe to $SYS/#, or use the dashboard of quoll up; leave this listener out",
             );
         }
-        if listener.tls.as_ref().is_some_and(|tls| tls.ignore_dates) {
-            refuse(
-                place,
-                "disable_client_cert_date_checks",
-                "no expired certificate is let in; renew the clients' certificates (quoll ca renew)",
-            );
-        }
-    }
-    if configuration.global.max_inflight_bytes > 0 {
-        let option = "max_inflight_bytes";
-        refuse(&place_of(option, file), option, "use max_inflight_messages, which bounds the same");
     }
     refused
-}
-
-/// What is obeyed in part, as far as somebody may count on the rest.
-pub(super) fn half_done(configuration: &Configuration, file: Option<&Path>) -> Vec<String> {
-    let mut notes = Vec::new();
-    for listener in &configuration.listeners {
-        for path in &listener.security.dynamic_security {
-            notes.push(format!(
-                "{} is read and obeyed, but commands on $CONTROL/dynamic-security/v1 are not answered: change the file \
-                 and send SIGHUP",
-                path.display()
-            ));
-        }
-    }
-    let place = place_of("check_retain_source", file);
-    if configuration.global.check_retain_source && place.line > 0 {
-        notes.push(format!(
-            "{place}: warning: 'check_retain_source' is not obeyed yet: retained messages stay when their publisher loses \
-             the permission to publish them"
-        ));
-    }
-    notes
-}
-
-/// The line of a global option in the main file; 0 where it is not there, but perhaps in an included one.
-fn place_of(option: &str, file: Option<&Path>) -> Line {
-    let file = file.unwrap_or_else(|| Path::new("(no file)"));
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let is_it = |line: &str| line.split_ascii_whitespace().next() == Some(option);
-    let line = text.lines().position(is_it).map_or(0, |index| index + 1);
-    Line { file: file.into(), line: u32::try_from(line).unwrap_or(u32::MAX), column: 1 }
 }
 
 /// The rules' settings: of what listeners set for themselves, the widest; their terms narrow it.

@@ -7,6 +7,8 @@
 //! | [`doors`] | the doorkeeper: names, passwords, permissions |
 //! | [`bridges`] | bridges as the server wants them |
 //! | [`reload`] | SIGHUP: a new state in place of the old, and what becomes of who is in |
+//! | [`control`] | `$CONTROL`: the commands of dynamic security |
+//! | [`first_file`] | the file of dynamic security where there is none yet |
 //! | [`log`] | Mosquitto's log: kinds, places, times |
 //! | [`account`] | background, account, pid file: before there are threads |
 //! | [`subscriptions`] | SIGUSR2 |
@@ -15,7 +17,9 @@
 
 pub(crate) mod account;
 mod bridges;
+mod control;
 mod doors;
+mod first_file;
 mod listeners;
 mod log;
 mod reload;
@@ -32,6 +36,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::account::PidFile;
 use self::doors::Keeper;
 pub(crate) use self::source::Source;
+use self::control::SecondLook;
 use self::source::State;
 use crate::failure::{Exit, Failure, Outcome};
 
@@ -109,7 +114,9 @@ impl Broker {
             account::say_ready();
         }
         let bridges = Bridges::start(&handle, state.bridges.clone());
-        let mut live = reload::Live { source, state, keeper, handle: handle.clone(), log, bridges };
+        let second_look = SecondLook::default();
+        let mut live =
+            reload::Live { source, state, keeper, handle: handle.clone(), log, bridges, second_look };
         live.serve(&mut signals).await;
         tracing::info!("quoll version {} terminating", env!("CARGO_PKG_VERSION"));
         if let Some(notifier) = notifier {
@@ -193,8 +200,22 @@ impl Signals {
 impl reload::Live {
     async fn serve(&mut self, signals: &mut Signals) {
         loop {
-            match signals.next().await {
+            let words = async {
+                match &mut control {
+                    Some(control) => control.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let told = tokio::select! {
+                told = signals.next() => told,
+                Some(words) = words => {
+                    self.obey(words).await;
+                    continue;
+                }
+            };
+            match told {
                 Told::End => return,
+        let mut control = self.handle.control();
                 Told::Reload => self.reload().await,
                 Told::Save => {
                     tracing::info!("Told to save: nothing to do, each change is kept when it is made.");

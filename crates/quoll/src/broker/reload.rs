@@ -11,6 +11,7 @@ use quoll_server::{Bridges, ConnectionInfo, Handle, Reloaded, StartError};
 
 use super::doors::{DoorOf, Doors, Keeper};
 use super::log::Log;
+use super::control::SecondLook;
 use super::source::{Source, State};
 
 /// After this one looks once more: somebody may have been between the door and the rules during the swap.
@@ -26,6 +27,7 @@ pub(super) struct Live {
     pub(super) bridges: Bridges,
 }
 
+    pub(super) second_look: SecondLook,
 impl Live {
     /// Reads everything anew.
     pub(super) async fn reload(&mut self) {
@@ -176,6 +178,6 @@ fn regrant(handle: &Handle, door: &DoorOf, client_id: &Arc<str>, identity: &Arc<
 }
 
 /// A client without user name has an empty one.
-fn name(identity: &str) -> Option<&str> {
+pub(super) fn name(identity: &str) -> Option<&str> {
     Some(identity).filter(|name| !name.is_empty())
 }

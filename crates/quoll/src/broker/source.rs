@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quoll_broker::ShardSettings;
-use quoll_server::{Bridge, Listener};
 use quoll_server::mosquitto::{Complaint, Configuration, Disk, Door, Files, Surroundings, read, tls_files};
+use quoll_server::{Bridge, Listener};
 
 use super::doors::{DoorOf, Doors};
-use super::{bridges, listeners, log};
+use super::{bridges, first_file, listeners, log};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::print;
 
@@ -52,17 +52,30 @@ impl Source {
 
     /// Reads the files that it names.
     pub(crate) fn complete(&self, configuration: Configuration) -> Outcome<State> {
-        self.understand(configuration).map_err(|faults| self.refused(&faults))
+        self.make_and_understand(configuration).map_err(|faults| self.refused(&faults))
     }
 
     /// Both; each fault a text.
     pub(crate) fn load(&self) -> Result<State, Vec<String>> {
-        self.understand(self.read()?)
+        self.make_and_understand(self.read()?)
+    }
+
+    /// What the broker begins without is made, but not for a configuration that is refused all the same.
+    fn make_and_understand(&self, configuration: Configuration) -> Result<State, Vec<String>> {
+        let state = self.understand(configuration.clone())?;
+        let said = first_file::make_missing(&configuration).map_err(|fault| vec![fault])?;
+        if said.is_empty() {
+            return Ok(state);
+        }
+        let mut state = self.understand(configuration)?;
+        state.notes.extend(said);
+        Ok(state)
     }
 
     /// `--test-config`.
     pub(crate) fn test(&self) -> Outcome {
-        let state = self.load().map_err(|faults| self.refused(&faults))?;
+        let state = self.read().and_then(|configuration| self.understand(configuration));
+        let state = state.map_err(|faults| self.refused(&faults))?;
         for warning in state.warnings() {
             eprintln!("{warning}");
         }
@@ -82,8 +95,7 @@ impl Source {
     }
 
     fn understand(&self, configuration: Configuration) -> Result<State, Vec<String>> {
-        let mut faults: Vec<String> =
-            listeners::refusals(&configuration, self.file.as_deref()).iter().map(text).collect();
+        let mut faults: Vec<String> = listeners::refusals(&configuration).iter().map(text).collect();
         faults.extend(log::fault(&configuration.global.log));
         let mut notes = Vec::new();
         if configuration.listeners.iter().all(|listener| listener.place.is_none()) {
@@ -91,7 +103,6 @@ impl Source {
         } else if !self.ports.is_empty() {
             notes.push("-p has no effect: the file has listeners of its own".into());
         }
-        notes.extend(listeners::half_done(&configuration, self.file.as_deref()));
         let rules = listeners::rules(&configuration);
         let (mut all, mut doors, mut first) = (Vec::new(), Doors::new(), None);
         for listener in &configuration.listeners {

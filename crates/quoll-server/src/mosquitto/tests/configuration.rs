@@ -12,7 +12,7 @@ use super::super::bridge::{BridgeAddress, Direction, Notifications, Reload, Rest
 use super::super::global::{Autosave, Persistence};
 use super::super::listener::{CertificateName, Domain, Protocol, Proxy, Socket, Versions};
 use super::super::log::{LogDestination, LogType};
-use super::super::plugins::PluginKind;
+use super::super::plugins::{DynamicSecurityFile, PluginKind};
 use super::super::tls::{MinimumVersion, Roots, Tls};
 use super::{Texts, good, told};
 
@@ -313,13 +313,17 @@ fn a_bridge_can_say_all_that_mosquittos_can() {
 fn known_plugins_are_their_files() {
     let configuration = good(
         "listener 1883\nplugin /usr/lib/x/mosquitto_dynamic_security.so\nplugin_opt_config_file d.json\n\
+         plugin_opt_password_init_file first\n\
          global_plugin mosquitto_acl_file.so\nauth_opt_acl_file a\nauth_plugin_deny_special_chars false\n\
          plugin_load pw mosquitto_password_file.so\nplugin_opt_password_file p\n\
          listener 1884\nplugin_use pw\n",
     );
     let kinds: Vec<_> = configuration.plugins.iter().map(|plugin| plugin.kind.clone()).collect();
     let expected = [
-        PluginKind::DynamicSecurity("d.json".into()),
+        PluginKind::DynamicSecurity(DynamicSecurityFile {
+            path: "d.json".into(),
+            password_init: Some("first".into()),
+        }),
         PluginKind::AclFile("a".into()),
         PluginKind::PasswordFile("p".into()),
     ];

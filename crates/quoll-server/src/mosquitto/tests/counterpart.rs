@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) struct Mosquitto {
     child: Child,
     pub(super) port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Mosquitto {
@@ -51,7 +51,12 @@ impl Mosquitto {
             assert!(Instant::now() < end, "mosquitto neither listens nor ends");
             thread::sleep(Duration::from_millis(5));
         }
-        Ok(Self { child, port, _folder: folder })
+        Ok(Self { child, port, folder })
+    }
+
+    /// A file in the folder that it runs in.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// `mosquitto_pub` or `mosquitto_sub` towards it.

@@ -5,6 +5,7 @@ mod configuration;
 mod counterpart;
 mod door;
 mod dynamic_security;
+mod dynamic_security_commands;
 mod faults;
 mod garbage;
 mod passwords;
