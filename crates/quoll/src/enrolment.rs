@@ -70,7 +70,8 @@ impl Desk {
         let issuing = workshop::issuing(settings)?;
         let mut next = (issuing.pki != settings.pki).then(|| workshop.at(&issuing)).transpose()?;
         let (authority, passphrase) = next.as_mut().unwrap_or(workshop).authority()?;
-        let issuer = PkiIssuer::new(authority, KeyStorage::Encrypted(passphrase.clone()));
+        let older = if issuing.pki == settings.pki { Vec::new() } else { vec![workshop::open_pki(settings)?] };
+        let issuer = PkiIssuer::new(authority, KeyStorage::Encrypted(passphrase.clone())).also_from(older);
         let pki = workshop::open_pki(&workshop::serving(settings)?)?;
         Ok(Self { home: home.clone(), settings: settings.clone(), pki, registry, issuer })
     }
@@ -97,7 +98,7 @@ pub(crate) async fn enrol(desk: &Desk, wish: &Wish, say: impl Fn(&str) + Send + 
     let Some(port) = &wish.serial else {
         let request = request(wish)?;
         let console = http_console(&request.address, password);
-        return enrol_over(desk, &request, &console, &desk.issuer, &target, say).await;
+        return over(desk, enrol_over(desk, &request, &console, &desk.issuer, &target, say).await).await;
     };
     let web = match wish.at.as_str() {
         "" => None,
@@ -106,17 +107,36 @@ pub(crate) async fn enrol(desk: &Desk, wish: &Wish, say: impl Fn(&str) + Send + 
     let road = SerialRoad::open(port, web).await?;
     let at = if wish.at.is_empty() { road.network_address().await? } else { wish.at.clone() };
     let request = request(&Wish { at, ..wish.clone() })?;
-    enrol_over(desk, &request, &road, &road.fitting(&desk.issuer), &target, say).await
+    over(desk, enrol_over(desk, &request, &road, &road.fitting(&desk.issuer), &target, say).await).await
 }
 
-async fn enrol_over(
+async fn over(desk: &Desk, enrolled: Result<Enrolled, EnrolError>) -> Outcome<Enrolled> {
+    let enrolled = enrolled.map_err(failure)?;
+    crate::bell::ring(&desk.home).await?;
+    Ok(enrolled)
+}
+
+/// One of many devices, over its web console. Nobody is told by a bell: the running node was asked for the proof.
+pub(crate) async fn enrol_one_of_many(
+    desk: &Desk,
+    wish: &Wish,
+    password: Option<&str>,
+    target: &BrokerTarget,
+    say: impl Fn(&str) + Send + Sync,
+) -> Outcome<Result<Enrolled, EnrolError>> {
+    let request = request(wish)?;
+    let console = http_console(&request.address, password);
+    Ok(enrol_over(desk, &request, &console, &desk.issuer, target, say).await)
+}
+
+pub(crate) async fn enrol_over(
     desk: &Desk,
     request: &EnrolRequest,
     console: &dyn DeviceConsole,
     issuer: &dyn Issuer,
     target: &BrokerTarget,
     say: impl Fn(&str) + Send + Sync,
-) -> Outcome<Enrolled> {
+) -> Result<Enrolled, EnrolError> {
     let Desk { home, registry, .. } = desk;
     let witness = NodeWitness { home };
     let reporter = Lines { say };
@@ -128,9 +148,7 @@ async fn enrol_over(
         broker: target,
         patience: Patience::default(),
     };
-    let enrolled = enrolment.run(request, console).await.map_err(failure)?;
-    crate::bell::ring(home).await?;
-    Ok(enrolled)
+    enrolment.run(request, console).await
 }
 
 /// The plan, for `--dry-run`. Nothing is asked of the device.
@@ -189,7 +207,7 @@ pub(crate) fn read_password(file: &std::path::Path) -> Outcome<Zeroizing<String>
     Ok(Zeroizing::new(line.to_owned()))
 }
 
-fn target(settings: &Settings, pki: &Pki, wish: &Wish) -> Outcome<BrokerTarget> {
+pub(crate) fn target(settings: &Settings, pki: &Pki, wish: &Wish) -> Outcome<BrokerTarget> {
     let host = wish.host.clone().unwrap_or_else(|| settings.host.clone());
     let certificate = workshop::server_certificate(settings, pki)?;
     // The device compares its MqttHost with the certificate's dNSName entries as text (facts §3.3): one that is not
@@ -216,7 +234,7 @@ fn target(settings: &Settings, pki: &Pki, wish: &Wish) -> Outcome<BrokerTarget> 
     })
 }
 
-fn failure(error: EnrolError) -> Failure {
+pub(crate) fn failure(error: EnrolError) -> Failure {
     let exit = match &error {
         EnrolError::NoTls { .. }
         | EnrolError::NoTlsKey { .. }
@@ -283,8 +301,8 @@ impl Witness for NodeWitness<'_> {
 }
 
 /// One line for each step that is over.
-struct Lines<F> {
-    say: F,
+pub(crate) struct Lines<F> {
+    pub(crate) say: F,
 }
 
 impl<F: Fn(&str) + Send + Sync> Reporter for Lines<F> {

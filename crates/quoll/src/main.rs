@@ -4,8 +4,9 @@
 //! |---|---|
 //! | [`cli`] | the command line, a file for each verb |
 //! | [`home`], [`config`], [`machine`], [`passphrase`] | where things live, what is set, what can be found out |
-//! | [`workshop`], [`signer`], [`enrolment`], [`serial_road`], [`printed`], [`revocation`] | acts on the CA and on devices; never in the broker's process |
+//! | [`workshop`], [`signer`], [`enrolment`], [`life`], [`serial_road`], [`printed`], [`revocation`] | acts on the CA and on devices; never in the broker's process |
 //! | [`node`] | a running node: the one file where the two wings are joined; [`directory`], [`refusals`], [`denials`], [`unlisted`], [`telemetry`] |
+//! | [`import`] | an Easy-RSA folder and a Mosquitto of somebody's, taken over |
 //! | [`rollover`] | a change of the CA under way: who can do without the old one |
 //! | [`audit`], [`expiry`] | acts on the CA written down; what ends when |
 //! | [`announcements`], [`device_list`] | where devices are found: an existing broker, a CSV file |
@@ -28,10 +29,13 @@ mod dates;
 mod denials;
 mod device_list;
 mod directory;
+mod encounters;
 mod enrolment;
 mod expiry;
 mod failure;
 mod home;
+mod import;
+mod life;
 mod live_table;
 mod machine;
 mod mosquitto;
@@ -98,6 +102,7 @@ async fn run(common: &Common, verb: &Verb, sink: LogSink) -> Outcome {
         Verb::Passwd(passwd) => passwd.run(),
         Verb::Mosquitto(mosquitto) => mosquitto.run(common),
         Verb::Device(device) => device.run(common).await,
+        Verb::Fleet(fleet) => fleet.run(common).await,
         Verb::Client(client) => client.run(common).await,
         Verb::Ca(ca) => ca.run(common).await,
         Verb::Server(server) => server.run(common).await,
@@ -105,6 +110,7 @@ async fn run(common: &Common, verb: &Verb, sink: LogSink) -> Outcome {
         Verb::Accept(accept) => accept.run(common).await,
         Verb::Simulate(simulate) => simulate.run(common).await,
         Verb::Firmware(firmware) => firmware.run(common),
+        Verb::Import(import) => import.run(common),
         Verb::Acl(acl) => acl.run(common).await,
         Verb::Audit(audit) => audit.run(common),
         Verb::Sign(sign) => signer::run(common, sign).await,

@@ -53,7 +53,7 @@ impl SerialRoad {
     }
 
     /// Most bytes of a certificate that this road carries.
-    fn certificate_limit(&self) -> Option<usize> {
+    pub(crate) fn certificate_limit(&self) -> Option<usize> {
         self.web.is_none().then_some(CERTIFICATE_MAX_SERIAL)
     }
 

@@ -4,14 +4,20 @@
 //! |---|---|
 //! | `adopt` | a certificate of our CA that nobody has becomes a device's or a client's |
 //! | `change` | a new key and certificate, and perhaps a new name |
+//! | `check` | how a device stands, asked and not changed |
+//! | `replace` | new hardware under an old name |
 //! | `error` | why a change stopped, and where that leaves the device |
 //!
 //! What it is not: enrolment of a bare device ([`crate::enrol`]), and revocation ([`crate::revoke`]).
 
 mod adopt;
 mod change;
+mod check;
 mod error;
+mod replace;
 
 pub use self::adopt::{AdoptError, Adoption, adopt_client, adopt_device};
 pub use self::change::{Changed, Life};
+pub use self::check::{Finding, check};
 pub use self::error::{After, LifeError};
+pub use self::replace::{Replaced, replace, retire_superseded};

@@ -83,6 +83,37 @@ pub(crate) enum Device {
         Without --revoke it can be accepted later."
     )]
     Reject(super::device_pending::Reject),
+    /// Give living devices a new key and certificate, or on the pinned rung a new password
+    #[command(
+        after_help = "Examples:\n  quoll device rotate kitchen\n  quoll device rotate --expiring 30\n  quoll device rotate --all --at-once 4\n\n\
+        The old one goes on opening the door until the broker has seen the new one; then it is revoked. Without that proof the \
+        old key goes back. A run that was interrupted is continued by the same command."
+    )]
+    Rotate(super::device_rotate::Rotate),
+    /// Give a device another name: certificate, topic, and all that is known of it
+    #[command(
+        after_help = "Example:\n  quoll device rename kitchen kitchen-plug\n\nIts topic follows where it was its name. What switches it must \
+        know the new topic."
+    )]
+    Rename(super::device_rename::Rename),
+    /// Put new hardware in the place of a device that died, under its name and topic
+    #[command(
+        after_help = "Example:\n  quoll device replace kitchen --at 192.168.1.77 --yes\n\nThe new hardware is asked before the old \
+        one's certificate is revoked."
+    )]
+    Replace(super::device_replace::Replace),
+    /// Ask devices how they stand: keys lost in an update, another broker, other hardware
+    #[command(
+        after_help = "Examples:\n  quoll device check kitchen\n  quoll device check --all --output json\n\nNothing is changed. Ends with 4 \
+        where a device needs a hand."
+    )]
+    Check(super::device_check::Check),
+    /// Bring a device of ours back: its settings, its key and certificate, or new ones
+    #[command(
+        after_help = "Example:\n  quoll device repair kitchen\n\nAfter an update that lost its keys, or a change of its settings. It is \
+        done when the broker has seen it."
+    )]
+    Repair(super::device_check::Repair),
 }
 
 /// `quoll device add`.
@@ -185,6 +216,11 @@ impl Device {
             Self::Pending => super::device_pending::pending(common),
             Self::Accept(accept) => accept.run(common).await,
             Self::Reject(reject) => reject.run(common).await,
+            Self::Rotate(rotate) => rotate.run(common).await,
+            Self::Rename(rename) => rename.run(common).await,
+            Self::Replace(replace) => replace.run(common).await,
+            Self::Check(check) => check.run(common).await,
+            Self::Repair(repair) => repair.run(common).await,
         }
     }
 }

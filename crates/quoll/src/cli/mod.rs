@@ -13,12 +13,21 @@ pub(crate) mod ca_rollover;
 pub(crate) mod client;
 pub(crate) mod client_files;
 pub(crate) mod device;
+pub(crate) mod device_check;
 pub(crate) mod device_pending;
 pub(crate) mod device_quarantine;
 pub(crate) mod device_remove;
+pub(crate) mod device_rename;
+pub(crate) mod device_replace;
+pub(crate) mod device_rotate;
 pub(crate) mod find;
 pub(crate) mod firmware;
 pub(crate) mod firmware_lint;
+pub(crate) mod import;
+pub(crate) mod fleet;
+pub(crate) mod fleet_provision;
+pub(crate) mod fleet_report;
+pub(crate) mod fleet_scan;
 pub(crate) mod mosquitto;
 pub(crate) mod passwd;
 pub(crate) mod request;
@@ -86,6 +95,9 @@ pub(crate) enum Verb {
     /// Devices: add, list, show, keep out, change, revoke
     #[command(subcommand)]
     Device(device::Device),
+    /// Many devices in one go: scan, plan, provision, report
+    #[command(subcommand)]
+    Fleet(Box<fleet::Fleet>),
     /// Certificates for people, Home Assistant, scripts: add, list, revoke
     #[command(subcommand)]
     Client(client::Client),
@@ -122,6 +134,13 @@ pub(crate) enum Verb {
     /// Who may do what: show, learn, simulate, enforce, allow, withdraw, export
     #[command(subcommand)]
     Acl(acl::Acl),
+    /// Take over an installation built by hand: its Easy-RSA folder, and its Mosquitto
+    #[command(
+        after_help = "Examples:\n  quoll --home /var/lib/quoll import --easyrsa ~/easy-rsa --mosquitto /etc/mosquitto --dry-run\n  \
+        quoll --home /var/lib/quoll import --easyrsa ~/easy-rsa --mosquitto /etc/mosquitto\n\nAll of it or nothing; the files that are \
+        there stay as they are. No passphrase is asked for."
+    )]
+    Import(import::Import),
     /// Who did what to whom: show, verify
     #[command(subcommand)]
     Audit(audit::Audit),

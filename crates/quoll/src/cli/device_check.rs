@@ -1,0 +1,192 @@
+//! `quoll device check` and `repair`: how devices stand after an update over the air, and what brings them back.
+
+use std::sync::Arc;
+
+use clap::Args;
+use quoll_fleet::device::{Device, Rung};
+use quoll_fleet::enrol::{BrokerTarget, Patience};
+use quoll_fleet::life::{Finding, check};
+use quoll_fleet::registry::Registry;
+use quoll_pki::{Pki, Serial};
+use quoll_tasmota::Stored;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+use super::{Common, ServerArgs};
+use crate::enrolment::{self, Wish, device_name, read_password};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::life::{Bench, Road, RoadArgs};
+use crate::output::{Listing, print_facts};
+use crate::{bell, dates, trouble, workshop};
+
+/// Devices asked at a time.
+const AT_ONCE: usize = 16;
+
+/// `quoll device check`.
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// The device's name
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    name: Option<String>,
+    /// Every device
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    road: RoadArgs,
+}
+
+/// `quoll device repair`.
+#[derive(Args, Debug)]
+pub(crate) struct Repair {
+    /// The device's name
+    name: String,
+    #[command(flatten)]
+    road: RoadArgs,
+}
+
+/// What is asked for and compared with; no key of the CA.
+struct Desk {
+    registry: Registry,
+    folders: Vec<Pki>,
+    target: BrokerTarget,
+    password: Option<Zeroizing<String>>,
+}
+
+/// How a device stands.
+struct Standing {
+    device: Device,
+    word: &'static str,
+    firmware: String,
+    problem: Option<String>,
+    next: Option<String>,
+}
+
+impl Check {
+    pub(super) async fn run(&self, common: &Common) -> Outcome {
+        let home = common.home()?;
+        let settings = common.settings(&home, &ServerArgs::default())?;
+        let serving = workshop::open_pki(&workshop::serving(&settings)?)?;
+        let target = enrolment::target(&settings, &serving, &Wish::default())?;
+        let mut folders = vec![workshop::open_pki(&settings)?];
+        folders.extend(workshop::next_pki(&settings)?);
+        let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
+        let password = self.road.web_password_file.as_deref().map(read_password).transpose()?;
+        let devices = match &self.name {
+            Some(name) => vec![super::device::find(common, &device_name(name)?)?],
+            None => registry.devices().map_err(trouble::registry)?,
+        };
+        if self.all && (self.road.at.is_some() || self.road.serial.is_some()) {
+            return Err(Failure::new(Exit::Usage, "--at and --serial are of one device"));
+        }
+        let desk = Arc::new(Desk { registry, folders, target, password });
+        let at_once = Arc::new(Semaphore::new(AT_ONCE));
+        let mut work = JoinSet::new();
+        for device in devices.into_iter().filter(|device| device.state.admits()) {
+            let (desk, at_once, road) = (Arc::clone(&desk), Arc::clone(&at_once), self.road.clone());
+            work.spawn(async move {
+                let _place = at_once.acquire_owned().await;
+                desk.look(device, &road).await
+            });
+        }
+        let mut found = Vec::new();
+        while let Some(one) = work.join_next().await {
+            found.push(
+                one.map_err(|error| Failure::new(Exit::System, "the work was broken off").why(error))??,
+            );
+        }
+        found.sort_by(|a, b| a.device.name.cmp(&b.device.name));
+        let mut listing = Listing::new(
+            &[
+                ("name", "DEVICE"),
+                ("rung", "RUNG"),
+                ("finding", "FOUND"),
+                ("firmware", "FIRMWARE"),
+                ("problem", "PROBLEM"),
+                ("next", "NEXT"),
+            ],
+            "no devices yet",
+        );
+        let bad = found.iter().filter(|one| one.problem.is_some()).count();
+        for one in &found {
+            listing.row(vec![
+                json!(one.device.name.as_str()),
+                json!(one.device.rung.as_str()),
+                json!(one.word),
+                json!(one.firmware),
+                json!(one.problem),
+                json!(one.next),
+            ]);
+        }
+        listing.print(common.output)?;
+        bell::ring(&home).await?;
+        match bad {
+            0 => Ok(()),
+            _ => Err(Failure::new(Exit::Partial, format!("{bad} of {} devices need a hand", found.len()))
+                .hint("the listing says what to do for each")),
+        }
+    }
+}
+
+impl Desk {
+    /// Asks one, and notes what is wrong with it, or that nothing is.
+    async fn look(&self, device: Device, road: &RoadArgs) -> Outcome<Standing> {
+        let road = Road::with(Some(&device), road, self.password.as_ref()).await?;
+        let passwords = self.registry.passwords_of(&device.name).map_err(trouble::registry)?;
+        let logins: Vec<&str> = passwords.iter().map(|one| one.login.as_str()).collect();
+        let expected = self.expected(&device)?;
+        let looked =
+            check(road.console(), Patience::default(), &device, &self.target, expected, &logins).await;
+        let (word, firmware, problem, next) = match looked {
+            Ok((probe, finding)) => {
+                (finding.word(), probe.firmware.version, finding.problem(), finding.hint(&device))
+            }
+            Err(error) => ("silent", String::new(), Some(error.to_string()), error.hint()),
+        };
+        // A silent console is no fault of the device's: many are switched off at the wall.
+        let busy = self.registry.change_of(&device.name).map_err(trouble::registry)?.is_some();
+        if word != "silent" && !busy {
+            let well = word == Finding::Well.word();
+            let text = problem.as_deref().filter(|_| !well);
+            self.registry.note_problem(&device.name, text).map_err(trouble::registry)?;
+        }
+        Ok(Standing { device, word, firmware, problem, next })
+    }
+
+    /// The lengths that `TLSKey` should report.
+    fn expected(&self, device: &Device) -> Outcome<Option<Stored>> {
+        let serial = device.serial.as_deref().filter(|_| device.rung == Rung::Mutual);
+        let Some(serial) = serial.and_then(|text| text.parse::<Serial>().ok()) else { return Ok(None) };
+        for folder in &self.folders {
+            if let Some(certificate) = folder.certificate_by_serial(&serial).map_err(trouble::pki)? {
+                return Ok(Some(Stored { key: Some(32), certificate: Some(certificate.der().len()) }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Repair {
+    pub(super) async fn run(&self, common: &Common) -> Outcome {
+        let known = super::device::find(common, &device_name(&self.name)?)?;
+        let bench = Bench::open(common)?;
+        let road = Road::to(Some(&known), &self.road).await?;
+        let repaired = bench.repair(&known, &road, |line| eprintln!("  {line}")).await;
+        bell::ring(&bench.home).await?;
+        let enrolled = repaired.map_err(Failure::from)?;
+        for note in &enrolled.notes {
+            eprintln!("quoll: note: {note}");
+        }
+        let device = &enrolled.device;
+        let facts = [
+            ("name", "Device", json!(device.name.as_str())),
+            ("rung", "Rung", json!(device.rung.as_str())),
+            ("repaired", "Repaired", json!(!enrolled.already)),
+            ("certificate_serial", "Certificate", json!(device.serial)),
+            ("expires", "Valid until", json!(device.expires.map(dates::stamp))),
+            ("connected_from", "Connected from", json!(enrolled.sighting.address)),
+        ];
+        print_facts(&facts, common.output)
+    }
+}
