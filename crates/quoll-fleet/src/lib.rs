@@ -9,6 +9,7 @@
 //! | [`issuer`], [`witness`] | what an enrolment needs from others: a certificate, and an eye at the broker |
 //! | [`life`] | what happens to a device that is ours: adopted, changed, replaced |
 //! | [`revoke`] | the way out |
+//! | [`doctor`] | why a device is not online |
 //! | [`access_list`] | who may publish and subscribe what; the answer at the broker's door |
 //! | [`presence`] | who is online, folded from the broker's events |
 //! | [`limits`] | every bound, with its reason |
@@ -19,6 +20,7 @@ pub mod access_list;
 pub mod address;
 pub mod client;
 pub mod device;
+pub mod doctor;
 pub mod enrol;
 pub mod issuer;
 pub mod life;
