@@ -1,8 +1,6 @@
 //! A device and its life, from Known to Revoked.
 //! What it is not: a connection. Whether a device is online at this moment is [`crate::presence`]'s to say.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -129,8 +127,8 @@ macro_rules! words {
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
         }
 
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Display for $type {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.pad(self.as_str())
             }
         }

@@ -6,6 +6,7 @@
 //! | [`name`], [`address`] | what a name and an address may be |
 //! | [`registry`] | SQLite `fleet.db`: inventory, provisioning journal, audit trail |
 //! | [`enrol`] | from a bare device to one that our broker saw with its certificate; [`plan`], [`step`], [`saved`] |
+//! | [`campaign`] | many devices: found, planned, enrolled a few at a time, reported |
 //! | [`issuer`], [`witness`] | what an enrolment needs from others: a certificate, and an eye at the broker |
 //! | [`life`] | what happens to a device that is ours: adopted, changed, replaced |
 //! | [`revoke`] | the way out |
@@ -18,6 +19,7 @@
 
 pub mod access_list;
 pub mod address;
+pub mod campaign;
 pub mod client;
 pub mod device;
 pub mod doctor;

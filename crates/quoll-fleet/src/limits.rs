@@ -35,6 +35,15 @@ pub(crate) const WAL_PAUSE: Duration = Duration::from_millis(20);
 /// killed; more than a few mean that none arrives.
 pub const PASSWORDS_OPEN: u32 = 4;
 
+/// A run over many devices: first pause before another attempt at one, doubled each time.
+pub const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// Longest such pause.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(120);
+/// Outside its time window a run looks at the clock so often.
+pub const WINDOW_LOOK: Duration = Duration::from_secs(30);
+/// Devices that must have been tried before a share of failures means anything.
+pub const STOP_SAMPLE: usize = 5;
+
 /// Presence: last-seen times are written at most this often, so that 20,000 devices cost one transaction a minute.
 pub const PRESENCE_FLUSH: Duration = Duration::from_secs(60);
 /// Presence: or as soon as so many devices have news.

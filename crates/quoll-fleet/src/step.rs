@@ -1,7 +1,5 @@
 //! The steps of an enrolment, and how a caller watches them.
 
-use std::fmt;
-
 use crate::device::words;
 
 /// One step of an enrolment, in the order in which they are taken.

@@ -83,37 +83,41 @@ fn parse(text: &str) -> Result<Vec<Row>, Vec<String>> {
         let cell = |name: &str| {
             columns.get(name).and_then(|index| record.get(*index)).filter(|text| !text.is_empty())
         };
-        let mut wrong = |why: String| bad.push(format!("line {line}: {why}"));
+        // Column by its number and name, as a spreadsheet shows it.
+        let mut wrong = |column: &str, why: String| {
+            let number = columns.get(column).map_or(0, |index| index + 1);
+            bad.push(format!("line {line}, column {number} ({column}): {why}"));
+        };
         let address = match cell("address").map(Address::parse) {
             Some(Ok(address)) => Some(address),
             Some(Err(error)) => {
-                wrong(error.to_string());
+                wrong("address", error.to_string());
                 None
             }
             None => {
-                wrong("no address".into());
+                wrong("address", "no address".into());
                 None
             }
         };
         let name = cell("name")
-            .and_then(|text| DeviceName::parse(text).map_err(|error| wrong(error.to_string())).ok());
-        let mac =
-            cell("mac").and_then(|text| text.parse::<Mac>().map_err(|error| wrong(error.to_string())).ok());
+            .and_then(|text| DeviceName::parse(text).map_err(|error| wrong("name", error.to_string())).ok());
+        let mac = cell("mac")
+            .and_then(|text| text.parse::<Mac>().map_err(|error| wrong("mac", error.to_string())).ok());
         let keys = [
-            address.as_ref().map(|address| format!("address {address}")),
-            name.as_ref().map(|name| format!("name {}", name.as_str().to_ascii_lowercase())),
-            mac.map(|mac| format!("MAC {mac}")),
+            address.as_ref().map(|address| ("address", format!("address {address}"))),
+            name.as_ref().map(|name| ("name", format!("name {}", name.as_str().to_ascii_lowercase()))),
+            mac.map(|mac| ("mac", format!("MAC {mac}"))),
         ];
-        for key in keys.into_iter().flatten() {
+        for (column, key) in keys.into_iter().flatten() {
             match seen.get(&key) {
-                Some(first) => wrong(format!("{key} stands in line {first} already")),
+                Some(first) => wrong(column, format!("{key} stands in line {first} already")),
                 None => {
                     seen.insert(key, line);
                 }
             }
         }
         if rows.len() == ROWS {
-            wrong(format!("more than {ROWS} rows"));
+            bad.push(format!("line {line}: more than {ROWS} rows"));
             break;
         }
         if let Some(address) = address {
@@ -150,7 +154,10 @@ mod tests {
                     192.168.1.42\n";
         let bad = parse(text).unwrap_err();
         let lines: Vec<&str> = bad.iter().filter_map(|why| why.split(':').next()).collect();
-        assert_eq!(lines[..6], ["line 3", "line 4", "line 4", "line 5", "line 6", "line 6"], "{bad:#?}");
+        let (address, name, mac) = ("column 1 (address)", "column 2 (name)", "column 3 (mac)");
+        let places = [(3, address), (4, name), (4, mac), (5, address), (6, address), (6, name), (6, mac)];
+        let places = places.map(|(line, column)| format!("line {line}, {column}"));
+        assert_eq!(lines[..7], places, "{bad:#?}");
         assert!(bad.iter().any(|why| why.contains("stands in line 2 already")), "{bad:#?}");
         assert_eq!(bad.len(), 8, "{bad:#?}");
     }

@@ -365,6 +365,29 @@ impl fmt::Display for Stands {
 }
 
 impl EnrolError {
+    /// Whether another attempt may do better without anybody's doing.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Hangs { .. }
+            | Self::WentAway { .. }
+            | Self::Answer { .. }
+            | Self::LengthMismatch { .. }
+            | Self::Busy { .. }
+            | Self::BrokerNotReady { .. } => true,
+            Self::Console(error) => error.may_pass(),
+            Self::Registry(RegistryError::Busy { .. }) => true,
+            Self::NotProven { cause, .. } => match cause {
+                Cause::NotSwitched | Cause::Gone | Cause::Unknown(_) | Cause::Pins(_) => true,
+                Cause::Mqtt(code) => *code < 0,
+                Cause::Tls { number, .. } => *number <= 0,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -2,8 +2,6 @@
 //! name and key (`Certificate::anchor_id` of quoll-pki), so a renewal of the CA's certificate changes nothing here.
 //! What it is not: a list of who has a certificate of which CA. The pki folders say that.
 
-use std::fmt;
-
 use rusqlite::{Row, params};
 use serde_json::json;
 use time::OffsetDateTime;

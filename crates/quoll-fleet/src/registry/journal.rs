@@ -2,8 +2,6 @@
 //!
 //! After a kill the last row says what may or may not have happened. Never holds a key.
 
-use std::fmt;
-
 use rusqlite::params;
 use time::OffsetDateTime;
 

@@ -20,6 +20,9 @@ pub async fn examine(console: &dyn Console, utc: u64) -> Result<Finding, Console
     let mqtt = console.ask(&Command::status(StatusPage::Mqtt)).await?.mqtt();
     let clock = console.ask(&Command::status(StatusPage::Time)).await?.clock().ok();
     let vitals = console.ask(&Command::status(StatusPage::State)).await?.vitals();
+    // Not known from the firmware's source, only from devices: taken where it is there.
+    let memory = console.ask(&Command::status(StatusPage::Memory)).await?;
+    let flash = memory.field("StatusMEM").and_then(|memory| memory.get("FlashSize")?.as_u64());
     let ability = match &mqtt {
         Err(ReplyError::Refused) => Some(Ability::MqttOff),
         _ => ability(console).await?,
@@ -42,6 +45,8 @@ pub async fn examine(console: &dyn Console, utc: u64) -> Result<Finding, Console
         rssi: vitals.rssi,
         topic: text(Setting::Topic).await?,
         client: mqtt.as_ref().map(|mqtt| mqtt.client.clone()),
+        user: mqtt.as_ref().map(|mqtt| mqtt.user.clone()),
+        flash,
         broker: mqtt.map(|mqtt| (mqtt.host, mqtt.port)),
         clock_off: clock.map(apart),
         ability,

@@ -25,6 +25,10 @@ pub struct Finding {
     pub rssi: Option<i64>,
     /// The broker it has now: host and port. Empty for none.
     pub broker: Option<(String, u16)>,
+    /// The MQTT user name it has there.
+    pub user: Option<String>,
+    /// Flash in KiB.
+    pub flash: Option<u64>,
     /// Topic.
     pub topic: Option<String>,
     /// MQTT client id.
@@ -144,6 +148,8 @@ impl Finding {
         fill(&mut self.heap, other.heap);
         fill(&mut self.rssi, other.rssi);
         fill(&mut self.broker, other.broker);
+        fill(&mut self.user, other.user);
+        fill(&mut self.flash, other.flash);
         fill(&mut self.topic, other.topic);
         fill(&mut self.client, other.client);
         fill(&mut self.clock_off, other.clock_off);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use quoll_fleet::device::{Address, Device as Entry};
+use quoll_fleet::device::{Address, Device as Entry, DeviceName};
 use quoll_fleet::registry::Registry;
 use quoll_tasmota::Mac;
 use quoll_tasmota::discover::{Finding, Range, Rung, Visit, sweep, visit};
@@ -29,6 +29,13 @@ const AT_ONCE: usize = 32;
 /// `quoll device find`.
 #[derive(Args, Debug)]
 pub(crate) struct Find {
+    #[command(flatten)]
+    places: Places,
+}
+
+/// Where devices are looked for.
+#[derive(Args, Debug)]
+pub(crate) struct Places {
     /// Ask every address of a private range, /22 at most (may be repeated)
     #[arg(long, value_name = "NETWORK/PREFIX")]
     range: Vec<String>,
@@ -63,12 +70,28 @@ struct Suspect {
 
 impl Find {
     pub(crate) async fn run(&self, common: &Common) -> Outcome {
+        let known = known(common)?;
+        let found = self.places.look().await?.found;
+        listing(&found, &known, common.output).print(common.output)
+    }
+}
+
+/// What was found.
+pub(crate) struct Looked {
+    /// The devices, by MAC; those whose MAC nobody knows last.
+    pub(crate) found: Vec<Finding>,
+    /// What a list calls the device at an address.
+    pub(crate) names: BTreeMap<String, DeviceName>,
+}
+
+impl Places {
+    /// Asks all of them. Two devices that would be in each other's way are named on standard error.
+    pub(crate) async fn look(&self) -> Outcome<Looked> {
         // All that was given is read before anybody is asked.
         let ranges = self.ranges()?;
         let rows = self.csv.as_deref().map(device_list::read).transpose()?.unwrap_or_default();
         let password = self.web_password_file.as_deref().map(read_password).transpose()?;
         let source = self.source()?;
-        let known = known(common)?;
         if ranges.is_empty() && rows.is_empty() && source.is_none() {
             return Err(Failure::new(Exit::Usage, "there is nowhere to look")
                 .hint("give --range 192.168.1.0/24, --csv FILE or --mqtt HOST:PORT"));
@@ -76,11 +99,8 @@ impl Find {
         let mut suspects: Vec<Suspect> = rows
             .iter()
             .map(|row| {
-                let host = row.address.host().trim_matches(['[', ']']).to_owned();
-                let port = row.address.port().unwrap_or(self.port);
                 let name = row.name.as_ref().map(|name| name.as_str().to_owned());
-                let finding = Finding { host: Some(host), port, mac: row.mac, name, ..Finding::default() };
-                Suspect { finding, asks: true }
+                Suspect { finding: Finding { name, ..at(row, self.port) }, asks: true }
             })
             .collect();
         if let Some(source) = &source {
@@ -105,7 +125,8 @@ impl Find {
         let mut found = merged(found);
         found.sort_by_key(|finding| (finding.mac.is_none(), finding.mac));
         self.say_doubles(&found);
-        listing(&found, &known, common.output).print(common.output)
+        let named = |row: &device_list::Row| Some((at(row, self.port).address()?, row.name.clone()?));
+        Ok(Looked { found, names: rows.iter().filter_map(named).collect() })
     }
 
     fn ranges(&self) -> Outcome<Vec<Range>> {
@@ -160,6 +181,12 @@ impl Find {
             }
         }
     }
+}
+
+/// What a row of a list says of where a device is.
+fn at(row: &device_list::Row, port: u16) -> Finding {
+    let host = row.address.host().trim_matches(['[', ']']).to_owned();
+    Finding { host: Some(host), port: row.address.port().unwrap_or(port), mac: row.mac, ..Finding::default() }
 }
 
 fn who(finding: &Finding) -> String {
