@@ -59,6 +59,32 @@ impl Crl {
     }
 }
 
+/// The revocation list as it is to be handed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedCrl {
+    /// DER: what is served over HTTP (RFC 5280 §4.2.1.13, RFC 2585 §4.2).
+    pub der: Vec<u8>,
+    /// When it was made.
+    pub this_update: Option<OffsetDateTime>,
+    /// Until when it is good.
+    pub next_update: Option<OffsetDateTime>,
+}
+
+impl PublishedCrl {
+    /// As PEM, like `crl.pem`.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        pem::encode("X509 CRL", &self.der).as_str().to_owned()
+    }
+
+    /// Tells this list from every other one: 32 hex digits of its SHA-256.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.der);
+        hash.as_ref()[..16].iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+}
+
 /// How `crl.pem` stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CrlStatus {

@@ -135,6 +135,15 @@ impl PrivateKey {
         inner.map(Self::from).map_err(|_| PkiError::Crypto { act: "making a key" })
     }
 
+    /// The key in a file that needs no passphrase, in any of the formats that are read.
+    ///
+    /// # Errors
+    /// [`PkiError::Encrypted`], [`PkiError::UnsupportedKey`] with the converting command, [`PkiError::BadKey`],
+    /// [`PkiError::Io`].
+    pub fn from_plain_file(path: &std::path::Path) -> Result<Self, PkiError> {
+        crate::key_file::read(path, None)
+    }
+
     /// From unencrypted PKCS#8 DER: RSA of 2048 to 8192 bits, EC P-256 or P-384, or Ed25519.
     ///
     /// # Errors

@@ -48,7 +48,7 @@ pub use crate::{
     batch::{BatchIssued, CHUNK, Wanted},
     certificate::{Certificate, CertificateError, PublicKeyKind, SignatureKind},
     check::{CertificateState, Chain, CheckedCertificate, FolderCheck, Problem},
-    crl::CrlStatus,
+    crl::{CrlStatus, PublishedCrl},
     error::{Obstacle, PkiError},
     key::{KeyKind, PrivateKey},
     key_file::KeyProtection,

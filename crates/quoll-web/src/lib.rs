@@ -9,6 +9,7 @@
 //! door      who may ask, and how answers are sealed    problem  what went wrong, RFC 9457
 //! api       JSON                                       live     server-sent events, as JSON and as HTML
 //! pages     HTML, readable without script              assets   style, script and picture, inside the binary
+//! lists     revocation lists, for everybody
 //! limits    every bound with its reason
 //! ```
 
@@ -16,6 +17,7 @@ mod api;
 mod assets;
 mod door;
 pub mod limits;
+mod lists;
 mod live;
 mod pages;
 mod problem;
@@ -24,5 +26,5 @@ mod site;
 mod source;
 pub mod view;
 
-pub use serve::serve;
-pub use source::{Live, Source};
+pub use serve::{serve, serve_lists};
+pub use source::{Live, RevocationList, Source};

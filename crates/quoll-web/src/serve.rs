@@ -15,9 +15,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::limits;
 use crate::site;
 use crate::source::Source;
+use crate::{limits, lists};
 
 /// Serves the dashboard until `stop` is ready, then says farewell to open connections and streams for at most
 /// [`FAREWELL`](limits::FAREWELL). Dropping the future cuts them.
@@ -32,11 +32,34 @@ pub async fn serve(listener: TcpListener, source: Arc<dyn Source>, stop: impl Fu
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let (closing, closed) = watch::channel(false);
-    let site = TowerToHyperService::new(site::site(source, closed.clone()));
+    let site = site::site(source, closed);
+    tracing::info!(%address, "dashboard is served");
+    host(listener, site, closing, stop).await;
+    Ok(())
+}
+
+/// Serves the revocation lists of [`Source::revocation_list`], and nothing else, to everybody on any address, until `stop`
+/// is ready.
+///
+/// # Errors
+/// Whatever the listener's own address lookup fails with.
+pub async fn serve_lists(
+    listener: TcpListener,
+    source: Arc<dyn Source>,
+    stop: impl Future,
+) -> io::Result<()> {
+    tracing::info!(address = %listener.local_addr()?, "revocation lists are served");
+    let (closing, _) = watch::channel(false);
+    host(listener, lists::site(source), closing, stop).await;
+    Ok(())
+}
+
+async fn host(listener: TcpListener, site: axum::Router, closing: watch::Sender<bool>, stop: impl Future) {
+    let closed = closing.subscribe();
+    let site = TowerToHyperService::new(site);
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
-    tracing::info!(%address, "dashboard is served");
     loop {
         let arrival = async {
             let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
@@ -67,7 +90,6 @@ pub async fn serve(listener: TcpListener, source: Arc<dyn Source>, stop: impl Fu
     if timeout(limits::FAREWELL, all_left).await.is_err() {
         tracing::debug!("dashboard connections cut after the farewell time");
     }
-    Ok(())
 }
 
 type Site = TowerToHyperService<axum::Router>;

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::problem::Problem;
 use crate::source::Source;
-use crate::{api, assets, door, limits, live, pages};
+use crate::{api, assets, door, limits, lists, live, pages};
 
 /// What every address can reach.
 #[derive(Clone)]
@@ -39,6 +39,8 @@ pub(crate) fn site(source: Arc<dyn Source>, closed: watch::Receiver<bool>) -> Ro
         .route("/api/devices/{name}", get(api::device))
         .route("/api/live", get(live::json))
         .route("/assets/{name}", get(assets::asset))
+        .route("/ca.crl", get(lists::of_dashboard))
+        .route("/crl/{name}", get(lists::named_of_dashboard))
         .fallback(nothing_here)
         .layer(middleware::from_fn(door::attend))
         .with_state(desk)

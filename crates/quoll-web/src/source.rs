@@ -1,5 +1,7 @@
 //! Who answers for what is shown. The program implements [`Source`] over its registry, its CA folder and its broker.
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 use serde::Serialize;
 use tokio::sync::broadcast;
@@ -20,9 +22,27 @@ pub trait Source: Send + Sync + 'static {
     /// One device by its exact name, `None` if there is no such device.
     async fn device(&self, name: &str) -> Option<DeviceDetail>;
 
+    /// The revocation list of the CA with this mark, or of the CA in force for `None`. It is handed to everybody.
+    async fn revocation_list(&self, _mark: Option<&str>) -> Option<RevocationList> {
+        None
+    }
+
     /// Changes from now on. A channel with room for a few hundred events suits: a receiver that falls behind is given
     /// the full state again, which [`Source::overview`] and [`Source::devices`] then answer.
     fn live(&self) -> broadcast::Receiver<Live>;
+}
+
+/// A revocation list to hand out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RevocationList {
+    /// DER.
+    pub der: Vec<u8>,
+    /// Tells this list from every other one: letters and digits.
+    pub tag: String,
+    /// When it was made.
+    pub this_update: Option<SystemTime>,
+    /// Until when it is good.
+    pub next_update: Option<SystemTime>,
 }
 
 /// One change, carrying the whole new value.

@@ -24,6 +24,7 @@ struct ConfigFile {
     server: ServerTable,
     listen: ListenTable,
     broker: BrokerTable,
+    ca: CaTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -40,6 +41,13 @@ struct ListenTable {
     mqtts: Option<Vec<SocketAddr>>,
     pinned: Option<Vec<SocketAddr>>,
     mqtt: Option<Vec<SocketAddr>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct CaTable {
+    crl_listen: Option<Vec<SocketAddr>>,
+    crl_url: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -112,6 +120,10 @@ pub(crate) struct Settings {
     pub(crate) allow_anonymous: bool,
     /// See [`Durability`].
     pub(crate) durability: Durability,
+    /// Where the revocation list is served over HTTP, to everybody.
+    pub(crate) crl_listen: Vec<SocketAddr>,
+    /// The address of that door, as it is to stand in certificates; no slash at the end.
+    pub(crate) crl_url: Option<String>,
 }
 
 /// What the command line says that goes before the file.
@@ -192,6 +204,8 @@ impl Settings {
             unlisted,
             allow_anonymous: overrides.allow_anonymous || file.broker.allow_anonymous.unwrap_or(false),
             durability: file.broker.durability.unwrap_or_default(),
+            crl_listen: file.ca.crl_listen.unwrap_or_default(),
+            crl_url: file.ca.crl_url.map(|url| url.trim_end_matches('/').to_owned()),
         };
         if settings.names.is_empty() && settings.addresses.is_empty() {
             return Err(Failure::new(Exit::Unusable, "the server has neither a name nor an address")
@@ -220,8 +234,14 @@ impl Settings {
         if path.exists() {
             return Ok(false);
         }
-        write_whole(&path, self.as_toml(home).as_bytes(), 0o644, false)?;
+        // Letting anybody in is said anew each time, or written by a person.
+        Self { allow_anonymous: false, ..self.clone() }.write_for(home, &path)?;
         Ok(true)
+    }
+
+    /// Writes what `home` is to have as its `quoll.toml` to `path`, where nothing is yet.
+    pub(crate) fn write_for(&self, home: &Home, path: &std::path::Path) -> Outcome {
+        write_whole(path, self.as_toml(home).as_bytes(), 0o644, false)
     }
 
     fn as_toml(&self, home: &Home) -> String {
@@ -263,11 +283,15 @@ impl Settings {
              [broker]\n\
              # A certificate of this CA that is not in the registry: \"admit\" under its common name with all permissions,\n\
              # \"pending\" until `quoll device accept`, or \"refuse\".\n\
-             unlisted_certificates = \"{unlisted}\"\n",
+             unlisted_certificates = \"{unlisted}\"\n{anonymous}",
             names = list(self.names.clone()),
             addresses = list(self.addresses.iter().map(ToString::to_string).collect()),
             host = self.host,
             mqtts = list(self.mqtts.iter().map(ToString::to_string).collect()),
+            anonymous = match self.allow_anonymous && !self.mqtt.is_empty() {
+                true => "# The plain listeners let anybody in, with all permissions.\nallow_anonymous = true\n",
+                false => "",
+            },
             unlisted = match self.unlisted {
                 Unlisted::Admit => "admit",
                 Unlisted::Pending => "pending",

@@ -12,7 +12,7 @@ use quoll_web::view::{
     Authority, Certificate, DeviceDetail, DeviceView, HistoryEntry, Listener, Overview, Rung, Telemetry,
     Warning,
 };
-use quoll_web::{Live, Source};
+use quoll_web::{Live, RevocationList, Source};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, oneshot};
@@ -53,6 +53,26 @@ pub(crate) fn start(listener: TcpListener, node: Arc<Node>) -> std::io::Result<D
         }
     });
     Ok(Dashboard { address, _stop: stop })
+}
+
+/// Serves the revocation lists on listeners of their own until what it returns is dropped.
+pub(crate) fn hand_out_lists(
+    listeners: Vec<TcpListener>,
+    node: &Arc<Node>,
+) -> std::io::Result<Vec<oneshot::Sender<()>>> {
+    let mut stops = Vec::new();
+    for listener in listeners {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (live, _) = broadcast::channel(1);
+        let window = Arc::new(Window { node: Arc::clone(node), live, started: Instant::now() });
+        tokio::spawn(async move {
+            if let Err(error) = quoll_web::serve_lists(listener, window, stopped).await {
+                tracing::error!(%error, "the revocation list is not served any more");
+            }
+        });
+        stops.push(stop);
+    }
+    Ok(stops)
 }
 
 struct Window {
@@ -161,6 +181,15 @@ fn view(row: &Row) -> DeviceView {
     }
 }
 
+fn handed_out(list: quoll_pki::PublishedCrl) -> RevocationList {
+    RevocationList {
+        tag: list.tag(),
+        der: list.der,
+        this_update: list.this_update.map(Into::into),
+        next_update: list.next_update.map(Into::into),
+    }
+}
+
 fn telemetry(said: Said) -> Telemetry {
     Telemetry { topic: said.topic, text: said.text, at: Some(dates::stamp(said.at)) }
 }
@@ -212,6 +241,23 @@ impl Source for Window {
             devices_with_problems: rows.iter().filter(|row| row.problem.is_some()).count() as u64,
             messages_per_second: self.node.message_rate(),
             warnings: self.warnings(&rows, server_ends),
+        }
+    }
+
+    async fn revocation_list(&self, mark: Option<&str>) -> Option<RevocationList> {
+        let folders = self.node.folders();
+        let mark = mark.map(str::to_owned);
+        let read = tokio::task::spawn_blocking(move || {
+            let wanted =
+                |pki: &&quoll_pki::Pki| mark.as_ref().is_none_or(|mark| pki.ca().anchor_id() == *mark);
+            folders.all().find(wanted).map(quoll_pki::Pki::published_crl)
+        });
+        match read.await.ok()?? {
+            Ok(list) => list.map(handed_out),
+            Err(error) => {
+                tracing::warn!(%error, "the revocation list cannot be served");
+                None
+            }
         }
     }
 

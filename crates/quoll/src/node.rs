@@ -52,6 +52,8 @@ const EVENTS_AT_MOST_EVERY: Duration = Duration::from_millis(20);
 /// Telemetry waiting to be looked at; what is more is dropped, since only the last counts.
 const TELEMETRY_WAITING: usize = 1024;
 /// How long connections get to take what is owed to them when the node stops.
+/// How often the log says that a revocation list is behind or nearly over.
+const LISTS_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
 /// Begin of the names of listeners for pinned devices.
@@ -264,6 +266,8 @@ impl Node {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let stamps = Stamps::take(&self.settings, &self.registry);
+        let mut last_list_look = Instant::now();
+        self.complain_of_lists();
             let changed = self.read.lock().unwrap_or_else(PoisonError::into_inner).1 != stamps
                 || self.directory.load().learning_ends.is_some_and(|end| end <= OffsetDateTime::now_utc());
             if changed && let Err(failure) = self.reread().await {
@@ -281,10 +285,24 @@ impl Node {
             self.count_messages(&mut counted).await;
         }
     }
+            if last_list_look.elapsed() >= LISTS_EVERY {
+                last_list_look = Instant::now();
+                self.complain_of_lists();
+            }
 
     async fn count_messages(&self, counted: &mut Option<(Instant, u64)>) {
         let now = (Instant::now(), self.server().snapshot().await.stats.rules.publishes_received);
         if let Some((at, count)) = counted.replace(now) {
+    /// A node has no CA key and writes no list; it says in time that one is needed.
+    fn complain_of_lists(&self) {
+        for pki in self.folders().all() {
+            let status = pki.crl_status(OffsetDateTime::now_utc()).ok().flatten();
+            for problem in status.into_iter().flat_map(|status| status.problems) {
+                tracing::warn!("{problem}; `quoll ca crl` writes it anew");
+            }
+        }
+    }
+
             let seconds = now.0.duration_since(at).as_secs_f64().max(0.001);
             #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
             let rate = now.1.saturating_sub(count) as f64 / seconds;

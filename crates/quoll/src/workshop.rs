@@ -62,7 +62,7 @@ impl Workshop {
         let new = NewCa { key: kind, ..NewCa::new(CA_NAME) };
         let now = OffsetDateTime::now_utc();
         let pki = Pki::create(&settings.pki, &new, &chosen.passphrase, now).map_err(trouble::pki)?;
-        let authority = Arc::new(pki.unlock(&chosen.passphrase).map_err(trouble::pki)?);
+        let authority = Arc::new(unlock(settings, &pki, &chosen.passphrase)?);
         // An empty list, for servers that will not start without one.
         authority.publish_crl(now).map_err(trouble::pki)?;
         let unlocked = Some(Unlocked { authority, passphrase: chosen.passphrase });
@@ -82,7 +82,7 @@ impl Workshop {
             }
             let name = self.pki.ca().subject_cn().unwrap_or("without a name").to_owned();
             let passphrase = self.source.of_existing(&name)?;
-            let authority = Arc::new(self.pki.unlock(&passphrase).map_err(trouble::pki)?);
+            let authority = Arc::new(unlock(&self.settings, &self.pki, &passphrase)?);
             self.unlocked = Some(Unlocked { authority, passphrase });
         }
         let unlocked = self.unlocked.as_ref().expect("it was just set");
@@ -112,6 +112,12 @@ impl Workshop {
         let (authority, _) = self.authority()?;
         authority.publish_crl(OffsetDateTime::now_utc()).map_err(trouble::pki)
     }
+}
+
+/// The CA, as the settings want its certificates: where its revocation list is to be had goes into them.
+fn unlock(settings: &Settings, pki: &Pki, passphrase: &Passphrase) -> Outcome<Authority> {
+    let url = settings.crl_url.as_ref().map(|url| format!("{url}/{}.crl", pki.ca().anchor_id()));
+    pki.unlock(passphrase).and_then(|authority| authority.naming_crl(url)).map_err(trouble::pki)
 }
 
 /// The names that the settings want in the server's certificate.

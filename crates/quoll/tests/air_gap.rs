@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
+use support::transcript::shape;
 use support::{Home, complaint, tool, until};
 
 /// The three machines and the stick.
@@ -129,22 +130,6 @@ fn shell(command: &str, home: Option<&Home>, site: &Site) -> String {
         said = said.replace(&home.dir.path().display().to_string(), "HOME");
     }
     said.lines().map(|line| format!("{}\n", line.trim_end())).collect()
-}
-
-/// Numbers, dates, ids and phrases differ from run to run; their shapes do not.
-fn shape(text: &str) -> String {
-    let varies = |word: &str| {
-        let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-        let hex = word.chars().all(|c| c.is_ascii_hexdigit() || matches!(c, '-' | ':' | '.' | 'T' | 'Z'));
-        hex && word.len() >= 4 && (word.len() == 4 || word.contains(|c: char| c.is_ascii_digit()))
-    };
-    let lines = text.lines().map(|line| {
-        let words = line.split(' ').map(|word| {
-            if varies(word) { word.replace(|c: char| c.is_ascii_hexdigit(), "0") } else { word.to_owned() }
-        });
-        words.collect::<Vec<_>>().join(" ")
-    });
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use support::bearssl::{device, tls_keys};
-use support::{Home, complaint, tool, until};
+use support::{Home, Up, complaint, tool, until};
 
 /// A client's files as they were at one moment: what it has until somebody gives it others.
 fn as_it_has_them(home: &Home, client: &str, to: &str) -> PathBuf {
@@ -69,6 +69,11 @@ fn bearssl(home: &Home, cas: &Path, keys: &Path) -> Option<String> {
     (!output.status.success()).then(|| complaint(&output))
 }
 
+fn both_are_online(home: &Home, up: &mut Up) {
+    up.wait_for(|line| line.starts_with("kitchen  online"));
+    until(|| home.device("garage")["online"].clone(), |online| *online == json!(true));
+}
+
 fn status(home: &Home) -> Vec<Value> {
     home.json(&["ca", "rollover", "status"]).as_array().unwrap().clone()
 }
@@ -82,8 +87,7 @@ fn row(home: &Home, name: &str) -> Value {
 fn an_owner_goes_from_one_ca_to_the_next_and_nobody_is_cut_off_but_the_old_ca() {
     let home = Home::new();
     let mut up = home.up(&["--virtual", "2"]);
-    up.wait_for(|line| line.starts_with("kitchen  online"));
-    up.wait_for(|line| line.starts_with("garage  online"));
+    both_are_online(&home, &mut up);
     home.ok(&["client", "add", "owner"]);
     let before = as_it_has_them(&home, "owner", "before");
     let old_ca = home.path("old-ca.crt");
@@ -129,8 +133,7 @@ fn an_owner_goes_from_one_ca_to_the_next_and_nobody_is_cut_off_but_the_old_ca() 
     // 3. Flashed: the virtual devices begin anew, with both CAs, and get certificates of the next one.
     assert_eq!(up.stop(), 0);
     let mut up = home.up(&["--virtual", "2"]);
-    up.wait_for(|line| line.starts_with("kitchen  online"));
-    up.wait_for(|line| line.starts_with("garage  online"));
+    both_are_online(&home, &mut up);
     assert_eq!(row(&home, "kitchen")["issuer"], json!("Quoll CA 2"));
     home.ok(&["ca", "rollover", "knows", "--all-devices"]);
     assert_eq!(row(&home, "kitchen")["trusts_new"], json!("said"));
@@ -270,7 +273,8 @@ fn a_rollover_given_up_leaves_everything_as_it_was() {
     home.ok(&["ca", "rollover", "start"]);
     let server = home.json(&["server", "show"]);
     home.ok(&["ca", "rollover", "server"]);
-    assert!(home.fails(3, &["ca", "rollover", "abandon", "--yes"]).contains("127.0.0.1"));
+    let told = home.fails(3, &["ca", "rollover", "abandon", "--yes"]);
+    assert!(told.contains(server["name"].as_str().unwrap()), "{told}");
     home.ok(&["ca", "rollover", "server", "--back"]);
     assert_eq!(home.json(&["server", "show"])["serial"], server["serial"]);
     home.fails(10, &["ca", "rollover", "abandon"]);

@@ -7,7 +7,8 @@ use time::OffsetDateTime;
 
 use super::{Common, ServerArgs};
 use crate::audit::Audit;
-use crate::failure::Outcome;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::home::write_whole;
 use crate::output::print_facts;
 use crate::workshop::{self, Workshop};
 use crate::{dates, trouble};
@@ -25,10 +26,10 @@ pub(crate) enum Ca {
     Show,
     /// Write the revocation list (pki/crl.pem) anew, for servers that read it
     #[command(
-        after_help = "Example:\n  quoll ca crl\n\nQuoll's own broker does not need it: it refuses a revoked \
-        certificate at once."
+        after_help = "Example:\n  quoll ca crl\n  quoll ca crl --export /srv/http/ca.crl\n\nQuoll's own broker does not need it: it refuses \
+        a revoked certificate at once. A running node serves it: http://127.0.0.1:8880/ca.crl, and [ca] crl_listen of quoll.toml."
     )]
-    Crl,
+    Crl(Crl),
     /// Look at every certificate of the folder, and at what contradicts what; changes nothing
     #[command(
         after_help = "Example:\n  quoll --pki ~/easy-rsa/pki ca check\n\nDEVICES says which Tasmota devices could not live with a \
@@ -102,6 +103,14 @@ pub(crate) struct Init {
     no_server: bool,
 }
 
+/// `quoll ca crl`.
+#[derive(Args, Debug)]
+pub(crate) struct Crl {
+    /// Write the list there is to FILE instead, without the CA's key: PEM if FILE ends in .pem, else DER
+    #[arg(long, value_name = "FILE")]
+    export: Option<std::path::PathBuf>,
+}
+
 /// A kind of key.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Key {
@@ -114,7 +123,7 @@ impl Ca {
         match self {
             Self::Init(init) => init.run(common),
             Self::Show => show(common),
-            Self::Crl => crl(common),
+            Self::Crl(list) => list.run(common),
             Self::Check(check) => check.run(common),
             Self::Reencrypt(reencrypt) => reencrypt.run(common),
             Self::Issue(issue) => issue.run(common).await,
@@ -200,6 +209,36 @@ fn show(common: &Common) -> Outcome {
         ("crl_is_behind", "Revocation list behind", Value::Bool(behind)),
         ("crl_number", "Revocation list number", json!(number)),
         ("crl_next_update", "Revocation list good until", json!(next)),
+    ];
+    print_facts(&facts, common.output)
+}
+
+impl Crl {
+    fn run(&self, common: &Common) -> Outcome {
+        match &self.export {
+            Some(file) => export_crl(common, file),
+            None => crl(common),
+        }
+    }
+}
+
+fn export_crl(common: &Common, file: &std::path::Path) -> Outcome {
+    let home = common.home()?;
+    let settings = common.settings(&home, &ServerArgs::default())?;
+    let pki = workshop::open_pki(&settings)?;
+    let list = pki.published_crl().map_err(trouble::pki)?.ok_or_else(|| {
+        Failure::new(Exit::NotFound, "there is no revocation list yet").hint("write it first: quoll ca crl")
+    })?;
+    if pki.crl_is_behind(OffsetDateTime::now_utc()).map_err(trouble::pki)? {
+        eprintln!("quoll: note: the revocation list is behind; `quoll ca crl` writes it anew");
+    }
+    let is_pem = file.extension().is_some_and(|end| end.eq_ignore_ascii_case("pem"));
+    let content = if is_pem { list.pem().into_bytes() } else { list.der };
+    write_whole(file, &content, 0o644, true)?;
+    let facts = [
+        ("file", "Written", json!(file.display().to_string())),
+        ("form", "Form", json!(if is_pem { "PEM" } else { "DER" })),
+        ("crl_next_update", "Good until", json!(list.next_update.map(dates::day))),
     ];
     print_facts(&facts, common.output)
 }

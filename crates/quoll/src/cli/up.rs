@@ -53,6 +53,7 @@ impl Up {
         let settings = common.settings(&home, &self.server)?;
         // Asked for before anything is made: a port in use leaves nothing behind.
         let web = self.bind_web().await?;
+        let lists = bind_lists(&settings).await?;
         probe_listeners(&settings)?;
 
         let mut signer = self.prepare(common, &home, &settings).await?;
@@ -61,6 +62,8 @@ impl Up {
         let socket =
             control::listen(&home).map_err(|error| io_failure("listen on", &home.socket(), &error))?;
         let answering = tokio::spawn(control::serve(socket, Arc::clone(&node) as Arc<dyn control::Respond>));
+        let _lists = dashboard::hand_out_lists(lists, &node)
+            .map_err(|error| Failure::new(Exit::System, "cannot serve the revocation list").why(error))?;
         let dashboard = web
             .map(|listener| dashboard::start(listener, Arc::clone(&node)))
             .transpose()
@@ -154,6 +157,9 @@ impl Up {
         if let Some(web) = web {
             print(&format!("Dashboard on http://{web}/\n"))?;
         }
+        for address in &settings.crl_listen {
+            print(&format!("Revocation list on http://{address}/ca.crl\n"))?;
+        }
         Ok(())
     }
 
@@ -183,6 +189,17 @@ async fn leave(
     fs::remove_file(home.socket()).ok();
     node.stop().await;
     print("Stopped.\n")
+}
+
+async fn bind_lists(settings: &Settings) -> Outcome<Vec<tokio::net::TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in &settings.crl_listen {
+        let bound = tokio::net::TcpListener::bind(address).await;
+        listeners.push(bound.map_err(|error| {
+            address_failure(*address, &error).hint("choose another one in [ca] crl_listen of quoll.toml")
+        })?);
+    }
+    Ok(listeners)
 }
 
 /// One node a home: the lock is given back by the system when the process ends, however it ends.
