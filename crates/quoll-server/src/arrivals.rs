@@ -9,7 +9,7 @@ mod turned;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quoll_broker::vocabulary::Admission;
@@ -52,11 +52,11 @@ pub(crate) struct Hall {
     pub(crate) events: broadcast::Sender<ServerEvent>,
     pub(crate) patience: Duration,
     /// Bytes of the largest CONNECT.
-    pub(crate) max_connect: u32,
+    pub(crate) max_connect: AtomicU32,
     pub(crate) room: Arc<Semaphore>,
     /// Connections at a time, on all listeners, and how many there may be.
     pub(crate) open: Arc<AtomicUsize>,
-    pub(crate) max_open: Option<usize>,
+    pub(crate) max_open: AtomicUsize,
     pub(crate) counts: Arc<Counts>,
 }
 
@@ -123,7 +123,7 @@ pub(crate) async fn accept(hall: Arc<Hall>, door: Door, state: Arc<ListenerState
             }
         };
         hall.counts.sockets.fetch_add(1, Ordering::Relaxed);
-        let Some(seat) = Seat::take(&state, &hall.open, hall.max_open) else {
+        let Some(seat) = Seat::take(&state, &hall.open, hall.max_open.load(Ordering::Relaxed)) else {
             let peer = state.shown(peer).address();
             tracing::info!(target: CONNECTION, "Client connection from {peer} denied: max_connections exceeded.");
             continue;
@@ -280,7 +280,7 @@ impl Arriving {
         plain: &mut Vec<u8>,
     ) -> Result<Box<Connect>, Turned> {
         let own = self.settings.terms.max_packet_size.unwrap_or(u32::MAX);
-        let maximum_packet_size = self.hall.max_connect.min(own);
+        let maximum_packet_size = self.hall.max_connect.load(Ordering::Relaxed).min(own);
         let context = DecodeContext { version: None, maximum_packet_size, role: Role::Server };
         let mut total = 0;
         loop {
@@ -296,7 +296,7 @@ impl Arriving {
                 Decoded::Incomplete(_) => {}
             }
             total += self.read_plain(socket, plain).await?;
-            if total > MAX_ARRIVAL_BYTES + self.hall.max_connect as usize {
+            if total > MAX_ARRIVAL_BYTES + maximum_packet_size as usize {
                 return Err(Turned::TooLong);
             }
         }

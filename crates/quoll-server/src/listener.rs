@@ -108,17 +108,13 @@ pub(crate) struct Seat {
 
 impl Seat {
     /// Takes a seat, unless all are taken. `house` counts those of all listeners, of whom there may be `most`.
-    pub(crate) fn take(
-        listener: &Arc<ListenerState>,
-        house: &Arc<AtomicUsize>,
-        most: Option<usize>,
-    ) -> Option<Self> {
+    pub(crate) fn take(listener: &Arc<ListenerState>, house: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
         let seat = Self { listener: Arc::clone(listener), house: Arc::clone(house) };
         // Counted first and given back where it was too many: two at a time cannot both get the last.
         let here = listener.open.fetch_add(1, Ordering::Relaxed);
         let everywhere = house.fetch_add(1, Ordering::Relaxed);
         let max = listener.settings.load().max_connections;
-        let is_free = max.is_none_or(|max| here < max) && most.is_none_or(|most| everywhere < most);
+        let is_free = max.is_none_or(|max| here < max) && everywhere < most;
         is_free.then_some(seat)
     }
 
@@ -148,7 +144,7 @@ mod tests {
     fn a_listener_gives_no_more_seats_than_it_has_nor_all_of_them_together() {
         let house = Arc::new(AtomicUsize::new(0));
         let (state, other) = (small(Some(2)), small(None));
-        let take = |state| Seat::take(state, &house, Some(3));
+        let take = |state| Seat::take(state, &house, 3);
         let first = take(&state);
         let second = take(&state);
         assert!(first.is_some() && second.is_some() && take(&state).is_none());

@@ -1,16 +1,22 @@
 //! Other listeners while the server runs (SIGHUP): first everything is checked and bound, then all of it changes, or
 //! nothing does.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+
+use quoll_broker::vocabulary::Order;
+use quoll_broker::{Message, ShardSettings};
 
 use tokio::task::AbortHandle;
 
 use crate::arrivals::{Door, accept};
 use crate::bind::Bound;
 use crate::config::{Listener, Place, Transport};
+use crate::limits::MAX_ARRIVAL_BYTES;
 use crate::listener::ListenerState;
 use crate::post::Mail;
 use crate::server::{BoundListener, Handle, Inner, StartError, bind_all, check};
+use crate::shard_thread::packet_limit;
 
 /// A listener that accepts.
 #[derive(Debug)]
@@ -78,6 +84,23 @@ impl Handle {
         }
         reloaded.expelled = self.expel_revoked().await;
         Ok(reloaded)
+    }
+
+    /// From now on these settings of the rules hold, and this bound of connections on all listeners together. What was
+    /// agreed with a client at its CONNECT (window, keep alive, aliases) goes on until it connects again; sessions and
+    /// queues that are beyond a new bound stay, and do not grow.
+    pub fn set_rules(&self, rules: &ShardSettings, max_connections: Option<usize>) {
+        let hall = &self.0.hall;
+        hall.max_connect.store(packet_limit(rules).min(MAX_ARRIVAL_BYTES as u32), Ordering::Relaxed);
+        hall.max_open.store(max_connections.unwrap_or(usize::MAX), Ordering::Relaxed);
+        self.0.max_retained.store(rules.max_retained, Ordering::Relaxed);
+        self.tell(&Order::Settings(Box::new(rules.clone())));
+    }
+
+    /// Asks of each retained message whether its publisher may still publish it (`check_retain_source`); see
+    /// [`quoll_broker::Retained::judge`]. To be called after grants changed, and after the start.
+    pub fn judge_retained(&self, may: impl FnMut(&Message) -> bool) {
+        self.0.shared.retained.judge(may);
     }
 
     /// Ends the connections and sessions of all clients whose certificate their listener's identity now says is revoked.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -29,7 +29,7 @@ use crate::listener::ListenerState;
 use crate::placement::Placement;
 use crate::post::{Attachment, Inbox, Mail};
 use crate::reload::OpenListener;
-use crate::shard_thread::{Common, Keeping, ShardThread, WAKE};
+use crate::shard_thread::{Common, Keeping, ShardThread, WAKE, packet_limit};
 pub use crate::start_error::StartError;
 use crate::systemd::Inherited;
 use crate::tls::TlsIdentity;
@@ -173,8 +173,7 @@ fn launch(
     let moment = Moment(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX));
     let shared = Arc::new(Shared::new(Anchor { instant: Instant::now(), moment }, polls.len() as u16));
     let immediate = journal.lock().unwrap_or_else(PoisonError::into_inner).is_immediate();
-    let max_packet_size =
-        if settings.rules.max_packet_size == 0 { u32::MAX } else { settings.rules.max_packet_size };
+    let max_packet_size = packet_limit(&settings.rules);
     let desk = Arc::new(Desk::default());
     let common = Arc::new(Common {
         placement: Arc::clone(&placement),
@@ -195,10 +194,10 @@ fn launch(
         boxes: Arc::clone(&boxes),
         events: events.clone(),
         patience: settings.limits.connect_patience,
-        max_connect: max_packet_size.min(MAX_ARRIVAL_BYTES as u32),
+        max_connect: AtomicU32::new(max_packet_size.min(MAX_ARRIVAL_BYTES as u32)),
         room: Arc::new(Semaphore::new(settings.limits.max_arrivals.max(1))),
         open: Arc::new(AtomicUsize::new(0)),
-        max_open: settings.limits.max_connections,
+        max_open: AtomicUsize::new(settings.limits.max_connections.unwrap_or(usize::MAX)),
         counts: Arc::clone(&counts),
     });
     // From here on something runs; the inner handle's drop ends it.
@@ -207,7 +206,7 @@ fn launch(
         placement: Arc::clone(&placement),
         events,
         shared: Arc::clone(&shared),
-        max_retained: settings.rules.max_retained,
+        max_retained: AtomicUsize::new(settings.rules.max_retained),
         inherited: settings.inherited.clone(),
         hall,
         counts,
@@ -306,7 +305,7 @@ pub(crate) struct Inner {
     placement: Arc<Placement>,
     events: broadcast::Sender<ServerEvent>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) max_retained: usize,
+    pub(crate) max_retained: AtomicUsize,
     pub(crate) inherited: Inherited,
     pub(crate) hall: Arc<Hall>,
     counts: Arc<Counts>,
@@ -389,7 +388,10 @@ impl Handle {
                 self.0.shared.retained.clear(&message.topic);
                 true
             }
-            (true, false) => self.0.shared.retained.store(Arc::clone(&message), self.0.max_retained),
+            (true, false) => {
+                let most = self.0.max_retained.load(Ordering::Relaxed);
+                self.0.shared.retained.store(Arc::clone(&message), most)
+            }
         };
         for shard in self.0.shared.shards_for(message.topic.as_str()).iter() {
             self.0.boxes[usize::from(shard.0)].put(Mail::Letter(Letter::Message(Arc::clone(&message))));

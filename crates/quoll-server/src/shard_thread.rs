@@ -55,6 +55,7 @@ use crate::out::Pool;
 use crate::placement::Placement;
 use crate::post::{Inbox, Mail, Outgoing};
 pub(crate) use keep::Keeping;
+pub(crate) use mail::packet_limit;
 use table::Table;
 
 /// What wakes the thread beside sockets.
@@ -70,6 +71,7 @@ pub(crate) struct Common {
     pub(crate) events: broadcast::Sender<ServerEvent>,
     pub(crate) boxes: Arc<[Inbox]>,
     pub(crate) limits: crate::config::Limits,
+    /// At the start.
     pub(crate) max_packet_size: u32,
     pub(crate) desk: Arc<Desk>,
 }
@@ -138,6 +140,8 @@ pub(crate) struct ShardThread {
     /// Whether some client came by a listener with a mount point.
     has_mounts: bool,
     panics: u64,
+    /// The largest packet that is read.
+    max_packet_size: u32,
     log: bool,
     /// Whether each packet is logged.
     verbose: bool,
@@ -147,6 +151,7 @@ impl ShardThread {
     pub(crate) fn new(id: ShardId, shard: Shard, common: Arc<Common>, registry: mio::Registry) -> Self {
         let post = Outgoing::new(id, Arc::clone(&common.boxes));
         let now = Instant::now();
+        let max_packet_size = common.max_packet_size;
         Self {
             id,
             shard,
@@ -190,6 +195,7 @@ impl ShardThread {
             packets_out: 0,
             has_mounts: false,
             panics: 0,
+            max_packet_size,
             log: true,
             verbose: say::is_wanted(),
         }
@@ -341,7 +347,7 @@ impl ShardThread {
         let own = terms.as_ref().and_then(|terms| terms.max_packet_size).unwrap_or(u32::MAX);
         let context = DecodeContext {
             version: Some(connection.version),
-            maximum_packet_size: self.common.max_packet_size.min(own),
+            maximum_packet_size: self.max_packet_size.min(own),
             role: Role::Server,
         };
         let mut used = 0;

@@ -1,9 +1,9 @@
 //! `$SYS`: what Mosquitto tells about itself, under the same names and in the same words.
 //!
 //! At every multiple of `sys_interval` (of the time since 1970, as in Mosquitto 2.1) what has changed is published anew,
-//! retained, at QoS 2. Load figures are per minute, smoothed over 1, 5 and 15 minutes as a system's load is. Absent
-//! are `heap/…`, which Mosquitto's own builds do not all have, and `packet/out/…`; bytes of stored messages are those of
-//! retained ones.
+//! retained, at QoS 2. Load figures are per minute, smoothed over 1, 5 and 15 minutes as a system's load is. `heap/…` is the memory
+//! that the process occupies (resident, as the system counts it, Linux alone), since no allocator of ours counts; absent is
+//! `packet/out/…`; bytes of stored messages are those of retained ones.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -77,6 +77,7 @@ impl SysTopics {
                 stats,
                 retained: retained.len() as u64,
                 retained_bytes: retained.iter().map(|message| message.payload.len() as u64).sum(),
+                memory: Memory::of_this_process(),
             };
             last = now;
             drop(retained);
@@ -120,6 +121,29 @@ struct Figures {
     stats: Stats,
     retained: u64,
     retained_bytes: u64,
+    memory: Option<Memory>,
+}
+
+/// Bytes that the process occupies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Memory {
+    current: u64,
+    maximum: u64,
+}
+
+impl Memory {
+    /// As the system counts them, in its words: `VmRSS: 1234 kB`.
+    fn of_this_process() -> Option<Self> {
+        Self::read(&std::fs::read_to_string("/proc/self/status").ok()?)
+    }
+
+    fn read(status: &str) -> Option<Self> {
+        let of = |name: &str| -> Option<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            Some(line.split_ascii_whitespace().next()?.parse::<u64>().ok()? * 1024)
+        };
+        Some(Self { current: of("VmRSS")?, maximum: of("VmHWM")? })
+    }
 }
 
 /// What was told, and what is needed to tell what comes next.
@@ -145,6 +169,10 @@ impl Board {
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value.to_string()))
             .collect();
+        if let Some(Memory { current, maximum }) = figures.memory {
+            told.push(("heap/current".into(), current.to_string()));
+            told.push(("heap/maximum".into(), maximum.to_string()));
+        }
         told.push(("uptime".into(), format!("{} seconds", figures.uptime.as_secs())));
         told.extend(self.load_figures(figures));
         for (name, text) in told {
@@ -251,6 +279,20 @@ mod tests {
         assert_eq!(changed["$SYS/broker/clients/maximum"], "4");
         figures.stats.rules.sessions = 2;
         assert!(!texts(&board.update(&figures)).contains_key("$SYS/broker/clients/maximum"));
+    }
+
+    #[test]
+    fn memory_is_what_the_system_says_in_bytes() {
+        let status = "Name:\tquoll\nVmPeak:\t 9 kB\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
+        let memory = Memory { current: 1024 * 1024, maximum: 2048 * 1024 };
+        assert_eq!(Memory::read(status), Some(memory));
+        assert_eq!(Memory::read("VmRSS:\tmany kB\n"), None);
+        let mut board = Board::default();
+        let told = texts(&board.update(&Figures { memory: Some(memory), ..Figures::default() }));
+        assert_eq!(told["$SYS/broker/heap/current"], "1048576");
+        assert_eq!(told["$SYS/broker/heap/maximum"], "2097152");
+        #[cfg(target_os = "linux")]
+        assert!(Memory::of_this_process().is_some_and(|it| it.current > 100_000 && it.current <= it.maximum));
     }
 
     /// Ten messages in ten seconds are sixty a minute; after that minute without any, 1/e of what was reached is left.

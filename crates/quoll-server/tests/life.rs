@@ -404,6 +404,44 @@ async fn grants_change_for_those_who_are_connected() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_of_the_rules_change_while_the_server_runs() {
+    let server = serve(two_shards).await;
+    let mut old = Peer::plain(&server, "old");
+    let rules = quoll_broker::ShardSettings {
+        message_size_limit: 10,
+        max_packet_size: 200,
+        max_keepalive: 60,
+        ..quoll_broker::ShardSettings::default()
+    };
+    server.handle.set_rules(&rules, Some(2));
+    // An order and its answer pass every shard.
+    server.handle.snapshot().await;
+    let publish_bytes = |peer: &mut Peer, bytes: usize| {
+        peer.send(&publish("t", vec![b'x'; bytes], Delivery::AtLeastOnce(PacketId::new(1).unwrap())));
+        match peer.receive() {
+            Some(Packet::PubAck(ack)) => ack.reason,
+            Some(Packet::Disconnect(it)) => it.reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(publish_bytes(&mut old, 10), ReasonCode::NO_MATCHING_SUBSCRIBERS);
+    assert_eq!(publish_bytes(&mut old, 11), ReasonCode::QUOTA_EXCEEDED);
+    // Told to those who come now, and held against all.
+    let mut new = Peer::over(dial(server.plain), ProtocolVersion::V5);
+    let mut connect = connect_packet("new", ProtocolVersion::V5);
+    connect.keep_alive = 1000;
+    new.send(&Packet::Connect(Box::new(connect)));
+    let Some(Packet::ConnAck(ack)) = new.receive() else { panic!() };
+    assert_eq!((ack.properties.maximum_packet_size, ack.properties.server_keep_alive), (Some(200), Some(60)));
+    let third = Peer::over(dial(server.plain), ProtocolVersion::V5).receive();
+    assert!(third.is_none(), "two are all there may be: {third:?}");
+    assert_eq!(publish_bytes(&mut new, 300), ReasonCode::PACKET_TOO_LARGE);
+    assert!(new.receive().is_none());
+    old.ping();
+    server.handle.stop(LONG).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_client_is_gone_after_one_and_a_half_keep_alives() {
     let server = serve(|_| {}).await;
     let mut connect = connect_packet("silent", ProtocolVersion::V5);

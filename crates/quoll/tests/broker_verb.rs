@@ -192,6 +192,44 @@ fn a_hangup_takes_over_new_passwords_permissions_and_settings_or_nothing() {
 }
 
 #[test]
+fn a_hangup_takes_over_limits_and_withholds_what_its_publisher_may_not_publish_any_more() {
+    let lines = "allow_anonymous false\npassword_file passwords\nacl_file access\n";
+    let folder = Folder::with(lines);
+    folder.password("ann", "1");
+    folder.password("bob", "1");
+    let access = |ann: &str| format!("user ann\ntopic {ann} t/#\nuser bob\ntopic readwrite t/#\n");
+    folder.write("access", access("readwrite"));
+    let mut up = folder.start();
+    let ann = ["-u", "ann", "-P", "1"];
+    let bob = ["-u", "bob", "-P", "1"];
+    let says = |who: [&str; 4], topic: &str, text: &str| {
+        assert!(folder.publishes(&[&who[..], &["-t", topic, "-m", text, "-r", "-q", "1"]].concat()));
+    };
+    // All retained messages that there are, by topic; the last one is always there.
+    let hears = || folder.hears(&[&bob[..], &["-t", "t/#", "-C", "2"]].concat());
+    says(ann, "t/ann", "1");
+    says(bob, "t/bob", "2");
+    says(bob, "t/bob2", "3");
+    assert_eq!(hears(), "t/ann 1\nt/bob 2");
+    folder.write("access", access("read"));
+    reload(&mut up, true);
+    assert_eq!(hears(), "t/bob 2\nt/bob2 3");
+    folder.write("access", access("readwrite"));
+    reload(&mut up, true);
+    assert_eq!(hears(), "t/ann 1\nt/bob 2");
+
+    folder.configure(&format!("{lines}message_size_limit 3\n"));
+    reload(&mut up, true);
+    assert!(!up.heard.iter().any(|line| line.contains("next start")), "{:?}", up.heard);
+    says(ann, "t/ann", "too long");
+    says(ann, "t/ann", "yes");
+    assert_eq!(hears(), "t/ann yes\nt/bob 2");
+    says(ann, "t/ann", "no, too long again");
+    assert_eq!(hears(), "t/ann yes\nt/bob 2");
+    assert_eq!(up.stop(), 0);
+}
+
+#[test]
 fn a_hangup_takes_over_certificates_and_revocation_lists() {
     let folder = Folder::new().with_fixture("tasmota_garage");
     let tls = "cafile ca.crt\ncertfile server.crt\nkeyfile server.key\nrequire_certificate true\n\
@@ -287,12 +325,15 @@ fn what_cannot_be_obeyed_is_refused_at_once_with_its_place() {
         ("max_inflight_mesages 3\n", "did you mean 'max_inflight_messages'?"),
         ("max_qos 3\n", "mosquitto.conf:3:9: 'max_qos' is between 0 and 2, not 3"),
         ("plugin /usr/lib/go-auth.so\n", "mosquitto.conf:3"),
-        ("max_inflight_bytes 7\n", "mosquitto.conf:3:1: 'max_inflight_bytes' is not supported"),
         ("psk_file x\n", "mosquitto.conf:3"),
         ("password_file nowhere\n", "cannot use nowhere"),
         ("certfile x\nkeyfile y\n", "cannot read x"),
         ("log_timestamp_format %Q\n", "log_timestamp_format"),
-        ("connection away\naddress 127.0.0.1\ntopic #\n", "mosquitto.conf:3"),
+        ("connection away\naddress 127.0.0.1\n", "mosquitto.conf:3"),
+        (
+            "connection away\naddress 127.0.0.1\ntopic #\nbridge_cafile nowhere\n",
+            "mosquitto.conf:3:1: TLS of connection \"away\": cannot read nowhere",
+        ),
     ];
     for (lines, complaint_wanted) in table {
         folder.configure(lines);

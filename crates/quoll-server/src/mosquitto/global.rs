@@ -20,13 +20,8 @@ pub struct Global {
     pub rules: ShardSettings,
     /// Whether each listener has its own [`super::Security`] (`per_listener_settings`).
     pub per_listener_settings: bool,
-    /// Payload bytes of QoS 1 and 2 messages under way to a client; 0: no limit (`max_inflight_bytes`).
-    pub max_inflight_bytes: u64,
     /// Connections on all listeners together; `None`: no limit (`global_max_connections`).
     pub max_connections: Option<u32>,
-    /// Whether a retained message is held back when its publisher has since lost the permission to publish it
-    /// (`check_retain_source`).
-    pub check_retain_source: bool,
     /// Whether Nagle's algorithm is off (`set_tcp_nodelay`). Quoll always has it off for TLS.
     pub tcp_nodelay: bool,
     /// Time between two updates of `$SYS`; `None`: there is none (`sys_interval`).
@@ -68,9 +63,7 @@ impl Global {
         Self {
             rules: rules(said),
             per_listener_settings,
-            max_inflight_bytes: said.number("max_inflight_bytes").unwrap_or(0),
             max_connections: said.limit("global_max_connections"),
-            check_retain_source: said.flag("check_retain_source").unwrap_or(true),
             tcp_nodelay: said.flag("set_tcp_nodelay").unwrap_or(false),
             sys_interval: (sys_interval > 0).then(|| Duration::from_secs(sys_interval)),
             persistence: persistence(said, surroundings),
@@ -87,9 +80,12 @@ fn rules(said: &Said) -> ShardSettings {
     let retain_minutes = said.number::<u32>("retain_expiry_interval").unwrap_or(0).min(10_000_000);
     ShardSettings {
         max_inflight_messages: said.number("max_inflight_messages").unwrap_or(usual.max_inflight_messages),
+        max_inflight_bytes: said.number("max_inflight_bytes").unwrap_or(usual.max_inflight_bytes),
         max_queued_messages: said.number("max_queued_messages").unwrap_or(usual.max_queued_messages),
         max_queued_bytes: said.number("max_queued_bytes").unwrap_or(usual.max_queued_bytes),
         queue_qos0_messages: said.flag("queue_qos0_messages").unwrap_or(usual.queue_qos0_messages),
+        upgrade_outgoing_qos: said.flag("upgrade_outgoing_qos").unwrap_or(usual.upgrade_outgoing_qos),
+        check_retain_source: said.flag("check_retain_source").unwrap_or(usual.check_retain_source),
         message_size_limit: said.number("message_size_limit").unwrap_or(usual.message_size_limit),
         max_packet_size: said.number("max_packet_size").unwrap_or(usual.max_packet_size),
         max_keepalive: said.number("max_keepalive").unwrap_or(usual.max_keepalive),

@@ -95,7 +95,7 @@ pub static OPTIONS: &[Opt] = options! {
         "true"; "retained messages at all; false is announced to 5.0 clients";
     "retain_expiry_interval": Global, Kind::Number { min: 1, max: i32::MAX as i64, below: Below::Refused }, Last, Later, Answer::Read;
         "0 = never"; "expire retained messages after this long";
-    "upgrade_outgoing_qos": Global, FLAG, Last, Later, Answer::IgnoredIf("true", "a message is never delivered above the level that it was published at, as the standard has it");
+    "upgrade_outgoing_qos": Global, FLAG, Last, Later, Answer::Read;
         "false"; "deliver at the subscriber's QoS even above the publisher's";
     "set_tcp_nodelay": Global, FLAG, Last, Should, Answer::Read;
         "false"; "switch Nagle off";

@@ -126,6 +126,7 @@ pub fn open(tls: &Tls, files: &dyn Files) -> Result<TlsFiles, TlsFileError> {
         only_13: tls.minimum == MinimumVersion::Tls13,
         suites_12: tls.suites_12.clone(),
         suites_13: tls.suites_13.clone(),
+        ignore_client_dates: tls.ignore_dates,
     };
     let parts = IdentityParts { chain, key, client_roots: roots, revoked: revoked.clone(), client_auth };
     let identity = TlsIdentity::with_policy(parts, &policy).map_err(|source| TlsFileError::Identity {

@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use mio::Interest;
 use mio::net::TcpStream;
+use quoll_broker::ShardSettings;
 use quoll_broker::vocabulary::{Admission, Arrival, Identity, Input, Order};
 use quoll_mqtt::packet::{
     Connect, ConnectProperties, Packet, Subscribe, SubscribeProperties, Subscription, SubscriptionOptions,
@@ -36,10 +37,10 @@ impl ShardThread {
                 Mail::Snapshot(answer) => {
                     let _ = answer.send((self.connected(), self.stats()));
                 }
-                Mail::Sessions(answer) => {
                 Mail::ClientsOf(wanted, answer) => {
                     let _ = answer.send(self.clients_of(&wanted));
                 }
+                Mail::Sessions(answer) => {
                     let _ = answer.send(self.subscribers());
                 }
                 Mail::Session(client_id, answer) => {
@@ -154,19 +155,22 @@ impl ShardThread {
 
     fn obey(&mut self, order: Order, answer: Option<oneshot::Sender<usize>>) {
         self.closed_by_order = 0;
+        if let Order::Settings(settings) = &order {
+            self.max_packet_size = packet_limit(settings);
+        }
         self.guarded(None, |thread| thread.input(Input::Order(order)));
         if let Some(answer) = answer {
             self.answers.push((answer, self.closed_by_order));
         }
     }
 
-    fn subscribers(&self) -> Vec<Subscriber> {
-        self.shard.sessions().map(|session| self.subscriber(session)).collect()
-    }
-
     fn clients_of(&self, wanted: &Wanted) -> Vec<(Arc<str>, Arc<str>)> {
         let wanted = self.shard.sessions().filter(|session| wanted(&session.identity.name));
         wanted.map(|session| (session.client_id, session.identity.name)).collect()
+    }
+
+    fn subscribers(&self) -> Vec<Subscriber> {
+        self.shard.sessions().map(|session| self.subscriber(session)).collect()
     }
 
     fn subscriber(&self, session: quoll_broker::SessionView) -> Subscriber {
@@ -252,6 +256,11 @@ impl ShardThread {
         self.hushed = false;
         self.guarded(None, |thread| thread.input(Input::Order(Order::ShutDown)));
     }
+}
+
+/// The largest packet that is read.
+pub(crate) const fn packet_limit(settings: &ShardSettings) -> u32 {
+    if settings.max_packet_size == 0 { u32::MAX } else { settings.max_packet_size }
 }
 
 fn unix_seconds() -> u64 {

@@ -62,6 +62,9 @@ pub struct TlsPolicy {
     pub suites_12: Option<Vec<CipherSuite>>,
     /// Suites for TLS 1.3 likewise.
     pub suites_13: Option<Vec<CipherSuite>>,
+    /// Client certificates are taken though they have run out, or are not valid yet
+    /// (`disable_client_cert_date_checks`). All else about them is checked.
+    pub ignore_client_dates: bool,
 }
 
 impl TlsPolicy {
@@ -118,7 +121,9 @@ impl TlsIdentity {
             builder.with_no_client_auth()
         } else {
             let inner = inner_verifier(&parts.client_roots, parts.client_auth, provider)?;
-            builder.with_client_cert_verifier(Arc::new(RevocationAware::new(inner, Arc::clone(&revoked))))
+            let revoked = Arc::clone(&revoked);
+            let verifier = RevocationAware::new(inner, revoked, policy.ignore_client_dates);
+            builder.with_client_cert_verifier(Arc::new(verifier))
         };
         let mut config = builder.with_single_cert(parts.chain, parts.key).map_err(IdentityError::Key)?;
         // A resumed session would skip the client certificate check (`spikes.md` D8); devices never resume.

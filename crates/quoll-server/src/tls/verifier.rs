@@ -23,6 +23,8 @@ use crate::limits::REMEMBERED_CERTIFICATES;
 pub(super) struct RevocationAware {
     inner: Arc<dyn ClientCertVerifier>,
     revoked: Arc<HashSet<[u8; 32]>>,
+    /// Whether certificates are looked at as if it were a day on which they are valid.
+    ignores_dates: bool,
     passed: Mutex<HashMap<[u8; 32], Passed>>,
 }
 
@@ -35,8 +37,29 @@ struct Passed {
 }
 
 impl RevocationAware {
-    pub(super) fn new(inner: Arc<dyn ClientCertVerifier>, revoked: Arc<HashSet<[u8; 32]>>) -> Self {
-        Self { inner, revoked, passed: Mutex::default() }
+    pub(super) fn new(
+        inner: Arc<dyn ClientCertVerifier>,
+        revoked: Arc<HashSet<[u8; 32]>>,
+        ignores_dates: bool,
+    ) -> Self {
+        Self { inner, revoked, ignores_dates, passed: Mutex::default() }
+    }
+
+    /// The time by which a chain is looked at: now, or where dates do not count, the nearest at which all of it is valid.
+    fn time(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> UnixTime {
+        let Some(valid) = self.ignores_dates.then(|| window(end_entity, intermediates)).flatten() else {
+            return now;
+        };
+        if valid.from > valid.until {
+            return now;
+        }
+        let seconds = now.as_secs().clamp(valid.from, valid.until);
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))
     }
 
     fn remembered(&self, digest: &[u8; 32], now: u64) -> Option<[u8; 32]> {
@@ -73,6 +96,7 @@ impl ClientCertVerifier for RevocationAware {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        let now = self.time(end_entity, intermediates, now);
         let digest = chain_digest(end_entity, intermediates);
         let credential = match self.remembered(&digest, now.as_secs()) {
             Some(credential) => credential,
@@ -211,7 +235,7 @@ mod tests {
     #[test]
     fn a_chain_that_passed_is_remembered_within_its_validity_alone() {
         let inner = Arc::new(Yes::default());
-        let verifier = RevocationAware::new(inner.clone(), Arc::default());
+        let verifier = RevocationAware::new(inner.clone(), Arc::default(), false);
         let asked = |expected: usize, seconds, name| {
             verifier.verify_client_cert(&certificate(name), &[], at(seconds)).unwrap();
             assert_eq!(inner.0.load(Ordering::Relaxed), expected, "{name} at {seconds}");
@@ -224,10 +248,34 @@ mod tests {
     }
 
     #[test]
+    fn where_dates_do_not_count_everything_else_does() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/fixtures/");
+        let verifier = |root: &str, ignores: bool| {
+            let mut roots = rustls::RootCertStore::empty();
+            let root = CertificateDer::from_pem_file(format!("{folder}{root}/ca.crt"));
+            roots.add(root.expect("the fixture is there")).unwrap();
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let inner =
+                rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            RevocationAware::new(inner.build().unwrap(), Arc::default(), ignores)
+        };
+        let kitchen = certificate("tasmota_kitchen");
+        for (seconds, strictly) in [(0, false), (DECEMBER_2026, true), (YEAR_2040, false)] {
+            let strict = verifier("easyrsa-pki", false).verify_client_cert(&kitchen, &[], at(seconds));
+            assert_eq!(strict.is_ok(), strictly, "{seconds}: {strict:?}");
+            let lenient = verifier("easyrsa-pki", true).verify_client_cert(&kitchen, &[], at(seconds));
+            assert!(lenient.is_ok(), "{seconds}: {lenient:?}");
+            let stranger = verifier("easyrsa-pki-3.2", true).verify_client_cert(&kitchen, &[], at(seconds));
+            assert!(stranger.is_err(), "{seconds}: another CA's");
+        }
+    }
+
+    #[test]
     fn a_revoked_credential_is_refused_also_when_remembered() {
         let kitchen = certificate("tasmota_kitchen");
         let revoked = window(&kitchen, &[]).expect("readable").credential;
-        let verifier = RevocationAware::new(Arc::new(Yes::default()), Arc::new(HashSet::from([revoked])));
+        let verifier =
+            RevocationAware::new(Arc::new(Yes::default()), Arc::new(HashSet::from([revoked])), false);
         for _ in 0..2 {
             let answer = verifier.verify_client_cert(&kitchen, &[], at(DECEMBER_2026));
             assert_eq!(answer.unwrap_err(), Error::InvalidCertificate(CertificateError::Revoked));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -153,8 +154,9 @@ impl Subscriber {
         Self { name: name.into(), qos, received, heard, known: false }
     }
 
-    /// Listens until the connection is over, or `enough` and nothing came for a while.
-    fn run(&mut self, address: SocketAddr, enough: &AtomicBool) {
+    /// Listens until the connection is over, or all came of which is known that it was said. Then it is waited for a
+    /// while whether more comes than should.
+    fn run(&mut self, address: SocketAddr, all: &OnceLock<Vec<Said>>) {
         let Some(mut line) = Line::connect(address, &self.name) else { return };
         if self.known {
             assert!(line.session_present, "{}: the session is lost", self.name);
@@ -162,7 +164,12 @@ impl Subscriber {
             return;
         }
         let mut quiet = Instant::now();
-        while !enough.load(Ordering::Relaxed) || quiet.elapsed() < Duration::from_millis(700) {
+        loop {
+            if let Some(said) = all.get()
+                && ((quiet.elapsed() > Duration::from_millis(700) && self.has(said)) || quiet.elapsed() > LONG)
+            {
+                return;
+            }
             match line.receive() {
                 None => return,
                 Some(None) => continue,
@@ -197,6 +204,13 @@ impl Subscriber {
         }
     }
 
+    /// Whether it is subscribed, and each publisher's last message came. On a busy machine there may be long silences
+    /// before that.
+    fn has(&self, said: &[Said]) -> bool {
+        let last = |name: &str| self.heard.get(name).and_then(|all| all.iter().map(|(it, _)| *it).max());
+        self.known && said.iter().all(|(name, number)| last(name).unwrap_or(0) >= *number)
+    }
+
     fn hear(&mut self, publish: &Publish) {
         let text = String::from_utf8(publish.payload.to_vec()).unwrap();
         let (name, number) = text.split_once(' ').unwrap();
@@ -225,25 +239,43 @@ impl Subscriber {
     }
 }
 
-/// One life of a broker: all clients at it, and its end after so long, or, where `last`, when all is said.
-fn live(broker: Broker, publishers: &mut [Publisher], subscribers: &mut [Subscriber], end: Option<Duration>) {
-    let (said, heard) = (AtomicBool::new(end.is_none()), AtomicBool::new(false));
+/// A publisher's name, and the number of its last message that was acknowledged.
+type Said = (String, u32);
+
+/// When a life ends.
+enum End {
+    /// After so long, in the middle of everything.
+    After(Duration),
+    /// When all is said and all is heard, this before it included.
+    Heard(Vec<Said>),
+}
+
+/// One life of a broker: all clients at it, and its end.
+fn live(broker: Broker, publishers: &mut [Publisher], subscribers: &mut [Subscriber], end: End) {
+    let (said, heard) = (AtomicBool::new(matches!(end, End::Heard(_))), OnceLock::new());
     let address = broker.address;
     // It outlives the clients, unless it is ended before.
     let mut broker = Some(broker);
     std::thread::scope(|scope| {
+        let publish = |publisher: &mut Publisher| {
+            publisher.run(address, &said);
+            (publisher.name.clone(), publisher.acknowledged)
+        };
         let publishing: Vec<_> =
-            publishers.iter_mut().map(|publisher| scope.spawn(|| publisher.run(address, &said))).collect();
+            publishers.iter_mut().map(|publisher| scope.spawn(|| publish(publisher))).collect();
         for subscriber in subscribers {
             scope.spawn(|| subscriber.run(address, &heard));
         }
-        if let Some(end) = end {
-            std::thread::sleep(end);
-            let broker = broker.take().expect("it was not ended yet");
-            if chance().is_multiple_of(4) { broker.terminate() } else { broker.kill() }
-        } else {
-            publishing.into_iter().for_each(|thread| thread.join().unwrap());
-            heard.store(true, Ordering::Relaxed);
+        match end {
+            End::After(time) => {
+                std::thread::sleep(time);
+                let broker = broker.take().expect("it was not ended yet");
+                if chance().is_multiple_of(4) { broker.terminate() } else { broker.kill() }
+            }
+            End::Heard(mut all) => {
+                all.extend(publishing.into_iter().map(|thread| thread.join().unwrap()));
+                heard.set(all).expect("once");
+            }
         }
     });
 }
@@ -261,21 +293,19 @@ fn kill_loop(shards: usize, durability: &str, rounds: u32) {
     // All subscribe before anybody speaks.
     let broker = Broker::start(&place, shards, durability);
     for subscriber in subscribers.iter_mut().chain(&mut absent) {
-        // On a busy machine the first SUBACK may come later than a read waits.
-        let tries = (0..20).take_while(|_| {
-            subscriber.run(broker.address, &AtomicBool::new(true));
-            !subscriber.known
-        });
-        assert!(tries.count() < 20, "it never got its SUBACK");
+        subscriber.run(broker.address, &OnceLock::from(Vec::new()));
+        assert!(subscriber.known, "it never got its SUBACK");
     }
     broker.kill();
     for _ in 0..rounds {
         let broker = Broker::start(&place, shards, durability);
         let end = Duration::from_millis(50 + chance() % 250);
-        live(broker, &mut publishers, &mut subscribers, Some(end));
+        live(broker, &mut publishers, &mut subscribers, End::After(end));
     }
-    live(Broker::start(&place, shards, durability), &mut publishers, &mut subscribers, None);
-    live(Broker::start(&place, shards, durability), &mut [], &mut absent, None);
+    let broker = Broker::start(&place, shards, durability);
+    live(broker, &mut publishers, &mut subscribers, End::Heard(Vec::new()));
+    let said = publishers.iter().map(|it| (it.name.clone(), it.acknowledged)).collect();
+    live(Broker::start(&place, shards, durability), &mut [], &mut absent, End::Heard(said));
     let acknowledged: u32 = publishers.iter().map(|publisher| publisher.acknowledged).sum();
     println!("{shards} shards, {durability}: {acknowledged} messages in {rounds} rounds");
     assert!(acknowledged > rounds, "hardly anything was said: {acknowledged}");

@@ -30,13 +30,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quoll_server::journal::Journal;
-use quoll_server::{Bridges, Durability, Inherited, MemoryJournal, Notifier, Settings, SqliteJournal, SysTopics};
+use quoll_server::{
+    Bridges, Durability, Inherited, MemoryJournal, Notifier, Settings, SqliteJournal, SysTopics,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::account::PidFile;
+use self::control::SecondLook;
 use self::doors::Keeper;
 pub(crate) use self::source::Source;
-use self::control::SecondLook;
 use self::source::State;
 use crate::failure::{Exit, Failure, Outcome};
 
@@ -96,6 +98,7 @@ impl Broker {
         let handle = quoll_server::start(settings, Arc::clone(&keeper) as _, journal).await;
         // Mosquitto's status: only a configuration has one of its own.
         let handle = handle.map_err(|error| Failure::new(Exit::System, &error).maybe_hint(error.hint()))?;
+        reload::withhold(&handle, &state.doors);
         // Not before the ports are ours: a second broker would write over the first one's.
         let pid_file = global.pid_file.as_deref().map(PidFile::write).transpose()?;
         if let Some(interval) = global.sys_interval {
@@ -199,6 +202,7 @@ impl Signals {
 
 impl reload::Live {
     async fn serve(&mut self, signals: &mut Signals) {
+        let mut control = self.handle.control();
         loop {
             let words = async {
                 match &mut control {
@@ -215,7 +219,6 @@ impl reload::Live {
             };
             match told {
                 Told::End => return,
-        let mut control = self.handle.control();
                 Told::Reload => self.reload().await,
                 Told::Save => {
                     tracing::info!("Told to save: nothing to do, each change is kept when it is made.");

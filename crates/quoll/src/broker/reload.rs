@@ -3,15 +3,17 @@
 //! First everything is read; a fault anywhere leaves all as it was. Then identities and doors are swapped, so that nobody
 //! comes in by the old ones; then who was let in before is looked at again.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quoll_broker::Grants;
 use quoll_mqtt::ReasonCode;
 use quoll_server::{Bridges, ConnectionInfo, Handle, Reloaded, StartError};
 
+use super::control::SecondLook;
 use super::doors::{DoorOf, Doors, Keeper};
 use super::log::Log;
-use super::control::SecondLook;
 use super::source::{Source, State};
 
 /// After this one looks once more: somebody may have been between the door and the rules during the swap.
@@ -25,9 +27,9 @@ pub(super) struct Live {
     pub(super) handle: Handle,
     pub(super) log: Log,
     pub(super) bridges: Bridges,
+    pub(super) second_look: SecondLook,
 }
 
-    pub(super) second_look: SecondLook,
 impl Live {
     /// Reads everything anew.
     pub(super) async fn reload(&mut self) {
@@ -71,10 +73,14 @@ impl Live {
         self.say_what_waits(&new);
         let after = new.doors.clone();
         let before = std::mem::replace(&mut self.state, new).doors;
+        let after_all = after.clone();
         self.keeper.replace(after.clone());
         let mut ended = reloaded.expelled;
         ended += look(&self.handle, &before, &after).await;
         self.regrant_absent().await;
+        let global = &self.state.configuration.global;
+        self.handle.set_rules(&self.state.rules, global.max_connections.map(|most| most as usize));
+        withhold(&self.handle, &after_all);
         self.bridges.replace(self.state.bridges.clone()).await;
         tracing::info!("Config reloaded; {ended} connections were ended.");
         let handle = self.handle.clone();
@@ -100,8 +106,6 @@ impl Live {
     fn say_what_waits(&self, new: &State) {
         let (old, global) = (&self.state.configuration.global, &new.configuration.global);
         let waiting = [
-            (self.state.rules != new.rules, "limits of sessions, queues and packets"),
-            (old.max_connections != global.max_connections, "global_max_connections"),
             (old.persistence != global.persistence, "persistence"),
             (old.sys_interval != global.sys_interval, "sys_interval"),
             (old.user != global.user, "user"),
@@ -170,6 +174,20 @@ fn is_welcome(who: &ConnectionInfo, old: &DoorOf, new: &DoorOf) -> bool {
     }
     let certified = new.certificate_name.is_some() && who.credential.is_some();
     new.door.still_admits(&old.door, name(&who.identity), certified)
+}
+
+/// Withholds retained messages that their publishers may not publish any more (`check_retain_source`). By which
+/// listener one came is not remembered: it is enough that one of them allows it.
+pub(super) fn withhold(handle: &Handle, doors: &Doors) {
+    let mut known: HashMap<(Arc<str>, Arc<str>), Vec<Grants>> = HashMap::new();
+    handle.judge_retained(|message| {
+        let source: Arc<str> = message.source().unwrap_or_default().into();
+        let grants =
+            known.entry((Arc::clone(&source), Arc::clone(&message.publisher))).or_insert_with(|| {
+                doors.values().map(|door| door.door.grants(name(&source), &message.publisher)).collect()
+            });
+        grants.iter().any(|grants| grants.may_publish(&message.topic))
+    });
 }
 
 fn regrant(handle: &Handle, door: &DoorOf, client_id: &Arc<str>, identity: &Arc<str>) {
