@@ -201,12 +201,21 @@ fn read_flags(reader: &mut Reader<'_>, version: ProtocolVersion) -> Result<u8, D
     if flags & flag::RESERVED != 0 && version != ProtocolVersion::V31 {
         return Err(reader.malformed("reserved connect flag is set [MQTT-3.1.2-3]"));
     }
-    if flags & flag::WILL == 0 && flags & (flag::WILL_QOS | flag::WILL_RETAIN) != 0 {
+    let has_will = flags & flag::WILL != 0;
+    if !has_will && version == ProtocolVersion::V31 {
+        // "Otherwise its value is disregarded" (3.1 §3.1).
+        return credentials(reader, version, flags);
+    }
+    if !has_will && flags & (flag::WILL_QOS | flag::WILL_RETAIN) != 0 {
         return Err(reader.malformed("will flags without a will [MQTT-3.1.2-11] [MQTT-3.1.2-13]"));
     }
     if flags & flag::WILL_QOS == flag::WILL_QOS {
         return Err(reader.malformed("will of QoS 3 [MQTT-3.1.2-12]"));
     }
+    credentials(reader, version, flags)
+}
+
+fn credentials(reader: &Reader<'_>, version: ProtocolVersion, flags: u8) -> Result<u8, DecodeError> {
     if version != ProtocolVersion::V5 && flags & flag::USERNAME == 0 && flags & flag::PASSWORD != 0 {
         return Err(reader.protocol("password without user name [MQTT-3.1.2-22 of 3.1.1]"));
     }
