@@ -226,6 +226,18 @@ impl PrivateKey {
         der.expect("a public key can be encoded").as_ref().to_vec()
     }
 
+    /// Modulus and exponent of an RSA key, big-endian without leading zeros: what a device's fingerprint is over.
+    pub fn rsa_public_key(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
+        let der = self.public_key_der();
+        let (_, info) = SubjectPublicKeyInfo::from_der(&der).ok()?;
+        let bare = |bytes: &[u8]| bytes.iter().copied().skip_while(|byte| *byte == 0).collect();
+        match info.parsed() {
+            Ok(PublicKey::RSA(key)) => Some((bare(key.modulus), bare(key.exponent))),
+            _ => None,
+        }
+    }
+
     /// Signs as X.509 has it: RSA PKCS#1 v1.5 and ECDSA on P-256 with SHA-256, on P-384 with SHA-384; Ed25519.
     fn sign_for_x509(&self, message: &[u8]) -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
         let random = SystemRandom::new();

@@ -6,6 +6,7 @@
 //! | `change` | a new key and certificate, and perhaps a new name |
 //! | `check` | how a device stands, asked and not changed |
 //! | `replace` | new hardware under an old name |
+//! | [`server_key`] | a new key of the server, told to the devices that pin it |
 //! | `error` | why a change stopped, and where that leaves the device |
 //!
 //! What it is not: enrolment of a bare device ([`crate::enrol`]), and revocation ([`crate::revoke`]).
@@ -15,6 +16,7 @@ mod change;
 mod check;
 mod error;
 mod replace;
+pub mod server_key;
 
 pub use self::adopt::{AdoptError, Adoption, adopt_client, adopt_device};
 pub use self::change::{Changed, Life};

@@ -14,6 +14,7 @@
 //! | `passwords` | the passwords of pinned devices, as hashes |
 //! | [`unlisted`] | certificates of our CA that nobody has: pending, or rejected |
 //! | [`changes`] | new keys and names under way |
+//! | [`server_key`] | a new key of the server on its way to the devices that pin it |
 //! | `quarantine` | devices that are kept out for a while |
 //! | `access` | what is allowed beyond the templates, and what was seen |
 //! | [`journal`] | each provisioning step, before and after |
@@ -36,6 +37,7 @@ pub mod journal;
 mod passwords;
 mod quarantine;
 mod schema;
+pub mod server_key;
 pub mod unlisted;
 
 use std::fmt;

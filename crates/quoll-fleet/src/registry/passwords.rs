@@ -148,7 +148,11 @@ impl Registry {
         self.write(|tx| {
             let sql = "UPDATE passwords SET state = CASE WHEN id = ?2 THEN 'current' ELSE 'void' END \
                        WHERE device = ?1 AND state <> 'void'";
-            tx.execute(sql, params![device.as_str(), id])?;
+            let changed = tx.execute(sql, params![device.as_str(), id])?;
+            // With a password both fingerprint slots were written: what a change of the server's key had put there is gone.
+            if changed > 0 {
+                super::server_key::forget(tx, device)?;
+            }
             Ok(())
         })
     }

@@ -54,14 +54,30 @@ impl Authority {
         now: OffsetDateTime,
     ) -> Result<Rekeyed, PkiError> {
         self.check_clock(now)?;
+        self.to_be_rekeyed(name, now)?;
+        // Slow, so before the lock.
+        self.rekey_server_with(name, alt_names, PrivateKey::generate(kind)?, devices, now)
+    }
+
+    /// [`Authority::rekey_server`] with a key that exists: one that devices were told of before.
+    ///
+    /// # Errors
+    /// As [`Authority::rekey_server`].
+    pub fn rekey_server_with(
+        &self,
+        name: &CertName,
+        alt_names: Option<&AltNames>,
+        key: PrivateKey,
+        devices: Option<Devices>,
+        now: OffsetDateTime,
+    ) -> Result<Rekeyed, PkiError> {
+        self.check_clock(now)?;
         let old = self.to_be_rekeyed(name, now)?;
         let mut warnings = Vec::new();
         let names = match alt_names {
             Some(names) => names.clone(),
             None => super::names_of(&old, true, &mut warnings),
         };
-        // Slow, so before the lock.
-        let key = PrivateKey::generate(kind)?;
         let request = IssueRequest {
             alt_names: names,
             subject: crate::subject::Subject::SameAs(old.subject_der().to_vec()),
