@@ -144,7 +144,7 @@ impl Authority {
     }
 
     /// Writes `crl.pem` (and `crl.der` where Easy-RSA 3.2 keeps one): everything revoked, number one higher, `nextUpdate`
-    /// 180 days ahead.
+    /// as far ahead as `EASYRSA_CRL_DAYS` of `vars` says, else 180 days.
     ///
     /// # Errors
     /// [`PkiError::Index`], [`PkiError::Io`], [`PkiError::Crypto`].
@@ -152,7 +152,8 @@ impl Authority {
         let _lock = self.pki.lock()?;
         let index = self.pki.read_index()?;
         let number = self.next_crl_number()?;
-        let der = crl::build(&index, number, self.pki.ca(), &self.key, now)?;
+        let days = self.pki.vars()?.and_then(|vars| vars.crl_days);
+        let der = crl::build(&index, number, self.pki.ca(), &self.key, days, now)?;
         // First the counter: if this is interrupted, a number is skipped, never used twice.
         let layout = &self.pki.layout;
         files::write(

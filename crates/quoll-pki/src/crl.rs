@@ -100,7 +100,7 @@ pub struct CrlStatus {
     pub problems: Vec<String>,
 }
 
-/// A CRL of everything `index` says is revoked, in DER.
+/// A CRL of everything `index` says is revoked, in DER; good for so many days, else [`CRL_DAYS`].
 ///
 /// # Errors
 /// An encoding or the signature failed.
@@ -109,6 +109,7 @@ pub(crate) fn build(
     number: u128,
     ca: &Certificate,
     key: &PrivateKey,
+    days: Option<u32>,
     now: OffsetDateTime,
 ) -> Result<Vec<u8>, PkiError> {
     const ACT: &str = "building the CRL";
@@ -126,7 +127,7 @@ pub(crate) fn build(
         signature: algorithm.clone(),
         issuer: Name::from_der(ca.subject_der()).map_err(failed(ACT))?,
         this_update: dates::to_der(now)?,
-        next_update: Some(dates::to_der(now.saturating_add(Duration::days(CRL_DAYS.into())))?),
+        next_update: Some(dates::to_der(now.saturating_add(Duration::days(days.unwrap_or(CRL_DAYS).into())))?),
         // RFC 5280 §5.1.2.6: absent, not empty.
         revoked_certificates: (!revoked.is_empty()).then_some(revoked),
         crl_extensions: Some(vec![

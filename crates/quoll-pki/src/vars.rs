@@ -24,6 +24,10 @@ pub struct Vars {
     pub days: Option<u32>,
     /// `EASYRSA_CA_EXPIRE`, in days.
     pub ca_days: Option<u32>,
+    /// `EASYRSA_CRL_DAYS`: for so many days a revocation list is good.
+    pub crl_days: Option<u32>,
+    /// `EASYRSA_REQ_CN`: the name of a CA to be made.
+    pub common_name: Option<String>,
     /// What could not be followed, as sentences.
     pub notes: Vec<String>,
 }
@@ -98,6 +102,10 @@ impl Vars {
             }
         };
         (self.days, self.ca_days) = (days("EASYRSA_CERT_EXPIRE"), days("EASYRSA_CA_EXPIRE"));
+        self.crl_days = days("EASYRSA_CRL_DAYS");
+        // Easy-RSA's own placeholder names nobody.
+        self.common_name =
+            Some(get("EASYRSA_REQ_CN").to_owned()).filter(|name| !matches!(name.as_str(), "" | "ChangeMe"));
         if !matches!(get("EASYRSA_DIGEST"), "" | "sha256") {
             let digest = get("EASYRSA_DIGEST");
             self.notes
@@ -107,7 +115,7 @@ impl Vars {
 }
 
 /// The settings that are followed.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 15] = [
     "EASYRSA_DN",
     "EASYRSA_REQ_COUNTRY",
     "EASYRSA_REQ_PROVINCE",
@@ -120,6 +128,8 @@ const KNOWN: [&str; 13] = [
     "EASYRSA_KEY_SIZE",
     "EASYRSA_CERT_EXPIRE",
     "EASYRSA_CA_EXPIRE",
+    "EASYRSA_CRL_DAYS",
+    "EASYRSA_REQ_CN",
     "EASYRSA_DIGEST",
 ];
 
@@ -141,14 +151,24 @@ impl Pki {
     /// # Errors
     /// [`PkiError::Io`].
     pub fn vars(&self) -> Result<Option<Vars>, PkiError> {
-        let beside = self.dir().parent().map(|parent| parent.join("vars"));
-        for path in std::iter::once(self.dir().join("vars")).chain(beside) {
+        Vars::find(self.dir())
+    }
+}
+
+impl Vars {
+    /// As [`Pki::vars`], for a folder in which a CA is yet to be made.
+    ///
+    /// # Errors
+    /// [`PkiError::Io`].
+    pub fn find(dir: &std::path::Path) -> Result<Option<Self>, PkiError> {
+        let beside = dir.parent().map(|parent| parent.join("vars"));
+        for path in std::iter::once(dir.join("vars")).chain(beside) {
             if !path.is_file() {
                 continue;
             }
             if let Some(text) = files::read_if_there(&path, MAX_FILE)? {
-                let vars = Vars::parse(&String::from_utf8_lossy(&text));
-                return Ok(Some(Vars { path, ..vars }));
+                let vars = Self::parse(&String::from_utf8_lossy(&text));
+                return Ok(Some(Self { path, ..vars }));
             }
         }
         Ok(None)

@@ -254,3 +254,33 @@ fn a_pkcs12_file_is_read_by_openssl_whatever_the_passphrase() {
     let short = key.to_pkcs12("x", &ca_certificate, &[], &Passphrase::new("abc"), Pkcs12Form::Aes256);
     assert!(matches!(short, Err(PkiError::UnusablePassphrase)));
 }
+
+#[test]
+fn where_the_list_is_to_be_had_stands_in_certificates_that_have_room_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, authority) = ca(dir.path(), KeyKind::EcP256);
+    for bad in ["https://x/ca.crl", "http://", "http:///ca.crl", "http://x/a b", "ldap://x"] {
+        let (_, refused) = ca(tempfile::tempdir().unwrap().path(), KeyKind::EcP256);
+        assert!(matches!(refused.naming_crl(Some(bad.into())), Err(PkiError::BadRequest { .. })), "{bad}");
+        let profile = Profile::from_toml("own", &format!("about = 'x'\ncrl-url = '{bad}'\n"));
+        assert!(profile.unwrap_err().contains("http://"), "{bad}");
+    }
+    let device = Profile::from_toml("own", "about = 'x'\ndevice = 'identity'\ncrl-url = 'http://x/ca.crl'\n");
+    assert!(device.unwrap_err().contains("no room"));
+    fs::create_dir(path.join("profiles")).unwrap();
+    fs::write(path.join("profiles/gate.toml"), "about = 'A gate'\ncrl-url = 'http://gate.lan/ca.crl'\n")
+        .unwrap();
+    let gate = authority.pki().profile("gate").unwrap().unwrap();
+    let authority = authority.naming_crl(Some("http://mqtt.lan:8881/ca.crl".into())).unwrap();
+    for (profile, text, expected) in [
+        (Profile::Client, "wall", Some("http://mqtt.lan:8881/ca.crl")),
+        (Profile::Tasmota, "lamp", None),
+        (gate, "gate", Some("http://gate.lan/ca.crl")),
+    ] {
+        authority.issue(&request(profile, text, KeyKind::EcP256), now()).unwrap();
+        let file = path.join(format!("issued/{text}.crt"));
+        let shown = openssl_ok(&["x509", "-in", text_of(&file), "-noout", "-text"]);
+        let url = shown.split("URI:").nth(1).and_then(|rest| rest.split_whitespace().next());
+        assert_eq!(url, expected, "{shown}");
+    }
+}

@@ -9,7 +9,6 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use clap::Args;
-use quoll_pki::KeyKind;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -141,7 +140,7 @@ fn prepare(
 ) -> Outcome<(Workshop, Said)> {
     let folder = settings.pki.display().to_string();
     let audit = Audit::begin(home, "ca.init", &folder, &json!({ "by": "up" }))?;
-    let done = Workshop::open_or_create(settings, source, KeyKind::Rsa2048)
+    let done = Workshop::open_or_create(settings, source, None)
         .and_then(|(mut workshop, made)| workshop.ensure_server().map(|server| (workshop, made, server)));
     let (workshop, made, server_made) =
         audit.end(done, |(_, made, server)| json!({ "ca_made": made.ca, "server_made": server }))?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use quoll_pki::{
     AltNames, Authority, CertName, Certificate, IssueRequest, KeyKind, KeyStorage, NewCa, Passphrase, Pki,
-    Profile, rollover,
+    Profile, Vars, rollover,
 };
 use time::OffsetDateTime;
 
@@ -52,14 +52,14 @@ impl Workshop {
     pub(crate) fn open_or_create(
         settings: &Settings,
         source: PassphraseSource,
-        kind: KeyKind,
+        kind: Option<KeyKind>,
     ) -> Outcome<(Self, Made)> {
         refuse_waiting(settings)?;
         if is_made(settings) {
             return Ok((Self::open(settings, source)?, Made::default()));
         }
         let chosen = source.of_new()?;
-        let new = NewCa { key: kind, ..NewCa::new(CA_NAME) };
+        let new = new_ca(settings, kind)?;
         let now = OffsetDateTime::now_utc();
         let pki = Pki::create(&settings.pki, &new, &chosen.passphrase, now).map_err(trouble::pki)?;
         let authority = Arc::new(unlock(settings, &pki, &chosen.passphrase)?);
@@ -102,6 +102,10 @@ impl Workshop {
         }
         let mut request = IssueRequest::new(Profile::Server, name, KeyStorage::Plain);
         request.alt_names = alt_names(&self.settings);
+        if let Some(vars) = self.pki.vars().map_err(trouble::pki)? {
+            request.subject = vars.subject();
+            request.days = vars.days;
+        }
         let (authority, _) = self.authority()?;
         authority.issue(&request, OffsetDateTime::now_utc()).map_err(trouble::pki)?;
         Ok(true)
@@ -112,6 +116,28 @@ impl Workshop {
         let (authority, _) = self.authority()?;
         authority.publish_crl(OffsetDateTime::now_utc()).map_err(trouble::pki)
     }
+}
+
+/// The CA to be made, as Easy-RSA's `vars` wants it where there is one: name, subject, life. Its kind of key is followed
+/// where every device can check it.
+fn new_ca(settings: &Settings, kind: Option<KeyKind>) -> Outcome<NewCa> {
+    let vars = Vars::find(&settings.pki).map_err(trouble::pki)?.unwrap_or_default();
+    for note in &vars.notes {
+        eprintln!("quoll: note: {}: {note}", vars.path.display());
+    }
+    let mut new = NewCa::new(vars.common_name.unwrap_or_else(|| CA_NAME.to_owned()));
+    match (kind, vars.key) {
+        (Some(kind), _) | (None, Some(kind @ (KeyKind::Rsa2048 | KeyKind::EcP256))) => new.key = kind,
+        (None, Some(kind)) => eprintln!(
+            "quoll: note: {}: the CA's key is {}, not {kind}, which not every device checks",
+            vars.path.display(),
+            new.key,
+        ),
+        (None, None) => {}
+    }
+    new.days = vars.ca_days.unwrap_or(new.days);
+    new.organisation = vars.organisation;
+    Ok(new)
 }
 
 /// The CA, as the settings want its certificates: where its revocation list is to be had goes into them.

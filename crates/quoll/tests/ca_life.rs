@@ -342,3 +342,72 @@ fn ready_files_are_read_by_their_programs() {
     assert!(pem.contains("BEGIN PRIVATE KEY") && pem.matches("BEGIN CERTIFICATE").count() == 2);
     home.fails(3, &["ca", "export", "phone", "--form", "pem", "--out", &out]);
 }
+
+fn easyrsa(pki: &Path, words: &[&str]) {
+    let output = std::process::Command::new("/usr/share/easy-rsa/easyrsa")
+        .arg(format!("--pki-dir={}", pki.display()))
+        .arg("--batch")
+        .args(words)
+        .current_dir(pki.parent().unwrap())
+        .output()
+        .expect("easy-rsa is needed: scripts/setup installs it");
+    assert!(output.status.success(), "{words:?}: {}", complaint(&output));
+}
+
+#[test]
+fn a_new_ca_follows_vars_as_easy_rsa_does() {
+    const VARS: &str = "set_var EASYRSA_DN \"org\"\nset_var EASYRSA_REQ_COUNTRY \"UK\"\nset_var EASYRSA_REQ_PROVINCE \"Kent\"\n\
+        set_var EASYRSA_REQ_CITY \"Dover\"\nset_var EASYRSA_REQ_ORG \"my org\"\nset_var EASYRSA_REQ_EMAIL \"a@b.example\"\n\
+        set_var EASYRSA_REQ_OU \"MQTT\"\nset_var EASYRSA_REQ_CN \"Home CA\"\nset_var EASYRSA_ALGO ec\n\
+        set_var EASYRSA_CURVE prime256v1\nset_var EASYRSA_CA_EXPIRE 3000\nset_var EASYRSA_CERT_EXPIRE 400\n\
+        set_var EASYRSA_CRL_DAYS 33\n";
+    let theirs = tempfile::tempdir().unwrap();
+    let their_pki = theirs.path().join("pki");
+    easyrsa(&their_pki, &["init-pki"]);
+    fs::write(their_pki.join("vars"), VARS).unwrap();
+    easyrsa(&their_pki, &["build-ca", "nopass"]);
+    easyrsa(&their_pki, &["build-client-full", "grafana", "nopass"]);
+    easyrsa(&their_pki, &["gen-crl"]);
+
+    let home = Home::new();
+    fs::create_dir(home.path("pki")).unwrap();
+    fs::write(home.path("pki/vars"), VARS).unwrap();
+    let made = home.json(&["ca", "init", "--host", "mqtt.lan", "--no-server"]);
+    assert_eq!(made["ca"], json!("Home CA"));
+    home.ok(&["ca", "issue", "grafana", "--profile", "client"]);
+    home.ok(&["ca", "crl"]);
+
+    let said = |pki: &Path, words: &[&str]| {
+        let output = std::process::Command::new("openssl").args(words).current_dir(pki).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", complaint(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let days = |pki: &Path, words: &[&str]| {
+        let text = said(pki, words);
+        let at = text.trim().split('=').nth(1).unwrap().to_owned();
+        let seconds = tool("date", &["-u", "-d", &at, "+%s"]);
+        let seconds: i64 = String::from_utf8(seconds.stdout).unwrap().trim().parse().unwrap();
+        (seconds - time::OffsetDateTime::now_utc().unix_timestamp() + 43_200) / 86_400
+    };
+    let (their_pki, our_pki) = (their_pki.as_path(), home.path("pki"));
+    for file in ["ca.crt", "issued/grafana.crt"] {
+        let subject = ["x509", "-in", file, "-noout", "-subject", "-nameopt", "RFC2253"];
+        assert_eq!(said(&our_pki, &subject), said(their_pki, &subject), "{file}");
+        let key = |pki: &Path| {
+            let text = said(pki, &["x509", "-in", file, "-noout", "-text"]);
+            text.lines().find(|line| line.contains("NIST CURVE")).unwrap().trim().to_owned()
+        };
+        assert_eq!(key(&our_pki), key(their_pki), "{file}");
+        let end = ["x509", "-in", file, "-noout", "-enddate"];
+        assert_eq!(days(&our_pki, &end), days(their_pki, &end), "{file}");
+    }
+    let next = ["crl", "-in", "crl.pem", "-noout", "-nextupdate"];
+    assert_eq!((days(&our_pki, &next), days(their_pki, &next)), (33, 33));
+
+    // What a device could not check is said, and not followed; the command line goes before it.
+    let home = Home::new();
+    fs::write(home.path("vars"), "set_var EASYRSA_ALGO rsa\nset_var EASYRSA_KEY_SIZE 4096\n").unwrap();
+    let output = home.run(&["ca", "init", "--no-server"]);
+    assert!(complaint(&output).contains("which not every device checks"), "{}", complaint(&output));
+    assert_eq!(home.json(&["ca", "show"])["key"], json!("RSA-2048"));
+}

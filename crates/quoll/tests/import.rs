@@ -46,7 +46,7 @@ impl Site {
             dir.join("conf.d/10-tls.conf"),
             format!(
                 "listener {port} 127.0.0.1\ncafile {pki}/ca.crt\ncertfile {pki}/issued/mqtt.myorg.com.crt\nkeyfile {plain}\n\
-                 require_certificate true\nuse_identity_as_username true\nallow_anonymous true\n{acl_line}",
+                 require_certificate true\nuse_identity_as_username true\n{acl_line}",
                 port = site.port,
                 pki = pki.display(),
             ),

@@ -218,3 +218,49 @@ fn what_fails_leaves_mosquitto_as_it_was() {
     assert!(said.contains("restart Mosquitto"), "{said}");
     assert!(folder.path("certs").exists());
 }
+
+#[test]
+fn a_mosquitto_lets_both_cas_in_during_a_rollover_and_what_a_killed_run_left_is_swept() {
+    let home = Home::new();
+    home.init();
+    home.ok(&["client", "add", "alice"]);
+    let folder = Folder::new();
+    let restart = folder.restart();
+    home.ok(&words(&folder.setup(&["--yes", "--reload-command", &restart])));
+    home.ok(&["ca", "rollover", "start"]);
+    home.ok(&["client", "add", "late"]);
+    assert!(!folder.lets_in(&home, Some("late")), "Mosquitto knows the old CA alone");
+
+    // As SIGKILL leaves it: a trial with its broker, the key of a proof, and a certificate that is good for its day.
+    let mut dead = std::process::Command::new("true").spawn().unwrap();
+    let pid = dead.id();
+    dead.wait().unwrap();
+    let trial = folder.path(&format!(".quoll-trial-{pid}"));
+    fs::create_dir(&trial).unwrap();
+    let conf = trial.join("mosquitto.conf");
+    fs::write(&conf, "# of a trial\n").unwrap();
+    let mut broker = std::process::Command::new("sh")
+        .args(["-c", "sleep 300; true", "mosquitto", "-c"])
+        .arg(&conf)
+        .spawn()
+        .unwrap();
+    let proof = home.path(&format!(".mosquitto-proof-{pid}"));
+    fs::create_dir(&proof).unwrap();
+    fs::write(proof.join("client.key"), "a key").unwrap();
+    let made = home.json(&["ca", "issue", "quoll-proof-1", "--profile", "client", "--days", "1"]);
+
+    let dir = folder.dir.path().display().to_string();
+    let refreshed =
+        home.run(&["mosquitto", "refresh", "--dir", &dir, "--user", "root", "--reload-command", &restart]);
+    assert!(refreshed.status.success(), "{}", support::complaint(&refreshed));
+    assert!(!trial.exists() && !proof.exists());
+    assert!(!broker.wait().unwrap().success(), "it was ended");
+    let index = fs::read_to_string(home.path("pki/index.txt")).unwrap();
+    let line = index.lines().find(|line| line.contains(made["serial"].as_str().unwrap())).unwrap();
+    assert!(line.starts_with('R'), "{line}");
+    until(|| folder.lets_in(&home, Some("late")), |late| *late);
+    assert!(folder.lets_in(&home, Some("alice")), "and those of the old CA");
+    home.ok(&["client", "revoke", "late", "--yes"]);
+    home.ok(&["mosquitto", "refresh", "--dir", &dir, "--user", "root", "--reload-command", &restart]);
+    until(|| folder.lets_in(&home, Some("late")), |late| !late);
+}

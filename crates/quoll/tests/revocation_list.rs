@@ -19,15 +19,14 @@ fn get(url: &str, into: &Path, headers: &[&str]) -> (u16, String) {
     words.push(url);
     let fetched = tool("curl", &words);
     assert!(fetched.status.success(), "{url}: {}", complaint(&fetched));
-    let head = String::from_utf8(fetched.stdout).unwrap().to_lowercase();
+    let head = String::from_utf8(fetched.stdout).unwrap();
     (head.split_whitespace().nth(1).unwrap().parse().unwrap(), head)
 }
 
 fn header<'a>(head: &'a str, name: &str) -> &'a str {
-    head.lines()
-        .find_map(|line| line.strip_prefix(&format!("{name}: ")))
-        .unwrap_or_else(|| panic!("{name}: {head}"))
-        .trim()
+    let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+    let found = fields.find(|(field, _)| field.eq_ignore_ascii_case(name));
+    found.unwrap_or_else(|| panic!("{name}: {head}")).1.trim()
 }
 
 fn openssl(words: &[&str]) -> String {

@@ -95,9 +95,9 @@ pub(crate) enum Ca {
 pub(crate) struct Init {
     #[command(flatten)]
     server: ServerArgs,
-    /// The kind of the CA's key; devices check EC only from Tasmota 15.1 on, with SetOption165 1
-    #[arg(long, value_enum, default_value_t = Key::Rsa2048)]
-    key: Key,
+    /// The kind of the CA's key; devices check EC only from Tasmota 15.2 on, with SetOption165 1 [default: as vars says, else rsa2048]
+    #[arg(long, value_enum)]
+    key: Option<Key>,
     /// Make the CA alone: the server is on another machine, and asks (quoll request)
     #[arg(long)]
     no_server: bool,
@@ -145,12 +145,12 @@ impl Init {
         let home = common.home()?;
         home.ensure()?;
         let settings = common.settings(&home, &self.server)?;
-        let kind = match self.key {
+        let kind = self.key.map(|key| match key {
             Key::Rsa2048 => KeyKind::Rsa2048,
             Key::EcP256 => KeyKind::EcP256,
-        };
+        });
         let subject = settings.pki.display().to_string();
-        let audit = Audit::begin(&home, "ca.init", &subject, &json!({ "key": kind.word() }))?;
+        let audit = Audit::begin(&home, "ca.init", &subject, &json!({ "key": kind.map(KeyKind::word) }))?;
         let done = Workshop::open_or_create(&settings, common.passphrase(&home), kind).and_then(
             |(mut workshop, made)| {
                 let server = !self.no_server && workshop.ensure_server()?;

@@ -155,6 +155,10 @@ impl Refresh {
     }
 }
 
+/// What the folders with a proof's key are called, and its certificates.
+const PROOF_FOLDER: &str = ".mosquitto-proof-";
+const PROOF_NAME: &str = "quoll-proof-";
+
 /// Everything that is known before anything is done.
 struct Job {
     home: Home,
@@ -181,6 +185,9 @@ impl Job {
         let home = common.home()?;
         let settings = common.settings(&home, &ServerArgs::default())?;
         let mut workshop = Workshop::open(&settings, common.passphrase(&home))?;
+        if !at.dry_run {
+            sweep(&home, &settings, &place, &workshop)?;
+        }
         let material = material(&settings, &mut workshop, !at.dry_run)?;
         let service = Service::find(&place, at.reload_command.as_deref(), at.no_reload);
         let ca = workshop::serving(&settings)?.pki.join("ca.crt");
@@ -256,7 +263,7 @@ impl Job {
                 .why("the CA's key is not on this machine, so no certificate can be made for it")
                 .hint("name one that was accepted here: --client NAME"));
         }
-        let folder = Fleeting::new(self.home.dir().join(format!(".mosquitto-proof-{}", std::process::id())))?;
+        let folder = Fleeting::new(self.home.dir().join(format!("{PROOF_FOLDER}{}", std::process::id())))?;
         let (identity, serial) = self.throwaway(&folder.0)?;
         let done = work(self, &identity);
         let retired = self.retire(&serial, done.as_ref().ok(), &identity);
@@ -268,7 +275,7 @@ impl Job {
     /// A client certificate for one day, its key in a folder that goes.
     fn throwaway(&mut self, folder: &Path) -> Outcome<(Identity, Serial)> {
         let now = OffsetDateTime::now_utc();
-        let text = format!("quoll-proof-{}", now.unix_timestamp());
+        let text = format!("{PROOF_NAME}{}", now.unix_timestamp());
         let name = CertName::parse(&text)
             .map_err(|error| Failure::new(Exit::System, "cannot name the client of the proof").why(error))?;
         let (authority, passphrase) = self.workshop.authority()?;
@@ -335,6 +342,28 @@ impl Job {
             .why("nobody here can restart it")
             .hint("restart Mosquitto; --reload-command CMD would do it, and prove it"))
     }
+}
+
+/// A run that was killed may have left a trial, and a certificate whose key it had made for the proof.
+fn sweep(home: &Home, settings: &Settings, place: &Place, workshop: &Workshop) -> Outcome {
+    let trials = proof::sweep(&place.dir, trial::FOLDER)?;
+    let proofs = proof::sweep(home.dir(), PROOF_FOLDER)?;
+    if trials.removed + proofs.removed > 0 {
+        eprintln!("quoll: note: removed what an interrupted run had left in {}", place.dir.display());
+    }
+    if proofs.alive || !workshop::has_ca_key(settings) {
+        return Ok(());
+    }
+    let now = OffsetDateTime::now_utc();
+    for entry in workshop.pki().entries().map_err(trouble::pki)? {
+        let name = entry.common_name().filter(|name| name.starts_with(PROOF_NAME) && entry.is_valid_at(now));
+        let Some(name) = name else { continue };
+        let audit = Audit::begin(home, "ca.revoke", &name, &json!({ "serial": entry.serial.to_string() }))?;
+        let reason = RevocationReason::CessationOfOperation;
+        let done = workshop.pki().revoke(&entry.serial, reason, now).map_err(trouble::pki);
+        audit.end(done, |_| json!({ "left_by": "an interrupted setup" }))?;
+    }
+    Ok(())
 }
 
 /// The files of a client that was added here.

@@ -27,6 +27,57 @@ impl Fleeting {
     }
 }
 
+/// What a run that was killed left: folders of ours whose process is no more, and the broker of its trial. Their number in
+/// `folder`, and whether one of a living process is there.
+pub(crate) fn sweep(folder: &Path, begins: &str) -> Outcome<Swept> {
+    let mut swept = Swept::default();
+    let listing = match fs::read_dir(folder) {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(swept),
+        Err(error) => return Err(io_failure("read the folder", folder, &error)),
+    };
+    for entry in listing.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let number =
+            name.to_str().and_then(|name| name.strip_prefix(begins)).and_then(|end| end.parse::<i32>().ok());
+        let Some(pid) = number.and_then(rustix::process::Pid::from_raw) else { continue };
+        if rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH) {
+            swept.alive = true;
+            continue;
+        }
+        let path = entry.path();
+        end_broker_of(&path);
+        fs::remove_dir_all(&path)
+            .map_err(|error| io_failure("remove what a killed run left", &path, &error))?;
+        swept.removed += 1;
+    }
+    Ok(swept)
+}
+
+/// What [`sweep`] found.
+#[derive(Debug, Default)]
+pub(crate) struct Swept {
+    pub(crate) removed: usize,
+    /// Another run is at work.
+    pub(crate) alive: bool,
+}
+
+/// Ends a mosquitto that was started with a configuration in this folder, by its command line.
+fn end_broker_of(folder: &Path) {
+    use std::os::unix::ffi::OsStrExt as _;
+    let wanted = folder.join("mosquitto.conf");
+    for entry in fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok) {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let ours = line.split(|octet| *octet == 0).any(|word| word == wanted.as_os_str().as_bytes());
+        if ours && let Some(pid) = rustix::process::Pid::from_raw(pid) {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        }
+    }
+}
+
 impl Drop for Fleeting {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {

@@ -13,6 +13,8 @@ use super::proof::{Fleeting, Identity, prove, wait_for};
 use crate::failure::{Exit, Failure, Outcome, io_failure};
 use crate::home::write_whole;
 
+/// What the folders of trials are called, before the number of their process.
+pub(crate) const FOLDER: &str = ".quoll-trial-";
 /// Lines of Mosquitto's log that a failure repeats.
 const LAST_LINES: usize = 6;
 
@@ -62,7 +64,7 @@ const OF_BRIDGES: &[&str] = &[
 
 /// Tries the configuration that `place` would have; nothing of it stays.
 pub(crate) fn try_out(place: &Place, material: &Material, ca: &Path, identity: Option<&Identity>) -> Outcome {
-    let folder = Fleeting::new(place.dir.join(format!(".quoll-trial-{}", std::process::id())))?;
+    let folder = Fleeting::new(place.dir.join(format!("{FOLDER}{}", std::process::id())))?;
     set(&folder.0, 0o700, place.owner)?;
     let listen = Listen { port: free_port()?, address: Some(Ipv4Addr::LOCALHOST.into()) };
     let plan = Plan::new(&folder.0, material, listen, place.owner);

@@ -33,7 +33,7 @@ pub(crate) fn tls_keys(home: &Home, folder: &str, name: &str) -> PathBuf {
     let scalar = key.ec_scalar().unwrap();
     let key = TlsKey1::new(&scalar).unwrap();
     let certificate = TlsKey2::new(certificate.der(), Road::Http).unwrap();
-    let path = home.path(&format!("{name}.tlskeys"));
+    let path = home.path(&format!("{folder}-{name}.tlskeys"));
     std::fs::write(&path, format!("TLSKey1 {}\nTLSKey2 {}\n", key.base64().as_str(), certificate.base64()))
         .unwrap();
     path
