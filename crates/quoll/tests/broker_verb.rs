@@ -206,7 +206,10 @@ fn a_hangup_takes_over_limits_and_withholds_what_its_publisher_may_not_publish_a
         assert!(folder.publishes(&[&who[..], &["-t", topic, "-m", text, "-r", "-q", "1"]].concat()));
     };
     // All retained messages that there are, by topic; the last one is always there.
-    let hears = || folder.hears(&[&bob[..], &["-t", "t/#", "-C", "2"]].concat());
+    let hears = || {
+        let words = [&bob[..], &["-t", "t/#", "-C", "2", "-W", "30", "-v"]].concat();
+        String::from_utf8(folder.client("mosquitto_sub", &words).stdout).unwrap().trim_end().to_owned()
+    };
     says(ann, "t/ann", "1");
     says(bob, "t/bob", "2");
     says(bob, "t/bob2", "3");

@@ -166,7 +166,8 @@ impl Subscriber {
         let mut quiet = Instant::now();
         loop {
             if let Some(said) = all.get()
-                && ((quiet.elapsed() > Duration::from_millis(700) && self.has(said)) || quiet.elapsed() > LONG)
+                && ((quiet.elapsed() > Duration::from_millis(700) && self.has(said))
+                    || quiet.elapsed() > LONG)
             {
                 return;
             }
@@ -256,11 +257,11 @@ fn live(broker: Broker, publishers: &mut [Publisher], subscribers: &mut [Subscri
     let address = broker.address;
     // It outlives the clients, unless it is ended before.
     let mut broker = Some(broker);
+    let publish = |publisher: &mut Publisher| {
+        publisher.run(address, &said);
+        (publisher.name.clone(), publisher.acknowledged)
+    };
     std::thread::scope(|scope| {
-        let publish = |publisher: &mut Publisher| {
-            publisher.run(address, &said);
-            (publisher.name.clone(), publisher.acknowledged)
-        };
         let publishing: Vec<_> =
             publishers.iter_mut().map(|publisher| scope.spawn(|| publish(publisher))).collect();
         for subscriber in subscribers {
