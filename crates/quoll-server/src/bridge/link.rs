@@ -10,6 +10,8 @@ mod inward;
 mod own;
 pub(super) use own::subscribe_here;
 mod outward;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -53,6 +55,11 @@ pub(super) struct Link {
     ended_here: HashSet<PacketId>,
     /// QoS 2 messages of the other broker that end here.
     ended_there: HashSet<PacketId>,
+    /// QoS 2 messages that the local broker has and the other one has not released, how many of them the local broker takes,
+    /// and those that it does not take yet: some brokers send more than they were told to.
+    here: HashSet<PacketId>,
+    here_at_most: usize,
+    waits: VecDeque<Publish>,
     /// Topics behind the other broker's aliases; index 0 is alias 1.
     aliases: Vec<Option<TopicName>>,
     clock: Clock,
@@ -140,6 +147,9 @@ impl Link {
             held: VecDeque::new(),
             ended_here: HashSet::new(),
             ended_there: HashSet::new(),
+            here: HashSet::new(),
+            here_at_most: usize::MAX,
+            waits: VecDeque::new(),
             aliases: Vec::new(),
             clock: Clock { said: now, heard: now, used: now, pinged: None },
         };

@@ -38,27 +38,31 @@ impl Topics {
 
     /// The other broker's name for a topic of ours; `None` where none of the lines sends it, or the name would be none.
     pub(super) fn outward(&self, name: &TopicName) -> Option<TopicName> {
-        let ends =
-            |line: &BridgeTopic| (line.local.clone(), line.local_prefix.clone(), line.remote_prefix.clone());
-        self.across(name, goes_out, ends)
+        self.across(name, goes_out, |line| Ends {
+            filter: &line.local,
+            from: line.local_prefix.as_deref(),
+            to: line.remote_prefix.as_deref(),
+        })
     }
 
     /// Our name for a topic of the other broker; `None` where none of the lines takes it, or the name would be none.
     pub(super) fn inward(&self, name: &TopicName) -> Option<TopicName> {
-        let ends =
-            |line: &BridgeTopic| (line.remote.clone(), line.remote_prefix.clone(), line.local_prefix.clone());
-        self.across(name, comes_in, ends)
+        self.across(name, comes_in, |line| Ends {
+            filter: &line.remote,
+            from: line.remote_prefix.as_deref(),
+            to: line.local_prefix.as_deref(),
+        })
     }
 
     fn across(
         &self,
         name: &TopicName,
-        is_this_way: impl Fn(&BridgeTopic) -> bool,
-        ends: impl Fn(&BridgeTopic) -> (TopicFilter, Option<String>, Option<String>),
+        is_this_way: fn(&BridgeTopic) -> bool,
+        ends: for<'a> fn(&'a BridgeTopic) -> Ends<'a>,
     ) -> Option<TopicName> {
         let mut is_known = false;
         for line in self.0.iter().filter(|line| is_this_way(line)) {
-            let (filter, from, to) = ends(line);
+            let Ends { filter, from, to } = ends(line);
             if !topic::matches(filter.unshared(), name.as_str()) {
                 continue;
             }
@@ -66,12 +70,18 @@ impl Topics {
             if from.is_none() && to.is_none() {
                 continue;
             }
-            let rest = from.as_deref().and_then(|prefix| name.as_str().strip_prefix(prefix));
-            let rest = rest.unwrap_or(name.as_str());
-            return TopicName::parse(&format!("{}{rest}", to.as_deref().unwrap_or_default())).ok();
+            let rest = from.and_then(|prefix| name.as_str().strip_prefix(prefix)).unwrap_or(name.as_str());
+            return TopicName::parse(&format!("{}{rest}", to.unwrap_or_default())).ok();
         }
         is_known.then(|| name.clone())
     }
+}
+
+/// A line, seen from the end that a message comes from.
+struct Ends<'a> {
+    filter: &'a TopicFilter,
+    from: Option<&'a str>,
+    to: Option<&'a str>,
 }
 
 /// Whether messages of ours go there by this line.
@@ -142,7 +152,7 @@ mod tests {
     fn a_name_that_would_be_none_is_not_sent() {
         let topics = Topics::new(vec![line("#", Direction::Out, "home/", "")]);
         assert_eq!(topics.outward(&TopicName::parse("home/").unwrap()), None, "nothing is left of it");
-        let long = Topics::new(vec![line("#", Direction::In, &"p".repeat(60_000), "")]);
+        let long = Topics::new(vec![line("#", Direction::In, &format!("{}/", "p".repeat(60_000)), "")]);
         assert_eq!(long.inward(&TopicName::parse(&"t".repeat(6_000)).unwrap()), None, "over 65,535 bytes");
     }
 

@@ -275,7 +275,12 @@ fn as_client(ack: &Ack) -> Ack {
 
 /// Acknowledgements of what came in may stand between others in another order: both are true.
 fn sorted(told: &[String]) -> (Vec<&String>, Vec<&String>) {
-    let is_ack = |it: &&String| it.starts_with("PUBREL") || it.starts_with("PUBACK") || it.starts_with("PUBREC") || it.starts_with("PUBCOMP");
+    let is_ack = |it: &&String| {
+        it.starts_with("PUBREL")
+            || it.starts_with("PUBACK")
+            || it.starts_with("PUBREC")
+            || it.starts_with("PUBCOMP")
+    };
     let (mut acks, rest): (Vec<_>, Vec<_>) = told.iter().partition(is_ack);
     acks.sort();
     (acks, rest)

@@ -5,6 +5,7 @@
 mod common;
 
 mod counterpart;
+mod documented;
 mod fake;
 mod hostile;
 mod kept;

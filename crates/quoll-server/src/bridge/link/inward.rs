@@ -8,6 +8,9 @@ use quoll_mqtt::{DecodeError, Delivery, PacketId, QoS, ReasonCode, TopicName, en
 use super::{Ending, Link, Outs, Own, Stage};
 use crate::log::{NOTICE, PACKETS, shown};
 
+/// Payload bytes of QoS 2 messages that wait for room at the local broker: two of its largest packets.
+const MAX_WAITS: usize = 4_000_000;
+
 impl Link {
     pub(super) fn take_remote(
         &mut self,
@@ -100,7 +103,7 @@ impl Link {
             properties.subscription_identifiers = Vec::new();
         }
         let delivery = publish.delivery;
-        let words = format!("'{}', {} bytes", shown(name.as_str()), publish.payload.len());
+        let bytes = publish.payload.len();
         tracing::debug!(
             target: PACKETS,
             "Received PUBLISH from {} (d{}, q{}, r{}, m{}, '{}', ... ({} bytes))",
@@ -110,8 +113,9 @@ impl Link {
             u8::from(publish.retain),
             delivery.packet_id().map_or(0, PacketId::get),
             shown(name.as_str()),
-            publish.payload.len(),
+            bytes,
         );
+        self.has_room_for(&publish)?;
         let why = match self.topics.inward(&name) {
             None => "no topic line takes it".to_owned(),
             Some(name) => match self.hand_in(publish, name, outs) {
@@ -119,8 +123,23 @@ impl Link {
                 Err(why) => why,
             },
         };
+        self.drop_theirs(delivery, &format!("{why}: '{}', {bytes} bytes", shown(name.as_str())), outs);
+        Ok(())
+    }
+
+    /// What the local broker does not take yet may wait, but not without bound [MQTT-3.3.4-7].
+    fn has_room_for(&self, publish: &Publish) -> Result<(), Ending> {
+        let waiting: usize = self.waits.iter().map(|it| it.payload.len()).sum();
+        if self.waits.is_empty() || waiting + publish.payload.len() <= MAX_WAITS {
+            return Ok(());
+        }
+        Err(broken_as("PUBLISH", "more messages of QoS 2 than were asked for [MQTT-3.3.4-7]"))
+    }
+
+    /// A message of the other broker goes no further; that is told that it arrived, or it would come again for ever.
+    fn drop_theirs(&mut self, delivery: Delivery, why: &str, outs: &mut Outs<'_>) {
         let bridge = &self.bridge.configuration.name;
-        tracing::info!(target: NOTICE, "Bridge {bridge}: a message of the other broker is dropped: {why}: {words}");
+        tracing::info!(target: NOTICE, "Bridge {bridge}: a message of the other broker is dropped: {why}");
         match delivery {
             Delivery::AtMostOnce => {}
             Delivery::AtLeastOnce(id) => {
@@ -131,21 +150,48 @@ impl Link {
                 self.to_remote(&Packet::PubRec(Ack::new(id, ReasonCode::SUCCESS)), outs.remote);
             }
         }
-        Ok(())
     }
 
     /// Gives a message to the local broker, if that takes it.
-    fn hand_in(&self, mut publish: Publish, name: TopicName, outs: &mut Outs<'_>) -> Result<(), String> {
+    fn hand_in(&mut self, mut publish: Publish, name: TopicName, outs: &mut Outs<'_>) -> Result<(), String> {
         publish.topic = Some(name);
-        let start = outs.local.len();
-        let version = self.bridge.local_version();
-        encode(&Packet::Publish(publish), version, outs.local).map_err(|error| error.to_string())?;
-        let (size, most) = (outs.local.len() - start, self.bridge.largest as usize);
-        if size > most {
-            outs.local.truncate(start);
-            return Err(format!("{size} bytes under its name here, this broker takes {most}"));
+        if let Delivery::ExactlyOnce(id) = publish.delivery {
+            if self.here.len() >= self.here_at_most && !self.here.contains(&id) {
+                if !self.waits.iter().any(|it| it.delivery == publish.delivery) {
+                    self.waits.push_back(publish);
+                }
+                return Ok(());
+            }
+            self.here.insert(id);
         }
-        Ok(())
+        let start = outs.local.len();
+        let (id, version) = (publish.delivery.packet_id(), self.bridge.local_version());
+        let written =
+            encode(&Packet::Publish(publish), version, outs.local).map_err(|error| error.to_string());
+        let (size, most) = (outs.local.len() - start, self.bridge.largest as usize);
+        let taken = written.and_then(|()| match size <= most {
+            true => Ok(()),
+            false => Err(format!("{size} bytes under its name here, this broker takes {most}")),
+        });
+        if taken.is_err() {
+            outs.local.truncate(start);
+            id.map(|id| self.here.remove(&id));
+        }
+        taken
+    }
+
+    /// The local broker has no more to do with a QoS 2 message: the next one that waited has its place.
+    pub(super) fn is_over_here(&mut self, id: PacketId, outs: &mut Outs<'_>) {
+        self.here.remove(&id);
+        while self.here.len() < self.here_at_most
+            && let Some(mut publish) = self.waits.pop_front()
+        {
+            let Some(name) = publish.topic.take() else { continue };
+            let delivery = publish.delivery;
+            if let Err(why) = self.hand_in(publish, name, outs) {
+                self.drop_theirs(delivery, &why, outs);
+            }
+        }
     }
 
     /// Notes or looks up the topic behind an alias (§3.3.2.3.4).
@@ -181,5 +227,9 @@ impl Link {
 }
 
 fn broken(packet: &Packet, what: &'static str) -> Ending {
-    Ending::Broken(DecodeError::Protocol { packet: packet.kind().name(), what })
+    broken_as(packet.kind().name(), what)
+}
+
+const fn broken_as(packet: &'static str, what: &'static str) -> Ending {
+    Ending::Broken(DecodeError::Protocol { packet, what })
 }

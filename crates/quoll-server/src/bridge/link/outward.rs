@@ -24,8 +24,16 @@ impl Link {
             Packet::PubRel(ack) => self.take_local_pubrel(ack, outs),
             // The local broker has a message of the other one.
             Packet::PubAck(ack) => self.to_remote(&Packet::PubAck(as_client(ack)), outs.remote),
-            Packet::PubRec(ack) => self.to_remote(&Packet::PubRec(as_client(ack)), outs.remote),
-            Packet::PubComp(ack) => self.to_remote(&Packet::PubComp(ack), outs.remote),
+            Packet::PubRec(ack) => {
+                if ack.reason.is_failure() {
+                    self.is_over_here(ack.packet_id, outs);
+                }
+                self.to_remote(&Packet::PubRec(as_client(ack)), outs.remote);
+            }
+            Packet::PubComp(ack) => {
+                self.is_over_here(ack.packet_id, outs);
+                self.to_remote(&Packet::PubComp(ack), outs.remote);
+            }
             Packet::SubAck(answer) => {
                 for (wanted, reason) in self.topics.wanted_here().iter().zip(&answer.reasons) {
                     if reason.is_failure() {

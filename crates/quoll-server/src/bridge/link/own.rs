@@ -170,6 +170,7 @@ impl Link {
             return Err(Ending::RefusedHere(answer.reason));
         }
         self.stage = Stage::Whole;
+        self.here_at_most = answer.properties.receive_maximum.map_or(usize::MAX, usize::from);
         let most = self.allowed.maximum_qos.unwrap_or(QoS::ExactlyOnce);
         let wanted = self.topics.wanted_here();
         if wanted.is_empty() {
