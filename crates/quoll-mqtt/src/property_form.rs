@@ -184,7 +184,7 @@ impl<'a> Form<'a> for PositiveVarInt {
 
     fn read(reader: &mut Reader<'a>) -> Result<u32, DecodeError> {
         match reader.var_int()? {
-            0 => Err(reader.protocol("Subscription Identifier 0 (§3.8.2.1.2)")),
+            0 => Err(reader.malformed("Subscription Identifier 0 (§3.8.2.1.2)")),
             value => Ok(value),
         }
     }

@@ -242,7 +242,7 @@ fn publish_is_held_to_its_rules() {
             (b"\x30\x00", "ends inside", MALFORMED),
         ],
     );
-    refused(Some(V5), Role::Client, &[(&publish_with(b"\x0B\x00"), "Subscription Identifier 0", PROTOCOL)]);
+    refused(Some(V5), Role::Client, &[(&publish_with(b"\x0B\x00"), "Subscription Identifier 0", MALFORMED)]);
     refused(
         Some(V311),
         Role::Server,
@@ -280,10 +280,10 @@ fn subscribe_and_unsubscribe_are_held_to_their_rules() {
         Some(V5),
         Role::Server,
         &[
-            (b"\x82\x03\x00\x01\x00", "MQTT-3.8.3-2", PROTOCOL),
+            (b"\x82\x03\x00\x01\x00", "MQTT-3.8.3-2", MALFORMED),
             (b"\x82\x07\x00\x00\x00\x00\x01a\x00", "MQTT-2.2.1-3", MALFORMED),
             (b"\x82\x07\x00\x01\x00\x00\x01a\x03", "QoS 3", MALFORMED),
-            (b"\x82\x07\x00\x01\x00\x00\x01a\x30", "Retain Handling 3", PROTOCOL),
+            (b"\x82\x07\x00\x01\x00\x00\x01a\x30", "Retain Handling 3", MALFORMED),
             (b"\x82\x07\x00\x01\x00\x00\x01a\x40", "MQTT-3.8.3-5", MALFORMED),
             (b"\x82\x07\x00\x01\x00\x00\x01a\x80", "MQTT-3.8.3-5", MALFORMED),
             (b"\x82\x06\x00\x01\x00\x00\x01a", "ends inside", MALFORMED),
@@ -293,9 +293,9 @@ fn subscribe_and_unsubscribe_are_held_to_their_rules() {
             (b"\x82\x09\x00\x01\x00\x00\x03#/a\x00", "MQTT-4.7.1-1", MALFORMED),
             (b"\x82\x0F\x00\x01\x00\x00\x09$share/g/\x00", "MQTT-4.8.2-1", PROTOCOL),
             (b"\x82\x10\x00\x01\x00\x00\x0A$share/g/a\x04", "MQTT-3.8.3-4", PROTOCOL),
-            (b"\x82\x09\x00\x01\x02\x0B\x00\x00\x01a\x00", "Subscription Identifier 0", PROTOCOL),
+            (b"\x82\x09\x00\x01\x02\x0B\x00\x00\x01a\x00", "Subscription Identifier 0", MALFORMED),
             (b"\x82\x0B\x00\x01\x04\x0B\x01\x0B\x02\x00\x01a\x00", "more than once", PROTOCOL),
-            (b"\xA2\x03\x00\x01\x00", "MQTT-3.10.3-2", PROTOCOL),
+            (b"\xA2\x03\x00\x01\x00", "MQTT-3.10.3-2", MALFORMED),
             (b"\xA2\x06\x00\x00\x00\x00\x01a", "MQTT-2.2.1-3", MALFORMED),
             (b"\xA2\x08\x00\x01\x00\x00\x03a#b", "MQTT-4.7.1-1", MALFORMED),
         ],
@@ -306,7 +306,7 @@ fn subscribe_and_unsubscribe_are_held_to_their_rules() {
         &[
             (b"\x82\x06\x00\x01\x00\x01a\x04", "reserved bits", MALFORMED),
             (b"\x82\x06\x00\x01\x00\x01a\x03", "QoS 3", MALFORMED),
-            (b"\x82\x02\x00\x01", "MQTT-3.8.3-2", PROTOCOL),
+            (b"\x82\x02\x00\x01", "MQTT-3.8.3-2", MALFORMED),
         ],
     );
 }

@@ -69,7 +69,7 @@ impl Subscribe {
             properties = SubscribeProperties::read(reader)?;
         }
         if reader.is_empty() {
-            return Err(reader.protocol("no topic filter [MQTT-3.8.3-2]"));
+            return Err(reader.malformed("no topic filter [MQTT-3.8.3-2]"));
         }
         let mut subscriptions = Vec::with_capacity(1);
         while !reader.is_empty() {
@@ -123,7 +123,7 @@ impl SubscriptionOptions {
             0 => RetainHandling::Send,
             1 => RetainHandling::SendIfNew,
             2 => RetainHandling::DoNotSend,
-            _ => return Err(reader.protocol("Retain Handling 3 (§3.8.3.1)")),
+            _ => return Err(reader.malformed("Retain Handling 3 (§3.8.3.1)")),
         };
         Ok(Self { qos, no_local: byte & 4 != 0, retain_as_published: byte & 8 != 0, retain_handling })
     }

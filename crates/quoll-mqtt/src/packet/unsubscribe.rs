@@ -25,7 +25,7 @@ impl Unsubscribe {
             user_properties = AckProperties::read(reader, property::UNSUBSCRIBE)?.user_properties;
         }
         if reader.is_empty() {
-            return Err(reader.protocol("no topic filter [MQTT-3.10.3-2]"));
+            return Err(reader.malformed("no topic filter [MQTT-3.10.3-2]"));
         }
         let mut filters = Vec::with_capacity(1);
         while !reader.is_empty() {
