@@ -94,25 +94,42 @@ impl Rule {
         any(&self.when) && (self.with.is_empty() || any(&self.with))
     }
 
-    /// Does it explain this difference?
-    pub fn explains(&self, difference: &Difference, found: &BTreeSet<String>) -> bool {
-        if !self.concerns(found) {
-            return false;
-        }
-        if self.refused {
-            return all(&difference.quoll, &REFUSED)
-                && all(&difference.mosquitto, &["self*", "other PUBLISH*", "other closed"]);
-        }
-        all(&difference.quoll, &self.quoll) && all(&difference.mosquitto, &self.mosquitto)
+    /// Does it explain this word of Quoll or of Mosquitto?
+    fn covers(&self, word: &str, of_quoll: bool) -> bool {
+        let own = if of_quoll { &self.quoll } else { &self.mosquitto };
+        let refused: &[&str] = match (self.refused, of_quoll) {
+            (false, _) => &[],
+            (true, true) => &REFUSED,
+            (true, false) => &["self*", "other PUBLISH*", "other closed"],
+        };
+        own.iter().any(|it| fits(it, word)) || refused.iter().any(|it| fits(it, word))
     }
+}
+
+/// The rules that together explain every word of a difference: one where one is enough. None, when a word is left over.
+pub fn explanation<'a>(
+    rules: &'a [Rule],
+    difference: &Difference,
+    found: &BTreeSet<String>,
+) -> Option<Vec<&'a Rule>> {
+    let words: Vec<(&str, bool)> = difference
+        .quoll
+        .iter()
+        .map(|it| (it.as_str(), true))
+        .chain(difference.mosquitto.iter().map(|it| (it.as_str(), false)))
+        .collect();
+    let covers = |rule: &Rule, word: &(&str, bool)| rule.covers(word.0, word.1);
+    let concerned: Vec<&Rule> = rules.iter().filter(|it| it.concerns(found)).collect();
+    if let Some(one) = concerned.iter().find(|rule| words.iter().all(|word| covers(rule, word))) {
+        return Some(vec![one]);
+    }
+    let used: Vec<&Rule> =
+        words.iter().map_while(|word| concerned.iter().find(|rule| covers(rule, word)).copied()).collect();
+    (used.len() == words.len()).then_some(used)
 }
 
 fn fits(pattern: &str, word: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == word, |start| word.starts_with(start))
-}
-
-fn all<T: AsRef<str>>(words: &[String], patterns: &[T]) -> bool {
-    words.iter().all(|word| patterns.iter().any(|pattern| fits(pattern.as_ref(), word)))
 }
 
 /// How often each rule explained a difference.

@@ -124,7 +124,7 @@ impl Generator {
 
 fn answer(dice: &mut Dice) -> Deed {
     let place = dice.of(8) as usize;
-    let kind = if dice.one_in(25) { *dice.pick(&[4, 5, 6, 7]) } else { 0 };
+    let kind = if dice.one_in(25) { *dice.pick(&[4, 5, 7]) } else { 0 };
     let reason = if dice.one_in(12) { *dice.pick(&[0x10, 0x80, 0x97, 0x42, 0x92]) } else { 0 };
     Deed::Answer { place, kind, reason }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::compare::{Difference, Rule, compare};
+use super::compare::{Difference, Rule, compare, explanation};
 use super::generate::{Generator, State};
 use super::judge::{Judgement, judge};
 use super::play::{Heard, Player};
@@ -111,12 +111,18 @@ impl Pair {
         if found.contains("takeover") {
             // Beside whatever else may be.
             difference.quoll.retain(|it| it != TAKEN_OVER);
+            if difference.quoll.is_empty() && difference.mosquitto.is_empty() {
+                course.explained.push("taken-over-is-told".into());
+                return ends;
+            }
         }
         found.extend(since.iter().cloned());
         found.extend(manner(&step.deed).iter().map(|it| (*it).to_owned()));
-        if let Some(rule) = rules.iter().find(|rule| rule.explains(&difference, &found)) {
-            course.explained.push(rule.id.clone());
-            return ends || !(rule.goes_on && difference.same_connections);
+        if let Some(used) = explanation(rules, &difference, &found) {
+            let goes_on = used.iter().all(|rule| rule.goes_on);
+            let names: BTreeSet<&str> = used.iter().map(|rule| rule.id.as_str()).collect();
+            course.explained.extend(names.into_iter().map(str::to_owned));
+            return ends || !(goes_on && difference.same_connections);
         }
         course.finding = Some(Finding { steps: done.to_vec(), difference, found });
         true
