@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -12,12 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use quoll_fleet::doctor::evidence::Encounter;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::encounters::Whose;
 use crate::home::Home;
 
 /// A line longer than this is nobody's question. A status of 20,000 connections is an answer, and those are not bounded.
@@ -44,6 +47,18 @@ pub(crate) enum Question {
         /// For how long, in milliseconds.
         within_ms: u64,
     },
+    /// End the connections made with a certificate or a password, so that their device comes anew.
+    Part {
+        /// Its serial number, or the password's id.
+        serial: String,
+    },
+    /// What was seen of a device at the door.
+    Encounters(Whose),
+    /// A connection that is about to be made by a command is no device's.
+    Disregard {
+        /// Where it comes from.
+        peer: SocketAddr,
+    },
 }
 
 /// What a node answers.
@@ -63,6 +78,11 @@ pub(crate) enum Answer {
     NotSeen {
         /// Failed handshakes from the time of waiting, newest last: address and reason.
         failed: Vec<String>,
+    },
+    /// See [`Question::Encounters`].
+    Encountered {
+        /// Oldest first.
+        encounters: Vec<Encounter>,
     },
     /// The node could not do it.
     Failed {

@@ -35,6 +35,7 @@ use crate::config::{Settings, Unlisted};
 use crate::control::{Answer, Question, Respond, Seen, Status};
 use crate::denials::Denials;
 use crate::directory::{Bar, Credential, Directory};
+use crate::encounters::Encounters;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
 use crate::refusals::Refusals;
@@ -51,9 +52,9 @@ const REREAD_AT_MOST_EVERY: Duration = Duration::from_millis(250);
 const EVENTS_AT_MOST_EVERY: Duration = Duration::from_millis(20);
 /// Telemetry waiting to be looked at; what is more is dropped, since only the last counts.
 const TELEMETRY_WAITING: usize = 1024;
-/// How long connections get to take what is owed to them when the node stops.
 /// How often the log says that a revocation list is behind or nearly over.
 const LISTS_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long connections get to take what is owed to them when the node stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
 /// Begin of the names of listeners for pinned devices.
@@ -88,6 +89,7 @@ pub(crate) struct Node {
     server: std::sync::OnceLock<Handle>,
     presence: PresenceBoard,
     refusals: Refusals,
+    encounters: Encounters,
     denials: Denials,
     strangers: Strangers,
     last_words: LastWords,
@@ -138,6 +140,7 @@ impl Node {
             server: std::sync::OnceLock::new(),
             presence: PresenceBoard::new(),
             refusals: Refusals::default(),
+            encounters: Encounters::default(),
             denials: Denials::default(),
             strangers: Strangers::default(),
             last_words: LastWords::default(),
@@ -263,11 +266,11 @@ impl Node {
 
     async fn watch_files(self: Arc<Self>) {
         let mut counted = None;
+        let mut last_list_look = Instant::now();
+        self.complain_of_lists();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let stamps = Stamps::take(&self.settings, &self.registry);
-        let mut last_list_look = Instant::now();
-        self.complain_of_lists();
             let changed = self.read.lock().unwrap_or_else(PoisonError::into_inner).1 != stamps
                 || self.directory.load().learning_ends.is_some_and(|end| end <= OffsetDateTime::now_utc());
             if changed && let Err(failure) = self.reread().await {
@@ -282,17 +285,14 @@ impl Node {
                 tracing::warn!(%error, "who came and is in no registry could not be noted");
             }
             self.witnessed.keep(&self.registry);
-            self.count_messages(&mut counted).await;
-        }
-    }
             if last_list_look.elapsed() >= LISTS_EVERY {
                 last_list_look = Instant::now();
                 self.complain_of_lists();
             }
+            self.count_messages(&mut counted).await;
+        }
+    }
 
-    async fn count_messages(&self, counted: &mut Option<(Instant, u64)>) {
-        let now = (Instant::now(), self.server().snapshot().await.stats.rules.publishes_received);
-        if let Some((at, count)) = counted.replace(now) {
     /// A node has no CA key and writes no list; it says in time that one is needed.
     fn complain_of_lists(&self) {
         for pki in self.folders().all() {
@@ -303,6 +303,9 @@ impl Node {
         }
     }
 
+    async fn count_messages(&self, counted: &mut Option<(Instant, u64)>) {
+        let now = (Instant::now(), self.server().snapshot().await.stats.rules.publishes_received);
+        if let Some((at, count)) = counted.replace(now) {
             let seconds = now.0.duration_since(at).as_secs_f64().max(0.001);
             #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
             let rate = now.1.saturating_sub(count) as f64 / seconds;
@@ -413,6 +416,7 @@ impl Node {
     }
 
     fn note(&self, event: &ServerEvent) {
+        self.encounters.note(event);
         match event {
             ServerEvent::Connected(who) => self.arrived(who),
             ServerEvent::Disconnected { who, .. } => {
@@ -554,6 +558,20 @@ enum Judgement {
     Unknown(Option<(Identity, Arc<Grants>)>),
 }
 
+impl Judgement {
+    /// Why it is not let in, for the doctor.
+    fn refusal(&self) -> Option<(ReasonCode, &'static str)> {
+        let why = match self {
+            Self::Admit(..) | Self::Unknown(Some(_)) => return None,
+            Self::Refuse => "it came without a certificate, or with a revoked one",
+            Self::Bar(Bar::Quarantine { .. }) => "it is in quarantine",
+            Self::Bar(Bar::Rejected) => "its certificate was rejected",
+            Self::Unknown(None) => "nobody here has its certificate",
+        };
+        Some((ReasonCode::NOT_AUTHORIZED, why))
+    }
+}
+
 /// The doorkeeper. It does not keep the node alive.
 struct Door(std::sync::Weak<Node>);
 
@@ -585,6 +603,7 @@ impl Doorkeeper for Door {
                 }
             }
         }
+        node.encounters.note_connect(facts, judgement.refusal());
         match judgement {
             Judgement::Admit(identity, grants) | Judgement::Unknown(Some((identity, grants))) => {
                 Verdict::Admit(Admission { identity, grants, client_id: None })
@@ -617,6 +636,24 @@ impl Respond for Node {
                     listeners: self.addresses().iter().map(ToString::to_string).collect(),
                     connections: connections.collect(),
                 })
+            }
+            Question::Encounters(whose) => Answer::Encountered { encounters: self.encounters.of(&whose) },
+            Question::Disregard { peer } => {
+                self.encounters.disregard(peer);
+                Answer::InForce { ended: 0 }
+            }
+            Question::Part { serial } => {
+                let mut ended = 0;
+                for who in &self.server().snapshot().await.connections {
+                    let id = who.credential.and_then(|credential| self.serial_of(&credential));
+                    if id.is_some_and(|id| id.eq_ignore_ascii_case(&serial)) {
+                        ended += self
+                            .server()
+                            .disconnect(&who.client_id, ReasonCode::ADMINISTRATIVE_ACTION)
+                            .await;
+                    }
+                }
+                Answer::InForce { ended }
             }
             Question::WaitFor { serial, within_ms } => {
                 if let Err(failure) = self.reread().await {

@@ -20,6 +20,7 @@ pub(crate) mod device_remove;
 pub(crate) mod device_rename;
 pub(crate) mod device_replace;
 pub(crate) mod device_rotate;
+pub(crate) mod doctor;
 pub(crate) mod find;
 pub(crate) mod firmware;
 pub(crate) mod firmware_lint;
@@ -32,6 +33,7 @@ pub(crate) mod mosquitto;
 pub(crate) mod passwd;
 pub(crate) mod request;
 pub(crate) mod server;
+pub(crate) mod server_key;
 pub(crate) mod sign;
 pub(crate) mod simulate;
 pub(crate) mod up;
@@ -54,7 +56,7 @@ use crate::passphrase::PassphraseSource;
 #[command(
     after_help = "Example:\n  quoll up --virtual 3      a CA, a broker and three virtual devices, all on this machine\n\n\
     Exit codes: 0 done, 1 system, 2 usage, 3 unusable file, 4 partial, 5 passphrase, 6 address,\n\
-    7 device, 8 firmware, 9 not found, 10 unconfirmed. More in docs/exit-codes.md."
+    7 device, 8 firmware, 9 not found, 10 unconfirmed, 11 unwell. More in docs/exit-codes.md."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -104,7 +106,7 @@ pub(crate) enum Verb {
     /// The certificate authority: init, show, crl
     #[command(subcommand)]
     Ca(ca::Ca),
-    /// The server's certificate and address: show, renew
+    /// The server's certificate, key and address: show, renew, key
     #[command(subcommand)]
     Server(server::Server),
     /// Ask a CA on another machine for certificates: keys are made here and stay here
@@ -141,6 +143,12 @@ pub(crate) enum Verb {
         there stay as they are. No passphrase is asked for."
     )]
     Import(import::Import),
+    /// Why a device is not online, and what to do; without a device, the whole house
+    #[command(
+        after_help = "Examples:\n  quoll doctor kitchen\n  quoll doctor kitchen --fix\n  quoll doctor --output json\n\nExit code 11 \
+        where something is not well. docs/doctor.md has all causes."
+    )]
+    Doctor(doctor::Doctor),
     /// Who did what to whom: show, verify
     #[command(subcommand)]
     Audit(audit::Audit),

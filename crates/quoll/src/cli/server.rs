@@ -23,10 +23,13 @@ pub(crate) enum Server {
     Renew(Show),
     /// Give the server a new key: every device that pinned the old one will refuse it
     #[command(
-        after_help = "Example:\n  quoll server rekey --yes\n\nNothing ends by itself that makes this necessary: a renewal keeps the key. Put the new \
-        fingerprint on the devices that pin it (MqttFingerprint2) before their next connection."
+        after_help = "Example:\n  quoll server rekey --yes\n\nNothing ends by itself that makes this necessary: a renewal keeps the key. Where devices \
+        pin it, go another way: quoll server key stage."
     )]
     Rekey(Rekey),
+    /// A new key in steps that lose no device that pins the old one: stage, status, switch, finish, abort
+    #[command(subcommand)]
+    Key(super::server_key::Key),
 }
 
 /// Arguments of `quoll server rekey`.
@@ -58,6 +61,7 @@ impl Server {
             Self::Show(show) => show.show(common),
             Self::Renew(show) => show.renew(common).await,
             Self::Rekey(rekey) => rekey.run(common).await,
+            Self::Key(key) => key.run(common).await,
         }
     }
 }
