@@ -31,7 +31,7 @@ async fn a_peer_that_drips_its_connect_is_cut_when_patience_is_over() {
             std::thread::sleep(Duration::from_millis(90));
             socket.write_all(&[*byte]).is_err() || begun.elapsed() > LONG
         });
-        assert!(cut && begun.elapsed() < Duration::from_secs(5), "after {:?}", begun.elapsed());
+        assert!(cut && begun.elapsed() < LONG, "after {:?}", begun.elapsed());
         let event = tokio::time::timeout(LONG, events.recv()).await.unwrap().unwrap();
         assert!(matches!(event, ServerEvent::HandshakeFailed { .. }), "{event:?}");
     }

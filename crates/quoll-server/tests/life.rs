@@ -305,7 +305,7 @@ async fn a_graceful_stop_tells_peers_why_and_writes_what_waits() {
         });
         reading.await.unwrap();
         stopping.await.unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < LONG, "it waits for nobody: {:?}", begun.elapsed());
         assert!(std::net::TcpStream::connect(plain).is_err(), "nobody listens any more");
     }
 }
@@ -322,7 +322,7 @@ async fn a_stop_waits_no_longer_than_its_grace_for_peers_that_do_not_read() {
     publisher.ping();
     let begun = Instant::now();
     server.handle.stop(Duration::from_millis(500)).await;
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -29,7 +29,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 /// Nothing that is expected takes this long.
-pub const LONG: Duration = Duration::from_secs(10);
+pub const LONG: Duration = Duration::from_secs(30);
 
 /// Lets everybody in under the name of its certificate, or its user name; "evil" is refused, and "slow" waits for the
 /// bolt.
@@ -90,6 +90,20 @@ pub fn two_shards(settings: &mut Settings) {
 }
 
 // --- programs of others ----------------------------------------------------------------------------------------------
+
+/// A port for a program that is started with it. Not one of those that the system gives away by itself, which could be
+/// another connection's before the program has it.
+pub fn free_port() -> u16 {
+    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
+    let start = std::process::id() * 31;
+    loop {
+        let next = u32::from(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let port = 10_000 + ((start + next) % 20_000) as u16;
+        if std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
 
 /// Runs a program that this machine must have.
 pub fn run(program: &str, arguments: &[&str]) -> Output {
