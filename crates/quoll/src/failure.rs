@@ -27,6 +27,8 @@ pub(crate) enum Exit {
     NotFound = 9,
     /// An act that cannot be undone was not confirmed.
     Unconfirmed = 10,
+    /// The doctor found a device, or a part of the house, that is not well.
+    Unwell = 11,
 }
 
 impl Exit {
@@ -42,13 +44,14 @@ impl Exit {
             Self::Firmware,
             Self::NotFound,
             Self::Unconfirmed,
+            Self::Unwell,
         ];
         all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Self::System)
     }
 
     /// Every code with its meaning, for the documentation and its test.
     #[cfg(test)]
-    pub(crate) const ALL: [(u8, &'static str); 11] = [
+    pub(crate) const ALL: [(u8, &'static str); 12] = [
         (0, "done"),
         (Self::System as u8, "the machine refused: disk, permission, network"),
         (Self::Usage as u8, "the command line makes no sense"),
@@ -60,6 +63,7 @@ impl Exit {
         (Self::Firmware as u8, "the device's firmware cannot do it"),
         (Self::NotFound as u8, "there is nothing of that name"),
         (Self::Unconfirmed as u8, "an act that cannot be undone was not confirmed"),
+        (Self::Unwell as u8, "the doctor found something that is not well"),
     ];
 }
 

@@ -5,18 +5,20 @@
 //! | [`cli`] | the command line, a file for each verb |
 //! | [`home`], [`config`], [`machine`], [`passphrase`] | where things live, what is set, what can be found out |
 //! | [`workshop`], [`signer`], [`enrolment`], [`life`], [`serial_road`], [`printed`], [`revocation`] | acts on the CA and on devices; never in the broker's process |
-//! | [`node`] | a running node: the one file where the two wings are joined; [`directory`], [`refusals`], [`denials`], [`unlisted`], [`telemetry`] |
+//! | [`node`] | a running node: the one file where the two wings are joined; [`directory`], [`refusals`], [`denials`], [`unlisted`], [`absence`], [`telemetry`] |
 //! | [`import`] | an Easy-RSA folder and a Mosquitto of somebody's, taken over |
 //! | [`rollover`] | a change of the CA under way: who can do without the old one |
 //! | [`audit`], [`expiry`] | acts on the CA written down; what ends when |
 //! | [`announcements`], [`device_list`] | where devices are found: an existing broker, a CSV file |
 //! | [`broker`] | a broker alone, set up by a mosquitto.conf |
 //! | [`mosquitto`] | the Mosquitto that somebody has already, set up with our certificates |
+//! | [`doctor`], [`encounters`] | what the doctor judges by; what the node saw at its door |
 //! | [`control`], [`bell`] | the local socket between a node and the commands |
 //! | [`live_table`], [`dashboard`], [`output`] | what a person sees |
 //! | [`failure`], [`trouble`], [`dates`] | how a command ends badly; how dates are written |
 //! | [`virtual_fleet`], [`simulation`] | devices to rehearse on, beside the broker or against any |
 
+mod absence;
 mod announcements;
 mod audit;
 mod bell;
@@ -29,6 +31,7 @@ mod dates;
 mod denials;
 mod device_list;
 mod directory;
+mod doctor;
 mod encounters;
 mod enrolment;
 mod expiry;
@@ -112,6 +115,7 @@ async fn run(common: &Common, verb: &Verb, sink: LogSink) -> Outcome {
         Verb::Firmware(firmware) => firmware.run(common),
         Verb::Import(import) => import.run(common),
         Verb::Acl(acl) => acl.run(common).await,
+        Verb::Doctor(doctor) => doctor.run(common).await,
         Verb::Audit(audit) => audit.run(common),
         Verb::Sign(sign) => signer::run(common, sign).await,
         Verb::Completions { shell } => {

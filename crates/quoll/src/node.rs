@@ -31,6 +31,7 @@ use quoll_server::{
 use time::OffsetDateTime;
 use tokio::sync::broadcast;
 
+use crate::absence::{self, OtherDoor};
 use crate::config::{Settings, Unlisted};
 use crate::control::{Answer, Question, Respond, Seen, Status};
 use crate::denials::Denials;
@@ -92,6 +93,7 @@ pub(crate) struct Node {
     encounters: Encounters,
     denials: Denials,
     strangers: Strangers,
+    other_door: OtherDoor,
     last_words: LastWords,
     /// Messages received per second, as the bits of an `f64`.
     message_rate: AtomicU64,
@@ -143,6 +145,7 @@ impl Node {
             encounters: Encounters::default(),
             denials: Denials::default(),
             strangers: Strangers::default(),
+            other_door: OtherDoor::default(),
             last_words: LastWords::default(),
             message_rate: AtomicU64::new(0),
         });
@@ -265,6 +268,7 @@ impl Node {
     }
 
     async fn watch_files(self: Arc<Self>) {
+        let (mut last_absence_look, watched_since) = (Instant::now(), OffsetDateTime::now_utc());
         let mut counted = None;
         let mut last_list_look = Instant::now();
         self.complain_of_lists();
@@ -285,6 +289,10 @@ impl Node {
                 tracing::warn!(%error, "who came and is in no registry could not be noted");
             }
             self.witnessed.keep(&self.registry);
+            if last_absence_look.elapsed() >= absence::LOOK_EVERY {
+                last_absence_look = Instant::now();
+                self.note_absent(watched_since).await;
+            }
             if last_list_look.elapsed() >= LISTS_EVERY {
                 last_list_look = Instant::now();
                 self.complain_of_lists();
@@ -300,6 +308,32 @@ impl Node {
             for problem in status.into_iter().flat_map(|status| status.problems) {
                 tracing::warn!("{problem}; `quoll ca crl` writes it anew");
             }
+        }
+    }
+
+    /// Notes who stays away although it has a certificate, who came without it, and who is back.
+    async fn note_absent(&self, watched_since: OffsetDateTime) {
+        let (directory, now) = (self.directory(), OffsetDateTime::now_utc());
+        let mut all = self.other_door.take(&directory.devices);
+        for device in &directory.devices {
+            let presence = device.serial.as_deref().and_then(|serial| self.presence.of(serial));
+            let online = presence.as_ref().is_some_and(|presence| presence.is_online());
+            let seen = presence.map(|presence| presence.last_seen).or(device.last_seen);
+            all.extend(absence::news(device, online, seen, watched_since, now));
+        }
+        if all.is_empty() {
+            return;
+        }
+        for (name, problem) in all {
+            if let Some(problem) = &problem {
+                tracing::warn!(device = %name, "{problem}");
+            }
+            if let Err(error) = self.registry.note_problem(&name, problem.as_deref()) {
+                tracing::warn!(device = %name, %error, "its problem could not be noted");
+            }
+        }
+        if let Err(failure) = self.reread().await {
+            tracing::error!("folder and registry could not be read: {}", failure.what);
         }
     }
 
@@ -432,6 +466,9 @@ impl Node {
     }
 
     fn arrived(&self, who: &ConnectionInfo) {
+        if who.credential.is_none() {
+            self.other_door.came(&who.client_id, &who.peer.to_string());
+        }
         if let Some(serial) = who.credential.and_then(|credential| self.serial_of(&credential)) {
             let sighting = Sighting {
                 client_id: who.client_id.to_string(),

@@ -4,6 +4,7 @@ use crate::doctor::evidence::{CertificateFacts, Evidence, TlsAbility};
 use crate::doctor::verdict::{Found, Repair, Rule};
 use crate::limits::CLOCK_SLACK;
 use quoll_tasmota::tls_error;
+use time::OffsetDateTime;
 
 /// A rule that goes by numbers alone, with what is known of the certificate that the broker sends.
 macro_rules! by_number {
@@ -55,6 +56,11 @@ fn dated(it: &Evidence) -> Option<&CertificateFacts> {
     it.served().or(it.pki.server.as_ref())
 }
 
+fn day(seconds: i64) -> String {
+    OffsetDateTime::from_unix_timestamp(seconds)
+        .map_or_else(|_| seconds.to_string(), |at| at.date().to_string())
+}
+
 fn clock_line(it: &Evidence) -> Option<String> {
     let clock = it.device.clock?;
     Some(format!("device: its clock is {} s off", clock.saturating_sub(it.now)))
@@ -84,7 +90,11 @@ pub(super) const CLOCK: Rule = Rule {
             return None;
         }
         let dates = certificate.map(|dates| {
-            format!("pki: the broker's certificate is valid from {} to {}", dates.not_before, dates.not_after)
+            format!(
+                "pki: the broker's certificate is valid from {} to {}",
+                day(dates.not_before),
+                day(dates.not_after)
+            )
         });
         let found = Found::lines(lines).and_all(clock_line(it)).and_all(dates).repair(Repair::Clock);
         Some(if clock < 1_451_606_400 {
@@ -109,7 +119,9 @@ pub(super) const DATES: Rule = Rule {
         let Some(dates) = dated(it) else { return Some(found) };
         let line = format!(
             "pki: the broker's certificate is valid from {} to {}, now is {}",
-            dates.not_before, dates.not_after, it.now
+            day(dates.not_before),
+            day(dates.not_after),
+            day(it.now)
         );
         let found = found.and(line);
         Some(match () {

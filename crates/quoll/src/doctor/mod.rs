@@ -1,0 +1,139 @@
+//! Collecting what the doctor judges by: the device is asked, the node is asked, the folder and the network are looked
+//! at. Nothing is changed here but by [`repair`]; whoever is silent is noted as silent.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`ask`] | the device's console |
+//! | [`rehearsal`] | a handshake from here, as the device does it |
+//! | [`certificates`], [`wire`] | the folder; what the node saw |
+//! | [`house`] | all but the devices: node, CA, disk, databases |
+
+pub(crate) mod ask;
+pub(crate) mod certificates;
+pub(crate) mod house;
+pub(crate) mod rehearsal;
+pub(crate) mod wire;
+
+use std::time::Duration;
+
+use quoll_fleet::device::Device;
+use quoll_fleet::doctor::evidence::{Registered, Target};
+use quoll_fleet::doctor::{Evidence, Repair};
+use quoll_tasmota::{Console as _, HttpConsole, Refusal};
+use time::OffsetDateTime;
+
+use crate::config::Settings;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::home::Home;
+use certificates::Folder;
+
+/// How long a repaired device gets to come back: a restart of 15 s, and two attempts with their pauses.
+const RETURN_PATIENCE: Duration = Duration::from_secs(120);
+/// How often it is looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What all examinations share.
+pub(crate) struct Practice {
+    pub(crate) home: Home,
+    pub(crate) settings: Settings,
+    pub(crate) folder: Folder,
+    /// Every device, for telling apart those with one address.
+    pub(crate) devices: Vec<Device>,
+    pub(crate) node: wire::NodeFacts,
+}
+
+impl Practice {
+    /// Looks at what is the same for every device.
+    pub(crate) async fn open(home: &Home, settings: &Settings, devices: Vec<Device>) -> Self {
+        let folder = Folder::read(settings);
+        let node = wire::NodeFacts::ask(home).await;
+        Self { home: home.clone(), settings: settings.clone(), folder, devices, node }
+    }
+
+    /// Collects all that can be found out about a device.
+    pub(crate) async fn examine(&self, device: &Device, console: &HttpConsole) -> Evidence {
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        let target = self.target(device);
+        let said = ask::ask(console).await;
+        let pki = self.folder.of(device);
+        let network = rehearsal::look(self, &said, &target).await;
+        let wire = wire::of(self, device, &said).await;
+        Evidence {
+            name: device.name.to_string(),
+            now,
+            registered: registered(device),
+            target,
+            device: said,
+            wire,
+            pki,
+            network,
+        }
+    }
+
+    /// What this device is told to connect to.
+    fn target(&self, device: &Device) -> Target {
+        let port = match device.rung {
+            quoll_fleet::device::Rung::Pinned => self.settings.pinned_port(),
+            _ => None,
+        };
+        Target {
+            host: self.settings.host.clone(),
+            port: port.unwrap_or_else(|| self.settings.device_port()),
+            fingerprint: self.folder.fingerprint(),
+            ec_ca: self.folder.has_ec_ca(),
+            ec_server: self.folder.has_ec_server(),
+        }
+    }
+}
+
+fn registered(device: &Device) -> Registered {
+    let seconds = OffsetDateTime::unix_timestamp;
+    Registered {
+        rung: device.rung.to_string(),
+        state: device.state.to_string(),
+        quarantine: device.quarantine.as_ref().map(|it| it.reason.clone()),
+        serial: device.serial.clone(),
+        expires: device.expires.map(seconds),
+        address: device.address.to_string(),
+        mac: device.mac.to_string(),
+        client_id: device.topics.client_id.clone(),
+        last_seen: device.last_seen.map(seconds),
+    }
+}
+
+/// Does what a verdict calls safe.
+pub(crate) async fn repair(console: &HttpConsole, repair: &Repair) -> Outcome {
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::new(Exit::Device, format!("could not {}", repair.words())).why(why)
+    };
+    let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0);
+    let command =
+        repair.command(now).ok_or_else(|| failed(&"the value cannot be written on a console line"))?;
+    match console.ask(&command).await {
+        Ok(reply) => match reply.refusal() {
+            None => Ok(()),
+            Some(Refusal::Unknown) => Err(failed(&"its firmware has no such command")),
+            Some(Refusal::Error) => Err(failed(&"it refuses the value")),
+        },
+        // It may be gone because it obeys.
+        Err(error) if error.may_pass() && command.restarts() => Ok(()),
+        Err(error) => Err(failed(&error).maybe_hint(error.hint())),
+    }
+}
+
+/// Waits until the node, or where none runs the device itself, says that it is connected.
+pub(crate) async fn wait_until_back(practice: &Practice, device: &Device, console: &HttpConsole) -> bool {
+    let end = tokio::time::Instant::now() + RETURN_PATIENCE;
+    while tokio::time::Instant::now() < end {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if practice.node.silence.is_none() {
+            let node = wire::NodeFacts::ask(&practice.home).await;
+            if node.connection_of(device).is_some() {
+                return true;
+            }
+        } else if ask::is_connected(console).await {
+            return true;
+        }
+    }
+    false
+}
