@@ -55,6 +55,42 @@ pub fn clauses(version: &str) -> io::Result<Vec<Clause>> {
         .collect())
 }
 
+/// A test outside of this suite that holds a clause, or something beyond the standards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Version as in [`VERSIONS`], or `beyond`.
+    pub version: String,
+    /// The clause's number, or words.
+    pub clause: String,
+    /// File, from the root workspace.
+    pub file: String,
+    /// Name of the test.
+    pub test: String,
+}
+
+/// What is held outside of this suite: transports, access, persistence, the duties of clients.
+///
+/// # Errors
+/// When the file cannot be read.
+///
+/// # Panics
+/// When a line is not four fields.
+pub fn elsewhere() -> io::Result<Vec<Elsewhere>> {
+    let text = fs::read_to_string(home().join("clauses/elsewhere.tsv"))?;
+    Ok(text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let &[version, clause, file, test] = fields.as_slice() else {
+                panic!("elsewhere.tsv: four fields are due: {line}");
+            };
+            let [version, clause, file, test] = [version, clause, file, test].map(str::to_owned);
+            Elsewhere { version, clause, file, test }
+        })
+        .collect())
+}
+
 /// Tests of a version with what they cite, by file and place.
 ///
 /// # Errors

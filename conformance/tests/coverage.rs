@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use conformance::coverage::{VERSIONS, clauses, tests};
+use conformance::coverage::{VERSIONS, clauses, elsewhere, home, tests};
+use conformance::difference::exchanges;
 use conformance::rows::Rows;
 
 #[test]
@@ -43,4 +44,48 @@ fn every_status_is_known() {
             assert!(known, "{version} {clause:?}");
         }
     }
+}
+
+/// Clauses of enhanced authentication, which no subject of this suite offers a method for.
+const WITHOUT_A_METHOD: [&str; 7] =
+    ["3.15.2-2", "3.15.2-3", "4.12.0-2", "4.12.0-3", "4.12.0-5", "4.12.1-1", "4.12.1-2"];
+
+#[test]
+fn what_is_not_tested_here_is_tested_elsewhere() {
+    let elsewhere = elsewhere().expect("elsewhere.tsv is there");
+    let mut rows = Rows::default();
+    for (version, _) in VERSIONS {
+        for clause in clauses(version).expect("clauses are listed") {
+            let held = elsewhere.iter().any(|it| it.version == version && it.clause == clause.number);
+            let here = clause.status == "test" || WITHOUT_A_METHOD.contains(&clause.number.as_str());
+            rows.check(version, here || held, clause);
+        }
+    }
+    rows.finish();
+}
+
+#[test]
+fn every_test_elsewhere_is_there() {
+    let mut rows = Rows::default();
+    for it in elsewhere().expect("elsewhere.tsv is there") {
+        let text = std::fs::read_to_string(home().join("..").join(&it.file)).unwrap_or_default();
+        let place = text.find(&format!("fn {}(", it.test));
+        let is_test = place.is_some_and(|place| {
+            let before: String = text[..place].lines().rev().take(4).collect();
+            before.contains("test]") || before.contains("test(")
+        });
+        rows.check(&it.clause, is_test, (it.file, it.test));
+    }
+    rows.finish();
+}
+
+#[test]
+fn every_deliberate_difference_has_a_name_a_clause_and_a_reason() {
+    let mut rows = Rows::default();
+    let mut seen = HashSet::new();
+    for rule in exchanges().expect("differences.toml can be read") {
+        let fine = seen.insert(rule.id.clone()) && !rule.clause.is_empty() && rule.why.len() > 20;
+        rows.check(&rule.id, fine && !rule.when.is_empty(), &rule);
+    }
+    rows.finish();
 }
