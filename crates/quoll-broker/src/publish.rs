@@ -251,9 +251,14 @@ impl Shard {
     }
 }
 
-/// `$SYS` is the server's own, and `$share` is no topic.
+/// `$SYS` is the server's own, but for the state of bridges to it, which Mosquitto's tell and have as their will; and `$share` is no
+/// topic.
 pub(crate) fn is_the_servers(topic: &TopicName) -> bool {
     let text = topic.as_str();
+    let of_bridge = text.strip_prefix("$SYS/broker/connection/").and_then(|rest| rest.strip_suffix("/state"));
+    if of_bridge.is_some_and(|name| !name.contains('/')) {
+        return false;
+    }
     let reserved =
         |head: &str| text.strip_prefix(head).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     text.starts_with('$') && (reserved("$SYS") || reserved("$share"))

@@ -9,7 +9,7 @@ use quoll_mqtt::packet::*;
 use quoll_mqtt::{Delivery, PacketId, ProtocolVersion, QoS, ReasonCode, TopicFilter, TopicName, encode};
 
 use crate::fake::{Fake, Manners, PATIENCE};
-use crate::subject::{Quoll, message, plain_client, runtime};
+use crate::subject::{Quoll, for_each, message, plain_client, runtime};
 
 /// A client of the local broker sends itself a message, at each level.
 async fn broker_is_well(quoll: &Quoll, what: &str) {
@@ -100,9 +100,8 @@ fn tricks() -> Vec<(&'static str, Vec<u8>, bool)> {
 
 #[test]
 fn a_hostile_broker_takes_nothing_but_its_own_link() {
-    let runtime = runtime();
-    for (what, bytes, costs) in tricks() {
-        let far = Fake::start(Manners::default());
+    for_each(&tricks(), |(what, bytes, costs)| {
+        let (far, runtime) = (Fake::start(Manners::default()), runtime());
         runtime.block_on(async {
             let block = format!(
                 "connection bad\naddress 127.0.0.1:{}\nrestart_timeout 1\nbridge_protocol_version mqttv50\n\
@@ -111,8 +110,8 @@ fn a_hostile_broker_takes_nothing_but_its_own_link() {
             );
             let quoll = Quoll::start(&block).await;
             far.connection(0, 3);
-            far.say_bytes(&bytes);
-            if costs {
+            far.say_bytes(bytes);
+            if *costs {
                 far.wait(what, |heard| heard.get(1).is_some_and(|it| it.len() >= 3));
             }
             broker_is_well(&quoll, what).await;
@@ -127,7 +126,7 @@ fn a_hostile_broker_takes_nothing_but_its_own_link() {
             }
             quoll.stop().await;
         });
-    }
+    });
 }
 
 /// A topic that was never bridged does not come in, whatever the far end sends; nor does the broker's own word.
@@ -170,7 +169,6 @@ fn only_what_a_topic_line_takes_comes_in() {
 /// Each refusal, garbage in place of CONNACK, a silent one: the bridge comes again, the broker does not notice.
 #[test]
 fn a_broker_that_does_not_let_the_bridge_in_is_asked_again() {
-    let runtime = runtime();
     let mut rows: Vec<(&str, Manners)> = [
         ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
         ReasonCode::SERVER_UNAVAILABLE,
@@ -187,8 +185,8 @@ fn a_broker_that_does_not_let_the_bridge_in_is_asked_again() {
     rows.push(("a return code that there is not", instead(&[0x20, 2, 0, 99], false)));
     rows.push(("nothing", instead(&[], true)));
     rows.push(("a giant CONNACK", instead(&[0x20, 0xff, 0xff, 0x7f], false)));
-    for (what, manners) in rows {
-        let far = Fake::start(manners);
+    for_each(&rows, |(what, manners)| {
+        let (far, runtime) = (Fake::start(manners.clone()), runtime());
         runtime.block_on(async {
             let block = format!(
                 "connection bad\naddress 127.0.0.1:{}\nrestart_timeout 1\ntopic out/# out 1\n",
@@ -201,7 +199,7 @@ fn a_broker_that_does_not_let_the_bridge_in_is_asked_again() {
             broker_is_well(&quoll, what).await;
             quoll.stop().await;
         });
-    }
+    });
 }
 
 /// One that says nothing, or a byte now and then, costs one socket; meanwhile everything else goes on, and the end is prompt.

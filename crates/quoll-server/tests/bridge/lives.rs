@@ -10,7 +10,9 @@ use quoll_server::client::Client;
 
 use crate::common::eventually;
 use crate::fake::{Fake, Manners, PATIENCE};
-use crate::subject::{Mosquitto, Quoll, client, free_port, host_name, message, plain_client, runtime};
+use crate::subject::{
+    Mosquitto, Quoll, client, for_each, free_port, host_name, message, plain_client, runtime,
+};
 
 fn payloads(heard: &[Packet], topic: &str) -> Vec<String> {
     let of = |packet: &Packet| match packet {
@@ -24,9 +26,8 @@ fn payloads(heard: &[Packet], topic: &str) -> Vec<String> {
 
 #[test]
 fn a_lazy_bridge_comes_up_for_enough_messages_and_goes_when_idle() {
-    let runtime = runtime();
-    for clean in [false, true] {
-        let far = Fake::start(Manners::default());
+    for_each(&[false, true], |clean| {
+        let (far, runtime) = (Fake::start(Manners::default()), runtime());
         runtime.block_on(async {
             let block = format!(
                 "connection lazy\naddress 127.0.0.1:{}\nstart_type lazy\nthreshold 3\nidle_timeout 2\n\
@@ -67,7 +68,7 @@ fn a_lazy_bridge_comes_up_for_enough_messages_and_goes_when_idle() {
             assert_eq!(payloads(&heard[1], "out/x"), ["4", "5", "6"]);
             quoll.stop().await;
         });
-    }
+    });
 }
 
 #[test]
@@ -214,5 +215,38 @@ fn it_calls_from_the_address_it_is_given_and_pings() {
         mosquitto.wait_for("New connection from 127.0.0.3:");
         mosquitto.wait_for("Received PINGREQ from ");
         quoll.stop().await;
+    });
+}
+
+/// The other way round: a Mosquitto that bridges to Quoll, with its mark, its state topic and its will.
+#[test]
+fn a_mosquitto_that_bridges_to_us_finds_what_it_needs() {
+    for_each(&["mqttv31", "mqttv311", "mqttv50"], |version| {
+        let runtime = runtime();
+        runtime.block_on(async {
+            let quoll = Quoll::start("").await;
+            let near = quoll.server.plain;
+            let mut mosquitto = Mosquitto::start(&format!(
+                "connection back\naddress 127.0.0.1:{}\nbridge_protocol_version {version}\nrestart_timeout 1\n\
+                 topic both/# both 1\n",
+                near.port()
+            ));
+            let mut watcher = plain_client(near, "watches").await;
+            for filter in ["$SYS/broker/connection/#", "both/#"] {
+                watcher.subscribe_to(TopicFilter::parse(filter).unwrap(), QoS::AtLeastOnce).await.unwrap();
+            }
+            let topic = format!("$SYS/broker/connection/{}.back/state", host_name());
+            while state(&mut watcher).await != (topic.clone(), "1".into()) {}
+            let mut there = plain_client(mosquitto.address(), "there").await;
+            there.publish(&message("both/x", "from there", QoS::AtLeastOnce)).await.unwrap();
+            watcher.publish(&message("both/x", "from here", QoS::AtLeastOnce)).await.unwrap();
+            let mut heard = vec![state(&mut watcher).await.1, state(&mut watcher).await.1];
+            heard.sort();
+            assert_eq!(heard, ["from here", "from there"], "{version}");
+            mosquitto.kill();
+            // Nothing came back of it, and the next word is the will.
+            assert_eq!(state(&mut watcher).await, (topic, "0".into()), "{version}");
+            quoll.stop().await;
+        });
     });
 }

@@ -20,6 +20,19 @@ use tokio::runtime::Runtime;
 use crate::common::{Server, scratch, serve_with};
 use crate::fake::PATIENCE;
 
+/// Does something for each row, all at once: most of the time each waits. Panics where one did.
+pub fn for_each<T: Sync>(rows: &[T], act: impl Fn(&T) + Sync) {
+    std::thread::scope(|scope| {
+        let act = &act;
+        let workers: Vec<_> = rows.iter().map(|row| scope.spawn(move || act(row))).collect();
+        for worker in workers {
+            if let Err(panic) = worker.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
+}
+
 /// A runtime for one test.
 pub fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
