@@ -176,7 +176,12 @@ fn view(row: &Row) -> DeviceView {
         last_seen: row.last_seen.map(dates::stamp),
         telemetry: row.telemetry.clone().map(telemetry),
         problem: row.problem.clone().map(|text| {
-            Warning::new(text, format!("Run it again: `quoll device add {} --at {}`", row.name, row.address))
+            let next = if row.state == "proven" {
+                format!("Bring it back: `quoll device repair {}`", row.name)
+            } else {
+                format!("Run it again: `quoll device add {} --at {}`", row.name, row.address)
+            };
+            Warning::new(text, next)
         }),
     }
 }
