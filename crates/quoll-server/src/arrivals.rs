@@ -241,7 +241,11 @@ impl Arriving {
                     self.read_plain(socket, plain).await?;
                 }
                 Upgrade::Refused { answer, why } => return Err(Turned::NoWebSocket { answer, why }),
-                Upgrade::Granted { answer, used } => {
+                Upgrade::Granted { answer, used, forwarded } => {
+                    // A proxy beside us says for whom it asks; from afar anybody could say anything.
+                    if let Some(source) = forwarded.filter(|_| self.peer.ip().is_loopback()) {
+                        self.peer = SocketAddr::new(source, self.peer.port());
+                    }
                     self.write_plain(socket, &answer).await?;
                     tracing::debug!(target: WEBSOCKETS, peer = %self.peer, "WebSocket is open");
                     let framed = plain.split_off(used);

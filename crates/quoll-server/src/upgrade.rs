@@ -3,6 +3,8 @@
 //! MQTT asks for the subprotocol `mqtt` [MQTT-6.0.0-3]; `mqttv3.1` is what clients of 3.1 say. Any path is taken, as in
 //! Mosquitto. What is no upgrade is answered in words that a person with a browser understands.
 
+use std::net::IpAddr;
+
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -37,8 +39,8 @@ impl Default for WebSocketSettings {
 pub(crate) enum Upgrade {
     /// It is not there whole.
     Incomplete,
-    /// It is granted: the answer to send, and how many bytes it was.
-    Granted { answer: Vec<u8>, used: usize },
+    /// It is granted: the answer to send, how many bytes it was, and for whom a proxy says that it asks.
+    Granted { answer: Vec<u8>, used: usize, forwarded: Option<IpAddr> },
     /// It is not: the answer to send before closing, and why, for the log.
     Refused { answer: Vec<u8>, why: String },
 }
@@ -97,7 +99,9 @@ pub(crate) fn read(input: &[u8], settings: &WebSocketSettings) -> Upgrade {
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
     );
-    Upgrade::Granted { answer: answer.into_bytes(), used }
+    // Each proxy writes whom it serves behind what it was told; the last is the one that talks to us.
+    let forwarded = words(request.headers, "X-Forwarded-For").last().and_then(|text| text.parse().ok());
+    Upgrade::Granted { answer: answer.into_bytes(), used, forwarded }
 }
 
 /// The header's value, where it stands there exactly once and is text.
@@ -147,7 +151,7 @@ mod tests {
         for cut in 0..GOOD.len() {
             assert_eq!(read(&GOOD.as_bytes()[..cut], &settings), Upgrade::Incomplete, "cut at {cut}");
         }
-        let Upgrade::Granted { answer, used } = read(format!("{GOOD}rest").as_bytes(), &settings) else {
+        let Upgrade::Granted { answer, used, .. } = read(format!("{GOOD}rest").as_bytes(), &settings) else {
             panic!("not granted")
         };
         let answer = String::from_utf8(answer).unwrap();
@@ -168,6 +172,25 @@ mod tests {
             (": websocket", ": WebSocket"),
         ]);
         assert!(matches!(read(lower.as_bytes(), &settings), Upgrade::Granted { .. }));
+    }
+
+    #[test]
+    fn the_last_proxy_says_for_whom_it_asks() {
+        for (header, address) in [
+            ("", None),
+            ("X-Forwarded-For: 192.0.2.7\r\n", Some("192.0.2.7")),
+            ("x-forwarded-for: 203.0.113.1, 2001:db8::7\r\n", Some("2001:db8::7")),
+            ("X-Forwarded-For: 203.0.113.1\r\nX-Forwarded-For: 192.0.2.9\r\n", Some("192.0.2.9")),
+            ("X-Forwarded-For: 203.0.113.1, unknown\r\n", None),
+        ] {
+            let host = "Host: server.example.com\r\n";
+            let request = with(&[(host, &format!("{host}{header}"))]);
+            let Upgrade::Granted { forwarded, .. } = read(request.as_bytes(), &WebSocketSettings::default())
+            else {
+                panic!("{header}: not granted")
+            };
+            assert_eq!(forwarded, address.map(|text| text.parse().unwrap()), "{header}");
+        }
     }
 
     #[test]

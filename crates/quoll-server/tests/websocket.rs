@@ -57,6 +57,23 @@ async fn clients_over_websocket_tls_and_tcp_talk_with_each_other() {
     server.handle.stop(LONG).await;
 }
 
+/// A proxy beside the broker says whom it serves, as Mosquitto hears it too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_behind_a_proxy_of_this_machine_is_known_by_its_own_address() {
+    let server = serve(websocket).await;
+    let mut stream = dial(server.plain);
+    stream.write_all(request("X-Forwarded-For: 203.0.113.1, 192.0.2.7\r\n").as_bytes()).unwrap();
+    assert!(read_head(&mut stream).starts_with("HTTP/1.1 101 "));
+    let connect = Packet::Connect(Box::new(connect_packet("far", ProtocolVersion::V5)));
+    stream.write_all(&frame(0x82, &bytes_of(&connect, ProtocolVersion::V5))).unwrap();
+    eventually("it is there", async || {
+        let connections = server.handle.snapshot().await.connections;
+        connections.iter().any(|it| &*it.client_id == "far" && it.peer.ip().to_string() == "192.0.2.7")
+    })
+    .await;
+    server.handle.stop(LONG).await;
+}
+
 /// [MQTT-6.0.0-2]: packets may be split over frames, and frames may hold many.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn packets_are_read_wherever_frames_cut_them() {
