@@ -14,8 +14,8 @@ use crate::heard::{Codes, ConnAck, Packet, kind};
 use crate::property::Property;
 use crate::words::{self, Connect, PINGREQ, Publish, Version};
 
-/// How long something expected may take.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long something expected may take, on a machine that does other things too.
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long silence is listened to before it counts.
 pub const QUIET: Duration = Duration::from_millis(150);

@@ -108,6 +108,8 @@ impl Pair {
         since.extend(names);
         let ends = rules.iter().any(|rule| rule.ends && rule.concerns(&found));
         let Some(mut difference) = difference else { return ends };
+        // What one broker refused and the other took may have left something behind.
+        let ends = ends || rules.iter().any(|rule| rule.refused && rule.concerns(&found));
         if found.contains("takeover") {
             // Beside whatever else may be.
             difference.quoll.retain(|it| it != TAKEN_OVER);

@@ -1,5 +1,6 @@
 //! 4.8.2 Shared subscriptions.
 use super::*;
+use conformance::client;
 
 fn available() -> bool {
     let client = Client::fresh(V5);
@@ -11,22 +12,31 @@ fn shared(topic: &str) -> String {
     format!("$share/{}/{topic}", unique_id())
 }
 
-/// What each has heard, until all are quiet.
-fn heard(clients: &mut [Client]) -> Vec<Vec<Publish>> {
-    clients
-        .iter_mut()
-        .map(|client| {
-            let mut found = Vec::new();
-            while let Heard::Packet(packet) = client.listen(Duration::from_millis(250)) {
-                let message = packet.publish(V5);
-                if message.qos == 1 {
-                    client.say(words::acknowledge(kind::PUBACK, message.id));
-                }
-                found.push(message);
+/// What each has heard: as many as are due in all, and then until all are quiet.
+fn heard(clients: &mut [Client], due: usize) -> Vec<Vec<Publish>> {
+    let mut found = vec![Vec::new(); clients.len()];
+    let until = Instant::now() + client::PATIENCE;
+    while found.iter().map(Vec::len).sum::<usize>() < due && Instant::now() < until {
+        listen_in_turn(clients, &mut found, Duration::from_millis(20));
+    }
+    while listen_in_turn(clients, &mut found, Duration::from_millis(250)) {}
+    found
+}
+
+/// Whether anybody heard anything.
+fn listen_in_turn(clients: &mut [Client], found: &mut [Vec<Publish>], long: Duration) -> bool {
+    let mut any = false;
+    for (client, found) in clients.iter_mut().zip(found) {
+        while let Heard::Packet(packet) = client.listen(long) {
+            let message = packet.publish(V5);
+            if message.qos == 1 {
+                client.say(words::acknowledge(kind::PUBACK, message.id));
             }
-            found
-        })
-        .collect()
+            found.push(message);
+            any = true;
+        }
+    }
+    any
 }
 
 fn members(filter: &str, qos: u8, count: usize) -> Vec<Client> {
@@ -48,7 +58,7 @@ fn each_message_goes_to_one_member() {
         for number in 1..=12 {
             publisher.publish(&publish(topic.as_str(), number.to_string()).qos(qos, number));
         }
-        let heard = heard(&mut members);
+        let heard = heard(&mut members, 12);
         let mut all: Vec<String> = heard.iter().flatten().map(Publish::text).collect();
         all.sort_by_key(|it| it.parse::<u16>().unwrap_or(0));
         let expected: Vec<String> = (1..=12).map(|it| it.to_string()).collect();
@@ -67,11 +77,11 @@ fn groups_and_ordinary_subscriptions_are_apart() {
     let mut clients = [members(&shared(&topic), 0, 1), members(&shared(&topic), 0, 1), members(&topic, 0, 1)]
         .concat_clients();
     Client::fresh(V5).publish(&publish(topic.as_str(), "m"));
-    assert_eq!(heard(&mut clients).iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
+    assert_eq!(heard(&mut clients, 3).iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
     let mut both = members(&topic, 0, 1);
     both[0].must_subscribe(&shared(&topic), 0);
     Client::fresh(V5).publish(&publish(topic.as_str(), "m"));
-    assert_eq!(heard(&mut both)[0].len(), 2);
+    assert_eq!(heard(&mut both, 2)[0].len(), 2);
 }
 
 trait ConcatClients {
@@ -97,7 +107,7 @@ fn the_filter_is_part_of_the_group() {
     ]
     .concat_clients();
     Client::fresh(V5).publish(&publish(format!("{base}/a"), "m"));
-    assert_eq!(heard(&mut clients).iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(heard(&mut clients, 2).iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
 }
 
 /// [MQTT-4.8.2-3] Each member's granted QoS is respected.
@@ -113,7 +123,7 @@ fn each_members_qos_is_respected() {
     for id in 1..=8 {
         publisher.publish(&publish(topic.as_str(), "m").qos(2, id));
     }
-    let heard = heard(&mut clients);
+    let heard = heard(&mut clients, 8);
     assert_eq!(heard.iter().map(Vec::len).sum::<usize>(), 8);
     for (granted, messages) in heard.iter().enumerate() {
         assert!(messages.iter().all(|it| usize::from(it.qos) == granted), "granted {granted}: {messages:?}");
@@ -147,7 +157,7 @@ fn former_members_get_nothing() {
     clients.remove(1).leave();
     let mut publisher = Client::fresh(V5);
     (0..6).for_each(|_| publisher.publish(&publish(topic.as_str(), "m")));
-    assert_eq!(heard(&mut clients).iter().map(Vec::len).collect::<Vec<_>>(), [0, 6]);
+    assert_eq!(heard(&mut clients, 6).iter().map(Vec::len).collect::<Vec<_>>(), [0, 6]);
 }
 
 /// [MQTT-4.8.2-1] [MQTT-4.8.2-2] (`$share` alone is an ordinary filter.) Filters that are no shared subscription are refused, or end the connection.
@@ -254,7 +264,7 @@ fn a_present_member_is_served_while_another_is_away() {
     let mut present = members(&filter, 1, 1);
     let mut publisher = Client::fresh(V5);
     (1..=6).for_each(|id| publisher.publish(&publish(topic.as_str(), "m").qos(1, id)));
-    let here = heard(&mut present)[0].len();
-    let there = heard(&mut [Client::connect(&away)])[0].len();
+    let here = heard(&mut present, 1)[0].len();
+    let there = heard(&mut [Client::connect(&away)], 6 - here)[0].len();
     assert_eq!(here + there, 6, "{here} to the present one, {there} to the other");
 }
