@@ -245,6 +245,8 @@ impl ShardThread {
                 break;
             }
         }
+        // Whoever came too late is not left waiting until the process ends.
+        self.common.boxes[usize::from(self.id.0)].take(&mut self.mail);
     }
 
     /// How long to wait. Says that we sleep, if we may.
