@@ -189,6 +189,8 @@ impl Shard {
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(key, conn, *unsubscribe, out),
             Packet::PingReq => out.push(Effect::Send(conn, Packet::PingResp)),
             Packet::Disconnect(disconnect) => self.disconnect(key, &disconnect, out),
+            // The coat has dealt with it; no client can say this one.
+            Packet::Auth(auth) if auth.reason == ReasonCode::SUCCESS => {}
             // A second CONNECT [MQTT-3.1.0-2]; AUTH where no method was agreed (§4.12); packets that only a server sends.
             Packet::Connect(_)
             | Packet::Auth(_)

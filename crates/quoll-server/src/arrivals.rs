@@ -4,6 +4,7 @@
 //! not felt by those who are connected (`coat.md` §5). Everything here is bounded: arrivals at a time, bytes of each,
 //! and one patience for the whole way, so that a peer that drips bytes gains nothing. Who does not come in: `turned`.
 
+mod authenticate;
 mod turned;
 
 use std::io;
@@ -20,6 +21,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, broadcast};
 
+use crate::authentication::Agreed;
 use crate::bind::{Bound, SocketFile, tune_accepted};
 use crate::config::{Listener, Transport};
 use crate::doorkeeper::{ConnectFacts, Doorkeeper, Verdict};
@@ -31,6 +33,7 @@ use crate::log::{CONNECTION, WEBSOCKETS};
 use crate::placement::Placement;
 use crate::post::{Inbox, Mail, Newcomer};
 use crate::proxy::{self, Proxied, ProxyProtocol};
+use crate::server::LOCAL_CLIENTS;
 use crate::terms::{EmptyClientId, Terms};
 use crate::tls::PeerCertificate;
 use crate::tls::record::{Scratch, Tls};
@@ -164,6 +167,7 @@ struct Admitted {
     plain: Vec<u8>,
     /// An identifier that the peer has to be told, since it gave none.
     assigned: bool,
+    agreed: Option<Box<Agreed>>,
 }
 
 impl Arriving {
@@ -208,7 +212,7 @@ impl Arriving {
         }
         let connect = self.read_connect(socket, &mut plain).await?;
         self.hall.counts.connects.fetch_add(1, Ordering::Relaxed);
-        self.ask(connect, plain).await
+        self.ask(socket, connect, plain).await
     }
 
     async fn read_proxy(
@@ -357,8 +361,14 @@ impl Arriving {
     }
 
     /// Asks the doorkeeper, and applies the listener's terms to who is let in.
-    async fn ask(&self, mut connect: Box<Connect>, plain: Vec<u8>) -> Result<Admitted, Turned> {
-        let terms = &self.settings.terms;
+    async fn ask(
+        &mut self,
+        socket: &mut TcpStream,
+        mut connect: Box<Connect>,
+        mut plain: Vec<u8>,
+    ) -> Result<Admitted, Turned> {
+        let settings = Arc::clone(&self.settings);
+        let terms = &settings.terms;
         if !terms.versions.has(connect.version) {
             return Err(Turned::Refused(connect, ReasonCode::UNSUPPORTED_PROTOCOL_VERSION));
         }
@@ -371,17 +381,34 @@ impl Arriving {
             hello: self.trace.hello.as_deref(),
             connect: &connect,
         };
-        let mut admission = match self.hall.doorkeeper.admit(&facts).await {
+        let doorkeeper = &self.hall.doorkeeper;
+        let (verdict, agreed) = match connect.properties.authentication_method.clone() {
+            None => (doorkeeper.admit(&facts).await, None),
+            Some(method) => {
+                let Some(again) = doorkeeper.begin(&facts, &method) else {
+                    return Err(Turned::Refused(connect, ReasonCode::BAD_AUTHENTICATION_METHOD));
+                };
+                let talk = self.authenticate(socket, &connect, method, again, &mut plain).await?;
+                (talk.0, Some(Box::new(talk.1)))
+            }
+        };
+        // The rules know no methods: what had to be said with it is said.
+        connect.properties.authentication_method = None;
+        connect.properties.authentication_data = None;
+        let mut admission = match verdict {
             Verdict::Admit(admission) => admission,
             Verdict::Refuse(reason) => return Err(Turned::Refused(connect, reason)),
         };
+        if connect.client_id.starts_with(LOCAL_CLIENTS) {
+            return Err(Turned::Refused(connect, ReasonCode::CLIENT_IDENTIFIER_NOT_VALID));
+        }
         let named = name(terms, &connect, &mut admission).and_then(|()| terms.apply_to_connect(&mut connect));
         if let Err(reason) = named {
             return Err(Turned::Refused(connect, reason));
         }
         let is_told = connect.version == ProtocolVersion::V5 && connect.client_id.is_empty();
         let assigned = is_told && admission.client_id.is_some();
-        Ok(Admitted { connect: *connect, admission, plain, assigned })
+        Ok(Admitted { connect: *connect, admission, plain, assigned, agreed })
     }
 
     /// Gives socket, TLS and the bytes already read to the client's shard.
@@ -391,7 +418,7 @@ impl Arriving {
             Ok(socket) => socket,
             Err(error) => return tracing::error!(%peer, %error, "a socket cannot be handed over"),
         };
-        let Admitted { connect, admission, plain, assigned } = admitted;
+        let Admitted { connect, admission, plain, assigned, agreed } = admitted;
         let client_id = admission.client_id.as_deref().unwrap_or(&connect.client_id);
         let shard = hall.placement.place(client_id);
         let credential = certificate.map(|certificate| certificate.credential);
@@ -404,6 +431,7 @@ impl Arriving {
             connect,
             admission,
             assigned,
+            agreed,
             peer,
             seat,
             credential,

@@ -16,6 +16,7 @@ use quoll_broker::vocabulary::ShardId;
 use quoll_mqtt::ProtocolVersion;
 use tokio::sync::mpsc;
 
+use crate::authentication::LiveMethod;
 use crate::events::ConnectionInfo;
 use crate::limits::{READ_BUFFER, READS_PER_TURN, SEAL_CHUNK};
 use crate::listener::Seat;
@@ -81,6 +82,8 @@ pub(crate) struct Edge {
     pub(crate) web: Option<WebSocket>,
     /// Its listener's terms, where packets have to be looked at for them.
     pub(crate) terms: Option<Arc<Terms>>,
+    /// The method that it may authenticate by again.
+    pub(crate) method: Option<LiveMethod>,
 }
 
 /// What a connection leads to.

@@ -7,6 +7,7 @@ use quoll_broker::vocabulary::Admission;
 use quoll_mqtt::ReasonCode;
 use quoll_mqtt::packet::Connect;
 
+use crate::authentication::Authenticator;
 use crate::proxy::Proxied;
 use crate::terms::Terms;
 use crate::tls::{HelloFacts, PeerCertificate};
@@ -16,6 +17,13 @@ use crate::tls::{HelloFacts, PeerCertificate};
 pub trait Doorkeeper: Send + Sync {
     /// Lets the peer in, or says why not.
     async fn admit(&self, facts: &ConnectFacts<'_>) -> Verdict;
+
+    /// The method of an enhanced authentication that this CONNECT asks for (5.0 §4.12); `None` where it is not supported.
+    /// Its verdict stands in place of that of [`Doorkeeper::admit`].
+    fn begin(&self, facts: &ConnectFacts<'_>, method: &str) -> Option<Authenticator> {
+        let _ = (facts, method);
+        None
+    }
 }
 
 /// What is known of a peer that asks to be let in.

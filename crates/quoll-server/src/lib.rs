@@ -6,6 +6,7 @@
 //! | [`config`], [`limits`] | what it is told, and the bounds with their reasons |
 //! | `sessions` | what sessions there are, and what each may do from now on |
 //! | [`doorkeeper`] | the one question it asks the outside |
+//! | [`authentication`] | enhanced authentication: AUTH there and back, and again |
 //! | [`events`] | what it tells those who watch |
 //! | `control` | what clients publish to `$CONTROL/…` |
 //! | `bind`, `listener`, `arrivals`, `handshake` | from bind to admitted, on tokio, at a lower priority |
@@ -45,6 +46,7 @@ pub mod terms;
 pub mod tls;
 
 mod arrivals;
+pub mod authentication;
 mod bind;
 mod connection;
 mod control;
@@ -58,6 +60,7 @@ mod start_error;
 mod upgrade;
 mod websocket;
 
+pub use authentication::{Authenticator, Dialogue, Step};
 pub use bridge::{Bridge, Bridges};
 pub use config::{Family, Limits, Listener, Place, Placement, Settings, Transport};
 pub use control::ControlMessage;

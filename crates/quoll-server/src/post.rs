@@ -14,6 +14,7 @@ use quoll_mqtt::TopicFilter;
 use quoll_mqtt::packet::Connect;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::authentication::Agreed;
 use crate::config::Listener;
 use crate::events::{ConnectionInfo, Stats};
 use crate::journal::transit::LetterKey;
@@ -78,6 +79,8 @@ pub(crate) struct Newcomer {
     pub(crate) admission: Admission,
     /// Whether CONNACK has to tell the client identifier, since the client gave none [MQTT-3.2.2-16].
     pub(crate) assigned: bool,
+    /// How it was authenticated, where that was a dialogue.
+    pub(crate) agreed: Option<Box<Agreed>>,
     pub(crate) peer: SocketAddr,
     pub(crate) seat: Seat,
     /// What its certificate is revoked by.

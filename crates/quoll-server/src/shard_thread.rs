@@ -42,9 +42,11 @@ use quoll_broker::Shard;
 use quoll_broker::change::Change;
 use quoll_broker::vocabulary::{ConnId, Input, Outbox, ShardId};
 use quoll_mqtt::decode::Role;
+use quoll_mqtt::packet::Packet;
 use quoll_mqtt::{DecodeContext, Decoded, decode};
 use tokio::sync::{broadcast, oneshot};
 
+use crate::authentication::Agreed;
 use crate::connection::{Buffers, Connection, Phase, Who};
 use crate::control::Desk;
 use crate::events::ServerEvent;
@@ -120,6 +122,8 @@ pub(crate) struct ShardThread {
     arriving: Option<tell::Greeting>,
     /// The identifier that CONNACK has to tell the one who is being let in.
     assigned: Option<Arc<str>>,
+    /// How the one who is being let in was authenticated; CONNACK tells.
+    agreed: Option<Box<Agreed>>,
     mail: Vec<Mail>,
     /// Orders to answer once their effects are written.
     answers: Vec<(oneshot::Sender<usize>, usize)>,
@@ -180,6 +184,7 @@ impl ShardThread {
             deserted: Vec::new(),
             arriving: None,
             assigned: None,
+            agreed: None,
             mail: Vec::new(),
             answers: Vec::new(),
             closed_by_order: 0,
@@ -360,7 +365,7 @@ impl ShardThread {
                     if self.verbose || terms.is_some() {
                         self.packet_at_edge(conn, terms.as_deref(), packet);
                     } else {
-                        self.input(Input::Packet(conn, packet));
+                        self.packet(conn, packet);
                     }
                 }
                 Ok(Decoded::Incomplete(_)) => break,
@@ -374,6 +379,26 @@ impl ShardThread {
             }
         }
         Some(used)
+    }
+
+    /// Hands a packet on; AUTH is for who authenticates.
+    fn packet(&mut self, conn: ConnId, packet: Packet) {
+        match packet {
+            Packet::Auth(auth) => self.authenticate_again(conn, *auth),
+            packet => self.input(Input::Packet(conn, packet)),
+        }
+    }
+
+    pub(crate) fn hand_on(&mut self, input: Input) {
+        self.input(input);
+    }
+
+    pub(crate) fn answer(&mut self, conn: ConnId, packet: &Packet) {
+        self.send_now(conn, packet);
+    }
+
+    pub(crate) fn connection(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        self.table.get_mut(conn)
     }
 
     fn expire(&mut self) {

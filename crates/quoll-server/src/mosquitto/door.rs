@@ -15,6 +15,7 @@ use super::dynamic_security::{self, DynamicSecurity, DynamicSecurityError};
 use super::password_file::{self, Answer, PasswordFault, PasswordFile};
 use super::password_hash::PasswordHash;
 use super::plugins::DynamicSecurityFile;
+use super::scram::{self, ScramFile, ScramFileError, ScramRecord};
 use super::{Files, Security};
 
 /// The files of a listener's security, read.
@@ -22,6 +23,8 @@ use super::{Files, Security};
 pub struct Door {
     allow_anonymous: bool,
     passwords: Vec<Arc<PasswordFile>>,
+    /// What is beside each of them.
+    scram: Vec<Arc<ScramFile>>,
     permissions: Permissions,
     dynamic: Vec<(PathBuf, Arc<DynamicSecurity>)>,
     /// What should be known about the files.
@@ -76,6 +79,9 @@ pub enum DoorReason {
     /// Its passwords.
     #[error("{}", lines(_0))]
     Passwords(Vec<PasswordFault>),
+    /// Its records for SCRAM.
+    #[error(transparent)]
+    Scram(#[from] ScramFileError),
     /// Its clients, groups and roles.
     #[error(transparent)]
     Dynamic(#[from] DynamicSecurityError),
@@ -106,7 +112,7 @@ impl Door {
     /// The first file that cannot be used.
     pub fn open(security: &Security, files: &dyn Files) -> Result<Self, DoorError> {
         let mut warnings = Vec::new();
-        let mut passwords = Vec::new();
+        let (mut passwords, mut scrams) = (Vec::new(), Vec::new());
         for path in &security.password_files {
             let file = read(path, files, password_file::MAX_FILE, |content| {
                 PasswordFile::parse(content).map_err(DoorReason::Passwords)
@@ -116,6 +122,11 @@ impl Door {
                 over.map(|line| format!("{}: line {line} has no colon and is left out", path.display())),
             );
             passwords.push(Arc::new(file));
+            let beside =
+                read(&scram::beside(path), files, scram::MAX_FILE, |content| Ok(ScramFile::parse(content)?));
+            let none =
+                |error: DoorError| if error.is_missing() { Ok(ScramFile::default()) } else { Err(error) };
+            scrams.push(Arc::new(beside.or_else(none)?));
         }
         let mut dynamic = Vec::new();
         for DynamicSecurityFile { path, .. } in &security.dynamic_security {
@@ -143,7 +154,7 @@ impl Door {
             None => Permissions::Dynamic,
         };
         let allow_anonymous = security.allow_anonymous;
-        Ok(Self { allow_anonymous, passwords, permissions, dynamic, warnings })
+        Ok(Self { allow_anonymous, passwords, scram: scrams, permissions, dynamic, warnings })
     }
 
     /// Whether a client comes in. Blocks for milliseconds on purpose.
@@ -182,6 +193,21 @@ impl Door {
         let hash = self.passwords.iter().find_map(|file| file.proof(username));
         let hash = hash.map(|hash| (hash, None));
         hash.or_else(|| self.dynamic.iter().find_map(|(_, file)| file.proof(username)))
+    }
+
+    /// Whether some account can be proven by SCRAM-SHA-256.
+    #[must_use]
+    pub fn has_scram(&self) -> bool {
+        self.scram.iter().any(|file| !file.is_empty())
+    }
+
+    /// The record of an account for that; `None` where there is none, or its password was changed since.
+    #[must_use]
+    pub fn scram_record(&self, username: &str) -> Option<&ScramRecord> {
+        // As with passwords the first file that knows the user decides.
+        let (file, beside) =
+            self.passwords.iter().zip(&self.scram).find(|(file, _)| file.proof(username).is_some())?;
+        beside.record(username, file.proof(username)?)
     }
 
     /// The first file of dynamic security, the one that commands are for.

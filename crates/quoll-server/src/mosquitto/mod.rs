@@ -11,6 +11,7 @@
 //! | [`door`] | who comes in to a listener, and with what grants: the files below, put together |
 //! | [`tls_files`] | certificates, keys and revocation lists of a listener, made an identity |
 //! | [`dynamic_security`] | the plugin's clients, groups and roles, compiled to grants, and its commands |
+//! | [`scram`] | SCRAM-SHA-256 over a file beside `password_file` |
 //! | `replace_file` | how files of secrets are written |
 //! | [`password_file`], [`password_hash`] | `password_file`: checked, and written for `quoll passwd` |
 //!
@@ -29,6 +30,7 @@ pub mod options;
 pub mod password_file;
 pub mod password_hash;
 pub mod plugins;
+pub mod scram;
 pub mod table;
 pub mod tls;
 pub mod tls_files;

@@ -259,6 +259,13 @@ impl PasswordText {
         Ok(new)
     }
 
+    /// A user's hash; `None` for one that is not there, and for a password in the clear.
+    #[must_use]
+    pub fn hash_of(&self, name: &str) -> Option<PasswordHash> {
+        let line = self.lines.iter().find(|line| named(line, name))?;
+        parts(line).and_then(|(_, hash)| PasswordHash::parse(hash).ok())
+    }
+
     /// Takes a user out; false if there was none.
     pub fn delete(&mut self, name: &str) -> bool {
         let before = self.lines.len();

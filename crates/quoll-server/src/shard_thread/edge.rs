@@ -5,6 +5,7 @@ use quoll_mqtt::packet::{Ack, ConnAck, Packet};
 use quoll_mqtt::{Delivery, ReasonCode, encode};
 
 use super::ShardThread;
+use crate::authentication::Agreed;
 use crate::connection::{Connection, Phase};
 use crate::terms::Terms;
 
@@ -19,7 +20,7 @@ impl ShardThread {
             self.say_received(&client, &packet);
         }
         match terms.map_or(Ok(()), |terms| terms.apply_to(&mut packet)) {
-            Ok(()) => self.input(Input::Packet(conn, packet)),
+            Ok(()) => self.packet(conn, packet),
             Err(reason) => {
                 let Some(connection) = self.table.get_mut(conn) else { return };
                 // The rules close it, with this reason, as if they had found the fault.
@@ -32,12 +33,19 @@ impl ShardThread {
     /// CONNACK as it has to be for this connection, where that is not what the rules say.
     pub(super) fn answer_at_edge(&mut self, conn: ConnId, answer: &ConnAck) -> Option<ConnAck> {
         let terms = self.table.get_mut(conn)?.edge.as_ref().and_then(|edge| edge.terms.clone());
-        if answer.reason != ReasonCode::SUCCESS || (terms.is_none() && self.assigned.is_none()) {
+        if answer.reason != ReasonCode::SUCCESS
+            || (terms.is_none() && self.assigned.is_none() && self.agreed.is_none())
+        {
             return None;
         }
         let mut answer = answer.clone();
         if let Some(client_id) = self.assigned.take() {
             answer.properties.assigned_client_identifier = Some(client_id.as_ref().into());
+        }
+        if let Some(agreed) = self.agreed.take() {
+            let Agreed { method, data, .. } = *agreed;
+            answer.properties.authentication_method = Some(method);
+            answer.properties.authentication_data = (!data.is_empty()).then(|| data.into());
         }
         if let Some(terms) = terms
             && self.table.get_mut(conn)?.version == quoll_mqtt::ProtocolVersion::V5

@@ -85,7 +85,7 @@ impl ShardThread {
         self.send_now(conn, packet);
     }
 
-    fn send_now(&mut self, conn: ConnId, packet: &Packet) {
+    pub(super) fn send_now(&mut self, conn: ConnId, packet: &Packet) {
         if self.verbose {
             self.say_sent(conn, packet);
         }

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::{ShardThread, table, tell::Greeting};
 use crate::arrivals::NOWHERE;
+use crate::authentication::LiveMethod;
 use crate::connection::{Connection, Edge, Line, Phase, Who};
 use crate::events::{ConnectionInfo, ServerEvent, Stats};
 use crate::log::{CONNECTION, shown};
@@ -65,7 +66,8 @@ impl ShardThread {
 
     /// Takes over a client from the arrivals, and reads it once: an edge may have been missed.
     fn welcome(&mut self, newcomer: Newcomer) {
-        let Newcomer { socket, tls, web, settings, plain, connect, admission, assigned, .. } = newcomer;
+        let Newcomer { socket, tls, web, settings, plain, connect, admission, assigned, agreed, .. } =
+            newcomer;
         let Newcomer { peer, seat, credential, .. } = newcomer;
         let named = admission.client_id.clone().unwrap_or_else(|| connect.client_id.as_str().into());
         // Between the handshake and now its certificate may have been revoked: the order to expel it found nobody then.
@@ -104,8 +106,10 @@ impl ShardThread {
         let version = connect.version;
         let terms = settings.terms.concern_packets().then(|| Arc::new(settings.terms.clone()));
         self.has_mounts |= settings.terms.mount_point.is_some();
-        let has_edge = web.is_some() || terms.is_some();
-        let edge = has_edge.then(|| Box::new(Edge { web: web.map(|web| *web), terms }));
+        let method = agreed.as_deref().map(LiveMethod::of);
+        let has_edge = web.is_some() || terms.is_some() || method.is_some();
+        let edge = has_edge.then(|| Box::new(Edge { web: web.map(|web| *web), terms, method }));
+        self.agreed = agreed;
         self.table.insert(connection(Line::Socket { socket, tls }, edge, who, version));
         self.guarded(Some(conn), |thread| {
             thread.input(Input::Connect(Box::new(Arrival { conn, connect, admission })));
@@ -120,6 +124,7 @@ impl ShardThread {
         });
         self.arriving = None;
         self.assigned = None;
+        self.agreed = None;
         self.common.placement.arrived(&named);
     }
 

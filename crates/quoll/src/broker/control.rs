@@ -18,7 +18,7 @@ use quoll_server::{ConnectionInfo, ControlMessage, Handle};
 use serde_json::Value;
 
 use super::doors::{DoorOf, Doors, Keeper};
-use super::reload::{Live, name};
+use super::reload::{Live, name, withhold};
 
 /// After this one looks once more: somebody may have been between the door and the rules while doors were swapped.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
@@ -54,6 +54,7 @@ impl Live {
         }
         self.kick(&path, &obeyed.kicked).await;
         if obeyed.changed.is_some() {
+            withhold(&self.handle, &self.state.doors);
             self.look_again();
         }
     }

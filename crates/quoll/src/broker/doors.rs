@@ -11,12 +11,14 @@ use async_trait::async_trait;
 use quoll_broker::vocabulary::{Admission, Identity};
 use quoll_mqtt::ReasonCode;
 use quoll_server::mosquitto::listener::CertificateName;
+use quoll_server::mosquitto::scram::Secret;
 use quoll_server::mosquitto::tls_files::TlsFiles;
 use quoll_server::mosquitto::{Door, ListenerConfiguration, Visitor};
-use quoll_server::{ConnectFacts, Doorkeeper, Verdict};
+use quoll_server::{Authenticator, ConnectFacts, Doorkeeper, Verdict};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use super::scram;
 use super::source::State;
 
 /// The doors of all listeners, by the names of their sockets.
@@ -56,7 +58,8 @@ impl DoorOf {
 /// The doorkeeper.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    pub(super) doors: ArcSwap<Doors>,
+    pub(super) doors: Arc<ArcSwap<Doors>>,
+    secret: Secret,
     /// Passwords under examination: each takes a processor for milliseconds.
     hashing: Semaphore,
 }
@@ -64,7 +67,8 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn new(state: &State) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { doors: ArcSwap::from_pointee(state.doors.clone()), hashing: Semaphore::new(processors) }
+        let doors = Arc::new(ArcSwap::from_pointee(state.doors.clone()));
+        Self { doors, secret: Secret::new(), hashing: Semaphore::new(processors) }
     }
 
     /// Uses other doors from now on.
@@ -127,5 +131,9 @@ impl Doorkeeper for Keeper {
                 return answer.map_or_else(Verdict::Refuse, Verdict::Admit);
             }
         }
+    }
+
+    fn begin(&self, facts: &ConnectFacts<'_>, method: &str) -> Option<Authenticator> {
+        scram::begin(&self.doors, &self.secret, facts, method)
     }
 }

@@ -6,6 +6,7 @@
 //! | [`listeners`] | listeners as the server wants them; what it cannot do yet is refused |
 //! | [`doors`] | the doorkeeper: names, passwords, permissions |
 //! | [`bridges`] | bridges as the server wants them |
+//! | [`scram`] | SCRAM-SHA-256, with accounts of the password files |
 //! | [`reload`] | SIGHUP: a new state in place of the old, and what becomes of who is in |
 //! | [`control`] | `$CONTROL`: the commands of dynamic security |
 //! | [`first_file`] | the file of dynamic security where there is none yet |
@@ -23,6 +24,7 @@ mod first_file;
 mod listeners;
 mod log;
 mod reload;
+mod scram;
 mod source;
 mod subscriptions;
 

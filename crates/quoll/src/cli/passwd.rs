@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use quoll_server::mosquitto::password_file::{PasswordError, PasswordText};
 use quoll_server::mosquitto::password_hash::{ITERATIONS, Scheme};
+use quoll_server::mosquitto::replace_file;
+use quoll_server::mosquitto::scram::{self, ScramFile, ScramRecord};
 use zeroize::Zeroizing;
 
 use super::confirm;
@@ -41,6 +43,10 @@ pub(crate) struct Passwd {
     /// mosquitto_passwd's password on the command line, refused here
     #[arg(short = 'b', hide = true)]
     batch: bool,
+    /// Keep a record for SCRAM-SHA-256 too, in FILE.scram beside the password file: clients of MQTT 5 can prove the password
+    /// without sending it
+    #[arg(long, conflicts_with_all = ["delete", "upgrade"])]
+    scram: bool,
     /// Take the password from the first line of this file
     #[arg(long, value_name = "FILE", conflicts_with = "password_stdin")]
     password_file: Option<PathBuf>,
@@ -99,6 +105,7 @@ impl Passwd {
                 ));
             }
             text.save(file).map_err(failure)?;
+            self.keep_record(user, None, &text)?;
             return print(&format!("{}: {user} was taken out\n", file.display()));
         }
         let mut text = if self.create {
@@ -111,10 +118,38 @@ impl Passwd {
         };
         // A name that cannot be is refused before somebody types a password twice.
         text.clone().set(user, b"x", Scheme::Sha512).map_err(failure)?;
-        let is_new = text.set(user, &self.password(user)?, scheme).map_err(failure)?;
+        let password = self.password(user)?;
+        let is_new = text.set(user, &password, scheme).map_err(failure)?;
         text.save(file).map_err(failure)?;
+        self.keep_record(user, Some(&password), &text)?;
         let what = if is_new { "was added" } else { "has a new password" };
         print(&format!("{}: {user} {what}\n", file.display()))
+    }
+
+    /// The record for SCRAM where one is wanted or there: it goes with the password, and counts for nothing without.
+    fn keep_record(&self, user: &str, password: Option<&[u8]>, text: &PasswordText) -> Outcome {
+        let path = scram::beside(&self.file);
+        let mut records = match std::fs::read(&path).map(Zeroizing::new) {
+            Ok(content) => ScramFile::parse(&content).map_err(|error| {
+                let what = format!("{} cannot be used: {error}", path.display());
+                Failure::new(Exit::Unusable, what)
+                    .hint("the password file is changed already; take the line out and repeat")
+            })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => ScramFile::default(),
+            Err(error) => return Err(io_failure("read", &path, &error)),
+        };
+        if self.create {
+            records = ScramFile::default();
+        }
+        match password.zip(text.hash_of(user)) {
+            Some((password, hash)) if self.scram || records.has(user) => {
+                let record = ScramRecord::new(password).map_err(|error| failure(error.into()))?;
+                records.set(user, record, &hash);
+            }
+            _ if !records.remove(user) && !(self.create && path.exists()) => return Ok(()),
+            _ => {}
+        }
+        replace_file(&path, records.to_text().as_bytes()).map_err(|error| io_failure("write", &path, &error))
     }
 
     fn password(&self, user: &str) -> Outcome<Zeroizing<Vec<u8>>> {
