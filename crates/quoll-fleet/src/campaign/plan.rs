@@ -157,7 +157,7 @@ pub fn plan(found: &[Candidate], known: &[Device], broker: &BrokerTarget, policy
                 is_under_way: device.is_some_and(|device| {
                     matches!(device.state, DeviceState::KeyPushed | DeviceState::Switched)
                 }),
-                verdict: verdict(&candidate.found, device, broker, policy),
+                verdict: verdict(candidate, device, broker, policy),
                 notes,
             }
         })
@@ -194,7 +194,13 @@ fn sanitised(topic: &str) -> String {
     text.trim_matches(['-', '_', '.']).to_owned()
 }
 
-fn verdict(found: &Found, device: Option<&Device>, broker: &BrokerTarget, policy: &Policy) -> Verdict {
+fn verdict(
+    candidate: &Candidate,
+    device: Option<&Device>,
+    broker: &BrokerTarget,
+    policy: &Policy,
+) -> Verdict {
+    let found = &candidate.found;
     let mut held = Vec::new();
     let mut hold = |hold: Hold, why: String, next: &str| {
         if !(hold.can_be_forced() && policy.force.contains(&hold)) {
@@ -239,7 +245,9 @@ fn verdict(found: &Found, device: Option<&Device>, broker: &BrokerTarget, policy
     };
     if let (Some(rung), Some(device)) = (rung, device) {
         let is_there = device.state == DeviceState::Proven && device.rung >= rung;
-        let forgot = device.rung == Rung::Mutual && found.ability == Some(Skill::Key);
+        // An update over the air can lose the key; what a scan saw before the proof says nothing of that.
+        let is_newer = device.last_seen.is_none_or(|seen| candidate.last_found > seen);
+        let forgot = device.rung == Rung::Mutual && found.ability == Some(Skill::Key) && is_newer;
         if is_there && !forgot && held.is_empty() {
             return Verdict::Proven(device.rung);
         }

@@ -37,6 +37,16 @@ impl Cargo {
     }
 }
 
+fn table(levels: &LogLevels) -> [(Setting, Option<u8>); 5] {
+    [
+        (Setting::SerialLog, levels.serial),
+        (Setting::SysLog, levels.sys),
+        (Setting::MqttLog, levels.mqtt),
+        (Setting::FileLog, levels.file),
+        (Setting::WebLog, levels.web),
+    ]
+}
+
 impl Asker<'_> {
     /// Turns the logs down that would show the key.
     pub(crate) async fn quiet_logs(&self, logs: &LogLevels) -> Result<(), EnrolError> {
@@ -53,17 +63,30 @@ impl Asker<'_> {
 
     /// Sets the log levels that are given.
     pub(crate) async fn set_logs(&self, step: Step, levels: &LogLevels) -> Result<(), EnrolError> {
-        let table = [
-            (Setting::SerialLog, levels.serial),
-            (Setting::SysLog, levels.sys),
-            (Setting::MqttLog, levels.mqtt),
-            (Setting::FileLog, levels.file),
-            (Setting::WebLog, levels.web),
-        ];
-        for (setting, level) in table {
+        for (setting, level) in table(levels) {
             if let Some(level) = level {
-                let command = Command::set(setting, &level.to_string()).map_err(EnrolError::Target)?;
-                self.tell(step, &command).await?;
+                let level = level.to_string();
+                let command = Command::set(setting, &level).map_err(EnrolError::Target)?;
+                let reply = self.tell(step, &command).await?;
+                // A log that is taken for silent and is not would show the key.
+                let told = reply.setting(setting).map_err(|why| self.answer(step, why))?;
+                if told != level {
+                    return Err(self.refused(step, &command));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::set_logs`], and looks afterwards: a device that lost its power in between has forgotten what it had
+    /// said yes to. Once more then.
+    pub(super) async fn set_logs_for_good(&self, step: Step, levels: &LogLevels) -> Result<(), EnrolError> {
+        self.set_logs(step, levels).await?;
+        for (setting, level) in table(levels) {
+            let Some(level) = level.map(|level| level.to_string()) else { continue };
+            let told = self.ask(step, &Command::ask(setting)).await?.setting(setting);
+            if told.map_err(|why| self.answer(step, why))? != level {
+                return self.set_logs(step, levels).await;
             }
         }
         Ok(())

@@ -433,7 +433,7 @@ impl<'a> Run<'a> {
         let Some(levels) = self.with.registry.kept(&self.request.name)?.1 else { return Ok(()) };
         let failed_at = self.current;
         self.begin(Step::RestoreLogs)?;
-        let restored = self.asker.set_logs(Step::RestoreLogs, &levels).await;
+        let restored = self.asker.set_logs_for_good(Step::RestoreLogs, &levels).await;
         if let Err(error) = &restored {
             self.report(Step::RestoreLogs, Progress::Failed, &error.to_string())?;
         } else {

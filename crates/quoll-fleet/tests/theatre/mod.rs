@@ -307,7 +307,10 @@ pub async fn start(profile: VirtualProfile) -> Arc<RunningDevice> {
 
 impl Stage {
     pub async fn new(profile: VirtualProfile) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        // In memory where there is such a folder: these tests are about devices, not about disks.
+        let memory = std::path::Path::new("/dev/shm");
+        let folder =
+            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let file = folder.path().join("fleet.db");
         let registry = Registry::open(&file).unwrap();
         let device = start(profile).await;
