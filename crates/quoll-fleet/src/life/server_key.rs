@@ -48,8 +48,8 @@ pub struct Staging<'a> {
 #[non_exhaustive]
 pub enum SlotError {
     /// What keeps other changes of a device from going on, too.
-    #[error(transparent)]
-    Life(#[from] LifeError),
+    #[error("{0}")]
+    Life(#[source] Box<LifeError>),
     /// A slot accepts anybody, or neither holds the key that the server shows.
     #[error("its fingerprint slots hold {0} and {1}")]
     Slots(String, String),
@@ -74,15 +74,21 @@ pub enum SlotError {
     NoPassword,
 }
 
+impl From<LifeError> for SlotError {
+    fn from(error: LifeError) -> Self {
+        Self::Life(Box::new(error))
+    }
+}
+
 impl From<EnrolError> for SlotError {
     fn from(error: EnrolError) -> Self {
-        Self::Life(error.into())
+        LifeError::from(error).into()
     }
 }
 
 impl From<crate::registry::RegistryError> for SlotError {
     fn from(error: crate::registry::RegistryError) -> Self {
-        Self::Life(error.into())
+        LifeError::from(error).into()
     }
 }
 

@@ -91,7 +91,7 @@ impl Registry {
     /// # Errors
     /// Where the registry cannot be read.
     pub fn server_key_change(&self) -> Result<Option<ServerKeyChange>, RegistryError> {
-        self.read(|tx| find(tx))
+        self.read(find)
     }
 
     /// Notes how far the change got.
