@@ -378,3 +378,26 @@ fn a_thousand_are_signed_through_a_kill_and_none_twice() {
         assert!(verified.status.success(), "{}", complaint(&verified));
     }
 }
+
+#[test]
+fn the_next_ca_comes_over_the_air_gap_too() {
+    let site = Site::with_ca();
+    site.walk("first", &["--server", "--client", "hass"]);
+    site.ca.ok(&["ca", "rollover", "start"]);
+    let (here, there) = (site.server.path("pki-next"), site.ca.path("pki-next"));
+    let (here, there) = (here.display().to_string(), there.display().to_string());
+    let (asked, answer) = (site.stick("second.quollreq"), site.stick("second.quollcert"));
+    site.server.ok(&["--pki", &here, "request", "--host", "127.0.0.1", "--client", "wall", "--out", &asked]);
+    let up = site.server.up_and_listening(&[]);
+    site.ca.ok(&["--pki", &there, "ca", "sign", &asked, "--yes"]);
+    site.server.ok(&["--pki", &here, "accept", &answer, "--yes"]);
+    let rows = site.server.json(&["ca", "rollover", "status"]);
+    let by = |name: &str| {
+        rows.as_array().unwrap().iter().find(|row| row["name"] == name).map(|row| row["issuer"].clone())
+    };
+    assert_eq!((by("hass"), by("wall")), (Some(json!("Quoll CA")), Some(json!("Quoll CA 2"))), "{rows}");
+    for name in ["hass", "wall"] {
+        until(|| publish(&site, name).status.success(), |let_in| *let_in);
+    }
+    assert_eq!(up.stop(), 0);
+}

@@ -89,7 +89,8 @@ impl Taken {
         }
         let security = &listener.security;
         let Some(tls) = &listener.tls else {
-            if security.allow_anonymous && security.password_files.is_empty() {
+            let is_open = security.acl_files.is_empty() && security.dynamic_security.is_empty();
+            if security.allow_anonymous && security.password_files.is_empty() && is_open {
                 self.mqtt.push(address);
                 self.fates.push(Fate::taken(
                     &what,
@@ -100,7 +101,7 @@ impl Taken {
             }
             return leave(
                 self,
-                "not taken over: passwords are not Quoll's way in; quoll client add NAME gives each of its users a certificate",
+                "not taken over: Quoll knows no passwords and rights of plain clients; quoll client add NAME gives each user a certificate",
             );
         };
         self.certificates.extend(shown(&tls.certificate));
