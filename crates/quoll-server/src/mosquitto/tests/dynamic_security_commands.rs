@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 use quoll_mqtt::decode::Role;
 use quoll_mqtt::packet::{
     Connect, ConnectProperties, Packet, Publish, Subscribe, SubscribeProperties, Subscription,
@@ -102,25 +102,49 @@ impl Plugin {
                 self.input.drain(..used);
                 return packet;
             }
-            let mut bytes = [0; 4096];
-            let read = self.socket.read(&mut bytes).expect("the plugin answers");
-            assert!(read > 0, "mosquitto is gone");
-            self.input.extend_from_slice(&bytes[..read]);
+            assert!(self.read(), "mosquitto is gone");
         }
     }
 
+    /// Whether something came.
+    fn read(&mut self) -> bool {
+        let mut bytes = [0; 4096];
+        let read = self.socket.read(&mut bytes);
+        let read = read.or_else(|error| match error.kind() {
+            std::io::ErrorKind::ConnectionReset => Ok(0),
+            _ => Err(error),
+        });
+        let read = read.expect("the plugin answers");
+        self.input.extend_from_slice(&bytes[..read]);
+        read > 0
+    }
+
+    /// As [`Self::ask`]; `None` where Mosquitto has ended.
+    fn try_ask(&mut self, payload: &[u8]) -> Option<Value> {
+        self.send(&ask_packet(payload));
+        if self.input.is_empty() && !self.read() {
+            return None;
+        }
+        let Packet::Publish(publish) = self.receive() else { panic!("an answer is due") };
+        serde_json::from_slice(&publish.payload).ok()
+    }
+
     fn ask(&mut self, payload: &[u8]) -> Value {
-        self.send(&Packet::Publish(Publish {
-            topic: Some(TopicName::parse(TOPIC).unwrap()),
-            payload: payload.to_owned().into(),
-            delivery: Delivery::AtMostOnce,
-            dup: false,
-            retain: false,
-            properties: None,
-        }));
+        self.send(&ask_packet(payload));
         let Packet::Publish(publish) = self.receive() else { panic!("an answer is due") };
         serde_json::from_slice(&publish.payload).unwrap()
     }
+}
+
+fn ask_packet(payload: &[u8]) -> Packet {
+    Packet::Publish(Publish {
+        topic: Some(TopicName::parse(TOPIC).unwrap()),
+        payload: payload.to_owned().into(),
+        delivery: Delivery::AtMostOnce,
+        dup: false,
+        retain: false,
+        properties: None,
+    })
 }
 
 fn initial() -> DynamicSecurity {
@@ -394,7 +418,8 @@ fn command(deletes_roles: bool) -> impl Strategy<Value = Value> {
     let user = || one_of(&["u1", "u2", "u3", "ghost"]);
     let group = || one_of(&["g1", "g2", "g3", "ghost"]);
     let role = || one_of(&["r1", "r2", "r3", "ghost"]);
-    let topic = || one_of(&["a", "a/+", "a/#", "%u/x", "b/%c", "#", "bad#", ""]);
+    // Not the empty one, which the plugin takes for a topic.
+    let topic = || one_of(&["a", "a/+", "a/#", "%u/x", "b/%c", "#", "bad#"]);
     let about = || {
         one_of(&[
             "publishClientSend",
@@ -458,29 +483,53 @@ fn command(deletes_roles: bool) -> impl Strategy<Value = Value> {
     ]
 }
 
-/// One life of some hundred messages, both sides asked the same.
+/// Lives of some hundred messages, both sides asked the same. The plugin of 2.0 reads memory that it has given back when
+/// roles go that somebody has, and when the anonymous group goes: what leads there is not asked, and where Mosquitto ends all
+/// the same another life begins.
 #[test]
 fn commands_by_chance_are_answered_as_by_the_plugin() {
     let end = Instant::now() + Duration::from_secs(8);
-    let mut runner = TestRunner::new(Config::default());
-    let mut plugin = Plugin::start();
-    let mut security = initial();
-    let list = proptest::collection::vec(command(true), 1..6);
-    for _ in 0..400 {
-        let commands = list.new_tree(&mut runner).unwrap().current();
-        let payload = json!({ "commands": commands }).to_string();
-        let theirs = plugin.ask(payload.as_bytes());
-        let ours = without_news(obey(&mut security, payload.as_bytes()).response);
-        for ((ours, theirs), command) in responses(&ours).iter().zip(responses(&theirs)).zip(&commands) {
-            assert_eq!(ours, theirs, "{command}\nof {payload}\nbefore: {}", security.to_json());
+    // The same chance each time: what differs is looked at by a person.
+    let mut runner = TestRunner::deterministic();
+    let list = proptest::collection::vec(command(false), 1..6);
+    let mut compared = 0;
+    for _ in 0..5 {
+        let mut plugin = Plugin::start();
+        let mut security = initial();
+        for _ in 0..200 {
+            let commands = list.new_tree(&mut runner).unwrap().current();
+            let is_dangerous = |command: &Value| {
+                command["command"] == "deleteGroup" && {
+                    let anonymous = security.to_json();
+                    let file: Value = serde_json::from_str(&anonymous).unwrap();
+                    file.get("anonymousGroup") == command.get("groupname")
+                }
+            };
+            let sets = commands.iter().any(|command| command["command"] == "setAnonymousGroup");
+            if commands.iter().any(is_dangerous)
+                || (sets && commands.iter().any(|command| command["command"] == "deleteGroup"))
+            {
+                continue;
+            }
+            let payload = json!({ "commands": commands }).to_string();
+            let Some(theirs) = plugin.try_ask(payload.as_bytes()) else { break };
+            let ours = without_news(obey(&mut security, payload.as_bytes()).response);
+            for ((ours, theirs), command) in responses(&ours).iter().zip(responses(&theirs)).zip(&commands) {
+                assert_eq!(ours, theirs, "{command}\nof {payload}\nbefore: {}", security.to_json());
+                compared += 1;
+            }
+            // What stands in the file means the same as what is in memory.
+            let written = security.to_json();
+            assert_eq!(DynamicSecurity::parse(written.as_bytes()).unwrap().to_json(), written);
+            if Instant::now() > end {
+                break;
+            }
         }
-        // What stands in the file means the same as what is in memory.
-        let written = security.to_json();
-        assert_eq!(DynamicSecurity::parse(written.as_bytes()).unwrap().to_json(), written);
         if Instant::now() > end {
             break;
         }
     }
+    assert!(compared > 50, "only {compared} answers were compared");
 }
 
 /// Each reads what the other has written.
