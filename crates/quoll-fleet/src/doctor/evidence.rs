@@ -351,14 +351,6 @@ pub struct WireSide {
     pub shared_with: Vec<String>,
 }
 
-impl WireSide {
-    /// The newest encounter.
-    #[must_use]
-    pub fn last(&self) -> Option<&Encounter> {
-        self.encounters.last()
-    }
-}
-
 /// What a certificate says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CertificateFacts {

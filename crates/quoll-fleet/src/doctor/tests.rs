@@ -135,6 +135,24 @@ fn without_the_devices_word_the_brokers_alert_counts() {
 }
 
 #[test]
+fn what_came_from_an_address_of_several_is_nobodys_unless_the_numbers_agree() {
+    let mut one = failing(Some(372));
+    let shared = |alert| Encounter {
+        known_by: Attribution::SharedAddress,
+        ..encounter(Step::Certificate, Some(alert))
+    };
+    one.wire.encounters = vec![shared(116), shared(48)];
+    let lines = diagnose(&one).cause.unwrap().evidence;
+    assert!(lines.iter().any(|line| line.contains("alert 116 sent")), "{lines:?}");
+    one.device.log = Some(LogReading::default());
+    assert_eq!(
+        diagnose(&one).health,
+        Health::Unexplained,
+        "without a word of its own it may have been any of them"
+    );
+}
+
+#[test]
 fn a_wrong_clock_is_blamed_only_where_the_certificate_is_good() {
     let dates =
         |not_before, not_after| CertificateFacts { not_before, not_after, ..CertificateFacts::default() };

@@ -5,7 +5,7 @@ use crate::doctor::verdict::{Found, Repair, Rule};
 
 /// The certificate that the broker saw last.
 fn shown(it: &Evidence) -> Option<&Shown> {
-    it.wire.last().and_then(|last| last.certificate.as_ref())
+    it.encounter().and_then(|last| last.certificate.as_ref())
 }
 
 fn shown_line(it: &Evidence) -> Option<String> {
@@ -260,6 +260,6 @@ pub(super) const VERSION: Rule = Rule {
 impl Evidence {
     /// Whether the broker refused its CONNECT last.
     pub(super) fn was_refused(&self) -> bool {
-        self.wire.last().is_some_and(|last| last.ending == Ending::Refused)
+        self.encounter().is_some_and(|last| last.ending == Ending::Refused)
     }
 }

@@ -9,7 +9,7 @@ mod server;
 mod settings;
 mod worry;
 
-use super::evidence::{Encounter, Ending, Evidence, Step};
+use super::evidence::{Attribution, Encounter, Ending, Evidence, Step};
 use super::verdict::Rule;
 
 /// Every rule, by rank.
@@ -23,11 +23,11 @@ pub const RULES: &[Rule] = &[
     settings::TLS_OFF,
     server::CLOCK,
     network::NO_MEMORY,
+    network::PLAIN_PORT,
     settings::OTHER_BROKER,
     network::NAME,
     network::BROKER_DOWN,
     network::BLOCKED,
-    network::PLAIN_PORT,
     network::SLOW,
     server::FINGERPRINT,
     server::OTHER_SERVER,
@@ -111,6 +111,15 @@ impl Evidence {
                 && self.device.log.as_ref().is_some_and(|log| log.code.is_none() && log.number.is_none())
     }
 
+    /// The newest encounter that was this device's. One from an address that several have counts only where the alert
+    /// that the broker sent is the one that this device logs.
+    fn encounter(&self) -> Option<&Encounter> {
+        let said = self.device.log.as_ref().and_then(|log| log.number);
+        self.wire.encounters.iter().rev().find(|encounter| {
+            encounter.known_by > Attribution::SharedAddress || (said.is_some() && encounter.number() == said)
+        })
+    }
+
     /// The error number: by the device's word, else by the alert that the broker sent it last.
     #[must_use]
     pub fn number(&self) -> Option<i32> {
@@ -118,7 +127,7 @@ impl Evidence {
         if said.is_some() || self.is_connected() {
             return said;
         }
-        self.wire.last().and_then(Encounter::number)
+        self.encounter().and_then(Encounter::number)
     }
 
     /// The return code of the device's last attempt, where TLS is not what failed.
@@ -145,7 +154,7 @@ impl Evidence {
 
     /// What the broker saw last of it.
     fn wire_line(&self) -> Option<String> {
-        let last = self.wire.last()?;
+        let last = self.encounter()?;
         let mut line = match last.ending {
             Ending::Admitted => format!("wire: let in from {}", last.peer),
             _ => format!("wire: from {}, it came as far as {}", last.peer, last.reached.words()),
@@ -159,7 +168,7 @@ impl Evidence {
         if let Some(departure) = &last.departure {
             line.push_str(&format!(", then: {departure}"));
         }
-        if !self.wire.shared_with.is_empty() && last.known_by <= super::evidence::Attribution::Address {
+        if !self.wire.shared_with.is_empty() && last.known_by <= Attribution::Address {
             line.push_str(&format!("; {} may have been it as well", self.wire.shared_with.join(", ")));
         }
         Some(line)
@@ -212,7 +221,7 @@ impl Evidence {
 
     /// The last encounter, where TLS did not come about.
     fn failed_at(&self) -> Option<(&Encounter, Step)> {
-        let last = self.wire.last().filter(|last| last.ending == Ending::Failed)?;
+        let last = self.encounter().filter(|last| last.ending == Ending::Failed)?;
         Some((last, last.reached))
     }
 

@@ -18,7 +18,7 @@ pub(super) const REFUSED: Rule = Rule {
         if it.is_connected() || it.number().is_some() {
             return None;
         }
-        let refused = it.wire.last().filter(|last| last.ending == Ending::Refused);
+        let refused = it.encounter().filter(|last| last.ending == Ending::Refused);
         let code = it
             .code()
             .filter(|code| (1..=5).contains(code))

@@ -102,7 +102,7 @@ pub(super) const BLOCKED: Rule = Rule {
     judge: |it| {
         let found = match (it.shows(&[-1002]), it.code()) {
             (Some(lines), _) => Found::lines(lines),
-            (None, Some(-2)) if it.wire.last().is_none() => Found::because("device: its log says rc -2"),
+            (None, Some(-2)) if it.encounter().is_none() => Found::because("device: its log says rc -2"),
             _ => return None,
         };
         if it.network.open != Some(true) {

@@ -205,7 +205,7 @@ pub(super) const RECORD: Rule = Rule {
             true => format!("network: {} answers max_fragment_length", it.broker()),
             false => format!("network: {} does not answer max_fragment_length", it.broker()),
         }));
-        let size = it.wire.last().and_then(super::Encounter::record_size);
+        let size = it.encounter().and_then(super::Encounter::record_size);
         let found = found
             .and_all(size.map(|size| format!("wire: our broker sends it records of up to {size} bytes")));
         Some(found.and_all(it.hello_line()))

@@ -126,7 +126,7 @@ pub(super) const TLS_OFF: Rule = Rule {
 
 pub(super) const OTHER_BROKER: Rule = Rule {
     id: "other-broker",
-    numbers: &[-1001, -1002, -1005, 0],
+    numbers: &[-1001, -1002],
     looks_at: "MqttHost and MqttPort against ours, the log",
     cause: "the device was pointed at another broker, and does not reach that one",
     fix: "set MqttHost and MqttPort to this broker's",
@@ -140,7 +140,7 @@ pub(super) const OTHER_BROKER: Rule = Rule {
             return None;
         }
         // A TLS error of another broker's certificate has a rule of its own.
-        let unreached = it.number().is_none_or(|number| [-1001, -1002, -1005, 0].contains(&number));
+        let unreached = it.number().is_none_or(|number| [-1001, -1002].contains(&number));
         if !unreached {
             return None;
         }
