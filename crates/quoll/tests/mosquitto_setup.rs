@@ -220,6 +220,27 @@ fn what_fails_leaves_mosquitto_as_it_was() {
 }
 
 #[test]
+fn without_mosquittos_clients_quolls_own_proves_it() {
+    let home = Home::new();
+    home.init();
+    let folder = Folder::new();
+    // All that the restart needs, and no mosquitto_pub.
+    let bin = folder.path("bin");
+    fs::create_dir(&bin).unwrap();
+    for program in ["sh", "cat", "kill", "sleep", "seq", "rm"] {
+        std::os::unix::fs::symlink(format!("/usr/bin/{program}"), bin.join(program)).unwrap();
+    }
+    let restart = folder.restart();
+    let setup = folder.setup(&["--yes", "--reload-command", &restart, "--output", "json"]);
+    let done = home.command(&words(&setup)).env("PATH", &bin).output().unwrap();
+    assert!(done.status.success(), "{}", support::complaint(&done));
+    let said: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(said["proven"], true);
+    let index = fs::read_to_string(home.path("pki/index.txt")).unwrap();
+    assert!(index.lines().find(|line| line.contains("quoll-proof-")).unwrap().starts_with('R'));
+}
+
+#[test]
 fn a_mosquitto_lets_both_cas_in_during_a_rollover_and_what_a_killed_run_left_is_swept() {
     let home = Home::new();
     home.init();

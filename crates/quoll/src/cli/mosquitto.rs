@@ -119,7 +119,6 @@ impl Setup {
         if self.at.dry_run {
             return job.show(common, Act::Restart);
         }
-        proof::need_client()?;
         confirm(
             self.yes,
             &format!("Set up the Mosquitto of {} on port {}?", self.at.dir.display(), self.port),
@@ -146,7 +145,6 @@ impl Refresh {
         if job.plan().is_done() {
             return print_facts(&[("changed", "Changed", json!(false))], common.output);
         }
-        proof::need_client()?;
         let identity = self.at.client.as_deref().map(|name| of_client(&job.home, name)).transpose()?;
         let subject = job.place.dir.display().to_string();
         let audit = Audit::begin(&job.home, "mosquitto.refresh", &subject, &json!({}))?;
@@ -216,7 +214,11 @@ impl Job {
         let tried = format!("mosquitto with a copy of {} on loopback ports", self.place.dir.display());
         listing.row(vec![json!("try out"), json!(tried), json!(null)]);
         listing.row(vec![json!("restart or reload"), json!(self.service.says(act)), json!(null)]);
-        listing.row(vec![json!("prove"), json!(format!("mosquitto_pub to {}", self.address())), json!(null)]);
+        listing.row(vec![
+            json!("prove"),
+            json!(format!("mosquitto_pub, or Quoll's own client, to {}", self.address())),
+            json!(null),
+        ]);
         listing.print(common.output)
     }
 

@@ -1,4 +1,4 @@
-//! A real client at the door: `mosquitto_pub`, with a certificate and without one.
+//! A real client at the door, with a certificate and without one: `mosquitto_pub`, or our own where that is not installed.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -93,17 +93,6 @@ pub(crate) struct Identity {
     pub(crate) key: PathBuf,
 }
 
-/// Whether there is a client to prove anything with. Asked before anything is done.
-pub(crate) fn need_client() -> Outcome {
-    match Command::new("mosquitto_pub").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status()
-    {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::new(Exit::System, "mosquitto_pub cannot be run")
-            .why(format!("{error}; nothing was changed"))
-            .hint("install it: apt-get install mosquitto-clients")),
-    }
-}
-
 /// The address of this machine that reaches a listener.
 pub(crate) fn address_of(listen: Listen) -> SocketAddr {
     let ip = match listen.address {
@@ -145,7 +134,13 @@ pub(crate) fn visit(address: SocketAddr, ca: &Path, identity: Option<&Identity>)
     command.args(["-q", "1", "-t", "quoll/proof", "-n"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let failed = |error| Failure::new(Exit::System, "mosquitto_pub cannot be run").why(error);
-    let mut child = command.spawn().map_err(failed)?;
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return super::own_client::visit(address, ca, identity);
+        }
+        Err(error) => return Err(failed(error)),
+    };
     let Some(status) = ended(&mut child, PATIENCE).map_err(failed)? else {
         return Ok(Some("it was kept waiting".into()));
     };
