@@ -80,9 +80,8 @@ fn showed_none(it: &Evidence) -> Option<(bool, String)> {
     if tried.asks_certificate {
         return Some((true, format!("network: {} asks for a certificate", it.broker())));
     }
-    tried
-        .suite
-        .is_none()
+    // It said no, rather than nothing.
+    (tried.suite.is_none() && tried.is_tls == Some(true))
         .then(|| (false, format!("network: {} refuses this ClientHello from here, too", it.broker())))
 }
 
