@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Common;
+use crate::control::{self, Question};
 use crate::enrolment::device_name;
 use crate::failure::{Failure, Outcome};
 use crate::life::{Bench, Road, RoadArgs};
@@ -41,6 +42,12 @@ impl Rename {
             eprintln!("quoll: note: {note}");
         }
         let device = &renamed.device;
+        // The broker let it in under its old name: what it may do follows its name, so it is to come anew.
+        if let Some(serial) = device.serial.clone()
+            && let Err(error) = control::ask(&bench.home, &Question::Part { serial }).await
+        {
+            eprintln!("quoll: note: it is known by its old name until it connects again: {error}");
+        }
         let facts = [
             ("name", "Device", json!(device.name.as_str())),
             ("was", "Was", json!(old.as_str())),
