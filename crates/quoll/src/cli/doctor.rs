@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use quoll_fleet::device::{Address, Device};
@@ -99,10 +100,20 @@ impl Doctor {
         let mut verdict = diagnose(&evidence);
         let mut repaired = Vec::new();
         if self.fix {
-            repaired = self.repair(common, practice, &device, &console, &verdict).await?;
-            if !repaired.is_empty() {
+            let mut wanted = verdict.clone();
+            for patience in doctor::RETURN_PATIENCE {
+                repaired = self.repair(common, practice, &device, &console, &wanted, patience).await?;
+                if repaired.is_empty() {
+                    break;
+                }
                 evidence = practice.examine(&device, &console).await;
                 verdict = diagnose(&evidence);
+                // A device in the middle of a restart forgets what it was told last.
+                let rule = |verdict: &Verdict| verdict.cause.as_ref().map(|finding| finding.rule);
+                if verdict.health != Health::Ill || rule(&verdict) != rule(&wanted) {
+                    break;
+                }
+                wanted = verdict.clone();
             }
         }
         show(common, &evidence, &verdict, &repaired)?;
@@ -117,6 +128,7 @@ impl Doctor {
         device: &Device,
         console: &HttpConsole,
         verdict: &Verdict,
+        patience: Duration,
     ) -> Outcome<Vec<Repair>> {
         let is_ill = verdict.health == Health::Ill;
         let mut repairs: Vec<Repair> =
@@ -142,7 +154,7 @@ impl Doctor {
             if common.is_for_people() {
                 eprintln!("  ..  waiting until it is back");
             }
-            doctor::wait_until_back(practice, device, console).await;
+            doctor::wait_until_back(practice, device, console, patience).await;
         }
         Ok(repairs)
     }

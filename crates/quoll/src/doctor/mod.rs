@@ -27,8 +27,9 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
 use certificates::Folder;
 
-/// How long a repaired device gets to come back: a restart of 15 s, and two attempts with their pauses.
-const RETURN_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a repaired device gets to come back, each time that it is repaired: a restart of 15 s and an attempt; then two
+/// attempts with their pauses. Twice, since a device that was about to restart may have forgotten the first.
+pub(crate) const RETURN_PATIENCE: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(120)];
 /// How often it is looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -122,8 +123,13 @@ pub(crate) async fn repair(console: &HttpConsole, repair: &Repair) -> Outcome {
 }
 
 /// Waits until the node, or where none runs the device itself, says that it is connected.
-pub(crate) async fn wait_until_back(practice: &Practice, device: &Device, console: &HttpConsole) -> bool {
-    let end = tokio::time::Instant::now() + RETURN_PATIENCE;
+pub(crate) async fn wait_until_back(
+    practice: &Practice,
+    device: &Device,
+    console: &HttpConsole,
+    patience: Duration,
+) -> bool {
+    let end = tokio::time::Instant::now() + patience;
     while tokio::time::Instant::now() < end {
         tokio::time::sleep(LOOK_EVERY).await;
         if practice.node.silence.is_none() {

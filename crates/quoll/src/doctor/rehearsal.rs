@@ -24,7 +24,7 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// For the handshake; a device gives it ten.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A server that has said nothing for so long will not.
-const SILENCE: Duration = Duration::from_secs(4);
+const SILENCE: Duration = Duration::from_secs(8);
 /// Most bytes that are read of a server's flight.
 const FLIGHT: usize = 64 * 1024;
 /// Addresses of a name that are told.
