@@ -67,7 +67,7 @@ impl Link {
 fn mosquitto(folder: &Folder, port: u16) -> Up {
     folder.write(
         "far.conf",
-        format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nmax_queued_messages 0\n"),
+        format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nmax_queued_messages 5000\n"),
     );
     let mut command = Command::new("/usr/sbin/mosquitto");
     command.args(["-v", "-c"]).arg(folder.path("far.conf")).stdin(Stdio::null());

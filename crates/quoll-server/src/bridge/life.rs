@@ -46,6 +46,8 @@ pub(super) struct Life {
     at: usize,
     /// Whether CONNECT carries the bridges' mark, which some brokers do not know.
     marked: bool,
+    /// Whether the last connection broke before the other broker acknowledged the state topic.
+    softly: bool,
 }
 
 /// Why a connection, or a wait, is over.
@@ -72,7 +74,7 @@ impl Life {
     ) -> Self {
         let pace = Pace::new(bridge.configuration.restart);
         let marked = bridge.configuration.try_private;
-        Self { server: server.clone(), bridge, next: None, told, pace, at: 0, marked }
+        Self { server: server.clone(), bridge, next: None, told, pace, at: 0, marked, softly: false }
     }
 
     pub(super) async fn run(mut self) {
@@ -265,8 +267,10 @@ impl Life {
     /// Serves a connection until it is over.
     async fn serve(&mut self, mut remote: Wire) -> Over {
         let mut link = Link::begin(Arc::clone(&self.bridge), self.marked, Instant::now(), remote.out());
+        link = link.softly(self.softly);
         let mut since = None;
         let over = self.relay(&mut link, &mut remote, &mut since).await;
+        self.softly = link.is_in() && !self.softly && link.state_is_unanswered();
         if let Over::Ended(ending, lasted) = &over {
             // In 5.0 the other broker is told why; whether that arrives changes nothing.
             if let Ending::Broken(error) = ending

@@ -41,6 +41,8 @@ pub(super) struct Link {
     marked: bool,
     from_remote: Unfinished,
     from_local: Unfinished,
+    /// Whether the state topic is told at QoS 0: see [`Link::state_is_unanswered`].
+    softly: bool,
     /// What the other broker allows.
     allowed: ConnAckProperties,
     /// Our own requests that it has not answered.
@@ -138,6 +140,7 @@ impl Link {
             bridge,
             stage: Stage::Connecting,
             marked,
+            softly: false,
             from_remote: Unfinished::default(),
             from_local: Unfinished::default(),
             allowed: ConnAckProperties::default(),
@@ -155,6 +158,18 @@ impl Link {
         };
         link.say_connect(remote);
         link
+    }
+
+    /// The same, but the state topic is told at QoS 0.
+    pub(super) const fn softly(mut self, softly: bool) -> Self {
+        self.softly = softly;
+        self
+    }
+
+    /// Whether the other broker has not acknowledged the state topic. Mosquitto 2.0 ends a resumed session over it where as many
+    /// messages of QoS 2 as it takes at once wait for their release, which would repeat itself for ever.
+    pub(super) fn state_is_unanswered(&self) -> bool {
+        self.own.values().any(|own| *own == Own::State)
     }
 
     /// Whether the other broker let us in.

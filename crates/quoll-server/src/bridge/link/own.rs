@@ -87,6 +87,7 @@ impl Link {
         let Some(topic) = told.and_then(|it| TopicName::parse(&it.topic).ok()) else { return };
         let qos = self.allowed.maximum_qos.unwrap_or(QoS::AtLeastOnce).min(QoS::AtLeastOnce);
         let delivery = match qos {
+            _ if self.softly => Delivery::AtMostOnce,
             QoS::AtMostOnce => Delivery::AtMostOnce,
             _ => Delivery::AtLeastOnce(self.own_id(Own::State)),
         };
