@@ -32,6 +32,8 @@ fn every_kind_of_state_survives_a_stop_and_a_kill_alike() {
         let Delivery::AtLeastOnce(first) = keeper.receive_publish().delivery else { panic!() };
         publisher.send(&publish("a/received", "2", Delivery::ExactlyOnce(id(2))));
         assert!(matches!(publisher.receive(), Some(Packet::PubRec(_))));
+        publisher.send(&Packet::PubRel(ack(id(2))));
+        assert!(matches!(publisher.receive(), Some(Packet::PubComp(_))));
         let Delivery::ExactlyOnce(second) = keeper.receive_publish().delivery else { panic!() };
         keeper.send(&Packet::PubRec(ack(second)));
         assert!(matches!(keeper.receive(), Some(Packet::PubRel(rel)) if rel.packet_id == second));
@@ -78,7 +80,7 @@ fn every_kind_of_state_survives_a_stop_and_a_kill_alike() {
         let waiting = keeper.receive_publish();
         assert_eq!((&waiting.payload[..], waiting.dup), (&b"5"[..], false));
         keeper.send(&Packet::PubComp(ack(second)));
-        // Its own QoS 2 message is known: the repeat is answered, and not routed.
+        // Its own QoS 2 message is known: the repeat is answered, and it is routed once, when it is released.
         let mut watcher = Peer::connect(dial(broker.address), "watcher", ProtocolVersion::V5);
         for filter in ["elsewhere", "cleared", "state"] {
             watcher.subscribe(filter, QoS::AtMostOnce);
@@ -93,6 +95,10 @@ fn every_kind_of_state_survives_a_stop_and_a_kill_alike() {
         );
         let is_will = |it: &Packet| matches!(it, Packet::Publish(it) if &it.payload[..] == b"gone");
         assert!(next.iter().any(is_will), "{next:?}");
+        watcher.ping();
+        keeper.send(&Packet::PubRel(ack(id(33))));
+        assert!(matches!(keeper.receive(), Some(Packet::PubComp(_))));
+        assert_eq!(&watcher.receive_publish().payload[..], b"3", "promised before the stop, routed after it");
         watcher.ping();
         drop(broker);
     }
