@@ -42,7 +42,7 @@ impl Rights {
         };
         let filter = filter.to_owned();
         match word {
-            "deny" => return self.dropped.push(line.to_owned()),
+            "deny" => self.dropped.push(line.to_owned()),
             "read" => self.access.subscribe.push(filter),
             "write" => self.access.publish.push(filter),
             _ => {
