@@ -78,8 +78,10 @@ fn mosquitto(folder: &Folder, port: u16) -> Up {
 
 /// A client that counts what comes, at QoS 2 and with a session that lasts, and comes back by itself.
 fn counts(port: u16, filter: &str) -> Up {
-    let mut command = Command::new("mosquitto_sub");
-    command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-i", "counts", "-c", "-q", "2", "-t", filter]);
+    // Into a pipe it would say nothing before it has said much.
+    let mut command = Command::new("stdbuf");
+    command.args(["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", &port.to_string()]);
+    command.args(["-i", "counts", "-c", "-q", "2", "-t", filter]);
     command.args(["-d"]).stdin(Stdio::null());
     let mut up = Up::of(command);
     up.wait_for(|line| line.starts_with("Subscribed"));
