@@ -455,7 +455,8 @@ mod tests {
 
     #[test]
     fn each_reason_holds_back_and_only_some_can_be_forced() {
-        let cases: [(Hold, fn(&mut Found)); 10] = [
+        type Change = fn(&mut Found);
+        let cases: [(Hold, Change); 10] = [
             (Hold::KnownCrash, |found| found.crashes_without_broker = true),
             (Hold::WrongClock, |found| found.clock_off = Some(-1_700_000_000)),
             (Hold::LowHeap, |found| found.heap = Some(9)),

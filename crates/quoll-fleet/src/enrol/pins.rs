@@ -28,7 +28,7 @@ impl Pins {
     pub(super) fn hold(self, slots: &[String; 2]) -> bool {
         let slots = slots.each_ref().map(|text| Slot::parse(text));
         slots.iter().all(|slot| matches!(slot, Ok(Slot::Pinned(_))))
-            && slots.iter().any(|slot| *slot == Ok(Slot::Pinned(self.0)))
+            && slots.contains(&Ok(Slot::Pinned(self.0)))
     }
 
     /// The one Backlog of facts §8.2: both slots, since an unused one might accept anybody.

@@ -194,7 +194,7 @@ impl Registry {
     /// # Errors
     /// Where the registry cannot be read.
     pub fn passwords(&self) -> Result<Vec<DevicePassword>, RegistryError> {
-        self.read(|tx| read_all(tx))
+        self.read(read_all)
     }
 }
 
