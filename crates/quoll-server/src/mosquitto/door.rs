@@ -146,7 +146,7 @@ impl Door {
                 warnings
                     .push(format!("{} is never asked: the file before it has all answers", path.display()));
             }
-            acl.get_or_insert(Arc::new(file));
+            acl.get_or_insert_with(|| Arc::new(file));
         }
         let permissions = match acl {
             Some(file) => Permissions::File(file),

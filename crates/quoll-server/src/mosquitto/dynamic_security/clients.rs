@@ -125,7 +125,7 @@ pub(super) fn modify(work: &mut Work<'_>, command: Command<'_>) -> Answer {
         client.client_id = Some(client_id).filter(|id| !id.is_empty()).map(str::to_owned);
     }
     modify_texts(&mut client.texts, command);
-    client.password = password.or(client.password.take());
+    client.password = password.or_else(|| client.password.take());
     client.roles = roles.unwrap_or_else(|| std::mem::take(&mut client.roles));
     work.kick(username);
     Ok(Reply::Changed(format!(" | username={username}")))

@@ -163,8 +163,11 @@ pub(super) struct Work<'a> {
     log: Vec<String>,
 }
 
+/// A command's name, and who obeys it.
+type Verb = (&'static str, fn(&mut Work<'_>, Command<'_>) -> Answer);
+
 /// The verbs by name.
-const VERBS: &[(&str, fn(&mut Work<'_>, Command<'_>) -> Answer)] = &[
+const VERBS: &[Verb] = &[
     ("setDefaultACLAccess", defaults::set),
     ("getDefaultACLAccess", |work, _| defaults::get(work)),
     ("getDetails", |work, _| defaults::details(work)),
