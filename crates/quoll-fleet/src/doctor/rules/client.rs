@@ -97,7 +97,8 @@ pub(super) const NO_SUITE: Rule = Rule {
         let lines = it.shows(&[296])?;
         let (false, how) = showed_none(it)? else { return None };
         let found = Found::lines(lines).and(how).and_all(it.hello_line());
-        let key = it.served().or(it.pki.server.as_ref().filter(|_| it.uses_our_broker() == Some(true)));
+        let key =
+            it.served().or_else(|| it.pki.server.as_ref().filter(|_| it.uses_our_broker() == Some(true)));
         let found = found.and_all(key.map(|own| format!("pki: the broker's key is {}", own.key)));
         if it.device.fingerprint_mode == Some(true) {
             return Some(

@@ -22,7 +22,7 @@ pub(super) const REFUSED: Rule = Rule {
         let code = it
             .code()
             .filter(|code| (1..=5).contains(code))
-            .or(refused.and_then(|it| it.code.map(i32::from)))?;
+            .or_else(|| refused.and_then(|it| it.code.map(i32::from)))?;
         let mut found = match it.code() {
             Some(code) => Found::because(format!("device: its log says rc {code}")),
             None => Found::lines([]),
