@@ -84,7 +84,7 @@ impl Handle {
             }
         }
         let changed = tokio::time::timeout(PATIENCE, self.change(bridge, clean, missing, unwanted)).await;
-        changed.unwrap_or(Err("it does not answer".into()))
+        changed.unwrap_or_else(|_| Err("it does not answer".into()))
     }
 
     /// Ends the local session: nothing waits for the bridge any more.
@@ -93,7 +93,7 @@ impl Handle {
         gone.configuration.local.clean_session = true;
         gone.configuration.start = crate::mosquitto::bridge::Start::Automatic;
         let changed = self.change(&gone, true, Vec::new(), Vec::new());
-        tokio::time::timeout(PATIENCE, changed).await.unwrap_or(Err("it does not answer".into()))
+        tokio::time::timeout(PATIENCE, changed).await.unwrap_or_else(|_| Err("it does not answer".into()))
     }
 
     async fn change(

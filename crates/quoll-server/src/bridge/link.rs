@@ -188,14 +188,11 @@ impl Link {
         let mut unfinished = std::mem::take(&mut self.from_remote);
         unfinished.0.extend_from_slice(bytes);
         let mut used = 0;
-        loop {
-            match decode(&unfinished.0[used..], &self.remote_context()).map_err(Ending::Broken)? {
-                Decoded::Packet(packet, length) => {
-                    used += length;
-                    self.take_remote(packet, now, outs)?;
-                }
-                Decoded::Incomplete(_) => break,
-            }
+        while let Decoded::Packet(packet, length) =
+            decode(&unfinished.0[used..], &self.remote_context()).map_err(Ending::Broken)?
+        {
+            used += length;
+            self.take_remote(packet, now, outs)?;
         }
         unfinished.0.drain(..used);
         self.from_remote = unfinished;
