@@ -183,16 +183,14 @@ impl PkiIssuer {
         }
     }
 
-    async fn issue_if(
-        &self,
-        name: &DeviceName,
-        if_taken: IfTaken,
-    ) -> Result<DeviceCredential, IssueError> {
+    async fn issue_if(&self, name: &DeviceName, if_taken: IfTaken) -> Result<DeviceCredential, IssueError> {
         let authority = self.authority.clone().ok_or(IssueError::Locked)?;
         let (device, storage) = (name.clone(), self.storage.clone());
         Self::beside(name, move || {
-            let request =
-                IssueRequest { if_taken, ..IssueRequest::new(Profile::Tasmota, cert_name(&device)?, storage) };
+            let request = IssueRequest {
+                if_taken,
+                ..IssueRequest::new(Profile::Tasmota, cert_name(&device)?, storage)
+            };
             let issued =
                 authority.issue(&request, OffsetDateTime::now_utc()).map_err(|error| pki(&device, &error))?;
             for warning in &issued.warnings {

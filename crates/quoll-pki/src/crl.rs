@@ -127,7 +127,9 @@ pub(crate) fn build(
         signature: algorithm.clone(),
         issuer: Name::from_der(ca.subject_der()).map_err(failed(ACT))?,
         this_update: dates::to_der(now)?,
-        next_update: Some(dates::to_der(now.saturating_add(Duration::days(days.unwrap_or(CRL_DAYS).into())))?),
+        next_update: Some(dates::to_der(
+            now.saturating_add(Duration::days(days.unwrap_or(CRL_DAYS).into())),
+        )?),
         // RFC 5280 §5.1.2.6: absent, not empty.
         revoked_certificates: (!revoked.is_empty()).then_some(revoked),
         crl_extensions: Some(vec![

@@ -289,7 +289,8 @@ impl Settings {
             host = self.host,
             mqtts = list(self.mqtts.iter().map(ToString::to_string).collect()),
             anonymous = match self.allow_anonymous && !self.mqtt.is_empty() {
-                true => "# The plain listeners let anybody in, with all permissions.\nallow_anonymous = true\n",
+                true =>
+                    "# The plain listeners let anybody in, with all permissions.\nallow_anonymous = true\n",
                 false => "",
             },
             unlisted = match self.unlisted {

@@ -70,7 +70,8 @@ impl Desk {
         let issuing = workshop::issuing(settings)?;
         let mut next = (issuing.pki != settings.pki).then(|| workshop.at(&issuing)).transpose()?;
         let (authority, passphrase) = next.as_mut().unwrap_or(workshop).authority()?;
-        let older = if issuing.pki == settings.pki { Vec::new() } else { vec![workshop::open_pki(settings)?] };
+        let older =
+            if issuing.pki == settings.pki { Vec::new() } else { vec![workshop::open_pki(settings)?] };
         let issuer = PkiIssuer::new(authority, KeyStorage::Encrypted(passphrase.clone())).also_from(older);
         let pki = workshop::open_pki(&workshop::serving(settings)?)?;
         Ok(Self { home: home.clone(), settings: settings.clone(), pki, registry, issuer })

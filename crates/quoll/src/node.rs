@@ -684,10 +684,8 @@ impl Respond for Node {
                 for who in &self.server().snapshot().await.connections {
                     let id = who.credential.and_then(|credential| self.serial_of(&credential));
                     if id.is_some_and(|id| id.eq_ignore_ascii_case(&serial)) {
-                        ended += self
-                            .server()
-                            .disconnect(&who.client_id, ReasonCode::ADMINISTRATIVE_ACTION)
-                            .await;
+                        ended +=
+                            self.server().disconnect(&who.client_id, ReasonCode::ADMINISTRATIVE_ACTION).await;
                     }
                 }
                 Answer::InForce { ended }
