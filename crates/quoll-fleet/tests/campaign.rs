@@ -214,8 +214,7 @@ async fn a_run_that_was_killed_goes_on_with_the_same_command_and_only_with_it() 
         }
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
-        let done = tried.tried.lock().unwrap().clone();
-        done
+        tried.tried.lock().unwrap().clone()
     };
     assert!(killed.len() >= 10 && killed.len() < 20, "{killed:?}");
     let (before, records) = registry.campaign(None).unwrap().unwrap();

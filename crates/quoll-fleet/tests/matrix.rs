@@ -337,7 +337,7 @@ async fn every_chip_build_and_wish_ends_where_it_is_to() {
                 assert_eq!(stage.in_registry(), None, "{kind:?}");
             }
         }
-        holds_to_its_word(&stage, &stage.in_registry().map(drop).ok_or(no_error()), &format!("{kind:?}"))
+        holds_to_its_word(&stage, &stage.in_registry().map(drop).ok_or_else(no_error), &format!("{kind:?}"))
             .await;
     }
     let works = KINDS.into_iter().filter(|kind| kind.ends.is_some());

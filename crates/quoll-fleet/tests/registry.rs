@@ -138,8 +138,15 @@ fn a_certificate_belongs_to_one_owner() {
 fn kept_settings_are_those_of_the_first_run() {
     let folder = tempfile::tempdir().unwrap();
     let (registry, device) = with_device(folder.path());
-    let old =
-        SavedSettings { host: "old".into(), port: 1883, tls: false, fingerprint_mode: false, ecdsa: None };
+    let old = SavedSettings {
+        host: "old".into(),
+        port: 1883,
+        tls: false,
+        fingerprint_mode: false,
+        ecdsa: None,
+        user: Some("DVES_USER".into()),
+        fingerprints: None,
+    };
     let levels = LogLevels { serial: Some(2), ..LogLevels::default() };
     registry.keep_settings(&device.name, &old).unwrap();
     registry.keep_log_levels(&device.name, &levels).unwrap();

@@ -186,12 +186,10 @@ impl Settings {
             overrides.pki.clone().or(file.pki).map_or_else(|| home.default_pki(), |pki| home.dir().join(pki));
         // A CA that is yet to be made has issued nothing that we do not know. One that is there may have: its devices
         // are not to be thrown out because somebody looks at them with another program.
-        let unlisted = file.broker.unlisted_certificates.unwrap_or(
-            match home.config().exists() || pki.join("ca.crt").exists() {
-                true => Unlisted::Admit,
-                false => Unlisted::Pending,
-            },
-        );
+        let unlisted = file.broker.unlisted_certificates.unwrap_or_else(|| {
+            let may_know_others = home.config().exists() || pki.join("ca.crt").exists();
+            if may_know_others { Unlisted::Admit } else { Unlisted::Pending }
+        });
         let settings = Self {
             pki,
             names,

@@ -11,9 +11,12 @@ use time::OffsetDateTime;
 /// Topics gathered at once; of more, those that came first are kept.
 const WAITING_MAX: usize = 4096;
 
+/// Name, act and topic.
+type Key = (Arc<str>, Act, Arc<str>);
+
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Denials(Mutex<HashMap<(Arc<str>, Act, Arc<str>), Observation>>);
+pub(crate) struct Denials(Mutex<HashMap<Key, Observation>>);
 
 impl Denials {
     /// Notes one act. Of an anonymous client nothing can be learned.

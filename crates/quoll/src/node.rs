@@ -3,39 +3,41 @@
 //! The registry and the pki folder say who may come in; the broker says who is there. A bell on the local socket, or a
 //! look at the files each second, tells the node that something changed; then the directory is read anew and swapped
 //! whole, revoked connections are ended, and permissions follow.
+//!
+//! Here it starts, watches and stops; `door` says who comes in, `identity` what the listeners show of themselves and when
+//! to look again, `answers` what the commands are told.
 
 use std::collections::HashSet;
 use std::hash::{Hash as _, Hasher as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
-use quoll_broker::access::Grants;
-use quoll_broker::vocabulary::{Admission, Identity};
 use quoll_fleet::device::Device;
 use quoll_fleet::presence::PresenceBoard;
 use quoll_fleet::registry::Registry;
-use quoll_fleet::registry::unlisted::Visit;
-use quoll_fleet::witness::{Sighting, Witness as _};
-use quoll_mqtt::{ReasonCode, TopicFilter};
-use quoll_pki::Pki;
-use quoll_server::tls::{ClientAuth, IdentityParts, LiveIdentity, TlsIdentity};
+use quoll_fleet::witness::Sighting;
+use quoll_mqtt::TopicFilter;
+use quoll_server::tls::LiveIdentity;
 use quoll_server::{
-    ConnectFacts, ConnectionInfo, Doorkeeper, Handle, Listener, ServerEvent, Settings as ServerSettings,
-    SqliteJournal, Transport, Verdict,
+    ConnectionInfo, Doorkeeper, Handle, Listener, ServerEvent, Settings as ServerSettings, SqliteJournal,
+    Transport,
 };
 use time::OffsetDateTime;
 use tokio::sync::broadcast;
 
+mod answers;
+mod door;
+mod identity;
+
+use self::door::Door;
+use self::identity::{Stamps, identities};
 use crate::absence::{self, OtherDoor};
-use crate::config::{Settings, Unlisted};
-use crate::control::{Answer, Question, Respond, Seen, Status};
+use crate::config::Settings;
 use crate::denials::Denials;
-use crate::directory::{Bar, Credential, Directory};
+use crate::directory::{Credential, Directory};
 use crate::encounters::Encounters;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
@@ -43,12 +45,10 @@ use crate::refusals::Refusals;
 use crate::rollover::{Folders, Witnessed};
 use crate::telemetry::{LastWords, Said};
 use crate::unlisted::Strangers;
-use crate::{dates, trouble, workshop};
+use crate::{dates, trouble};
 
 /// How often the files are looked at, for those who change them without ringing (Easy-RSA, an editor).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A certificate that we do not know makes us read the directory anew, at most this often.
-const REREAD_AT_MOST_EVERY: Duration = Duration::from_millis(250);
 /// How soon a connection is known to the presence board at the latest.
 const EVENTS_AT_MOST_EVERY: Duration = Duration::from_millis(20);
 /// Telemetry waiting to be looked at; what is more is dropped, since only the last counts.
@@ -498,216 +498,6 @@ impl Node {
         self.server().clone().stop(STOP_GRACE).await;
         self.keep_presence();
     }
-
-    fn judge(&self, facts: &ConnectFacts<'_>) -> Judgement {
-        let Some(certificate) = facts.certificate else {
-            if facts.hello.is_some() {
-                return self.judge_password(facts);
-            }
-            return if self.settings.allow_anonymous {
-                Judgement::Admit(Identity { name: "".into(), credential: None }, Arc::new(Grants::all()))
-            } else {
-                Judgement::Refuse
-            };
-        };
-        let directory = self.directory.load();
-        if directory.revoked.contains(&certificate.credential) {
-            return Judgement::Refuse;
-        }
-        if let Some(bar) = directory.bar(&certificate.credential) {
-            return Judgement::Bar(bar.clone());
-        }
-        let identity = |name: &str| Identity { name: name.into(), credential: Some(certificate.credential) };
-        if let Some(holder) = directory.holder(&certificate.credential) {
-            return Judgement::Admit(identity(&holder.name), Arc::clone(&holder.grants));
-        }
-        match (&certificate.common_name, self.settings.unlisted) {
-            (Some(name), Unlisted::Admit) => {
-                Judgement::Unknown(Some((identity(name), Arc::new(Grants::all()))))
-            }
-            _ => Judgement::Unknown(None),
-        }
-    }
-
-    /// TLS and no certificate: a pinned device, by user and password. Never in clear, where anybody could hear it.
-    fn judge_password(&self, facts: &ConnectFacts<'_>) -> Judgement {
-        let (Some(user), Some(password)) = (&facts.connect.username, &facts.connect.password) else {
-            return Judgement::Refuse;
-        };
-        let directory = self.directory.load();
-        let Some(credential) = directory.password(user, password) else { return Judgement::Unknown(None) };
-        if let Some(bar) = directory.bar(&credential) {
-            return Judgement::Bar(bar.clone());
-        }
-        match directory.holder(&credential) {
-            Some(holder) if !directory.revoked.contains(&credential) => {
-                let identity = Identity { name: Arc::clone(&holder.name), credential: Some(credential) };
-                Judgement::Admit(identity, Arc::clone(&holder.grants))
-            }
-            _ => Judgement::Refuse,
-        }
-    }
-
-    /// Whether it is worth to read anew for somebody whom nobody knows: not again at once, and for a password, which
-    /// anybody can send, only where something has changed.
-    fn is_reading_due(&self, facts: &ConnectFacts<'_>) -> bool {
-        let (at, stamps) = self.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        at.elapsed() >= REREAD_AT_MOST_EVERY
-            && (facts.certificate.is_some() || Stamps::take(&self.settings, &self.registry) != stamps)
-    }
-}
-
-impl Node {
-    /// A valid certificate of our CA that nobody has: its owner is to hear of it.
-    fn note_stranger(&self, facts: &ConnectFacts<'_>, admitted: bool) {
-        let Some(certificate) = facts.certificate else { return };
-        let name = certificate.common_name.as_deref().unwrap_or_default();
-        let Some(serial) = self.serial_of(&certificate.credential) else {
-            tracing::warn!(name, peer = %facts.peer, "a certificate of our CA that the pki folder does not know");
-            return;
-        };
-        let visit = Visit {
-            serial: serial.clone(),
-            name: name.to_owned(),
-            client_id: facts.connect.client_id.to_string(),
-            address: facts.peer.to_string(),
-            at: OffsetDateTime::now_utc(),
-            times: 1,
-        };
-        if self.strangers.came(certificate.credential, visit, admitted) {
-            if admitted {
-                tracing::warn!(name, serial, peer = %facts.peer, "let in with all permissions: it is in no registry");
-            } else {
-                tracing::warn!(
-                    name, serial, peer = %facts.peer, "refused: it is in no registry (quoll device accept {name})"
-                );
-            }
-        }
-    }
-}
-
-enum Judgement {
-    Admit(Identity, Arc<Grants>),
-    Refuse,
-    /// A valid certificate that is to stay out.
-    Bar(Bar),
-    /// A certificate of our CA that is in no registry; what it gets if that stays so.
-    Unknown(Option<(Identity, Arc<Grants>)>),
-}
-
-impl Judgement {
-    /// Why it is not let in, for the doctor.
-    fn refusal(&self) -> Option<(ReasonCode, &'static str)> {
-        let why = match self {
-            Self::Admit(..) | Self::Unknown(Some(_)) => return None,
-            Self::Refuse => "it came without a certificate, or with a revoked one",
-            Self::Bar(Bar::Quarantine { .. }) => "it is in quarantine",
-            Self::Bar(Bar::Rejected) => "its certificate was rejected",
-            Self::Unknown(None) => "nobody here has its certificate",
-        };
-        Some((ReasonCode::NOT_AUTHORIZED, why))
-    }
-}
-
-/// The doorkeeper. It does not keep the node alive.
-struct Door(std::sync::Weak<Node>);
-
-#[async_trait]
-impl Doorkeeper for Door {
-    async fn admit(&self, facts: &ConnectFacts<'_>) -> Verdict {
-        let Some(node) = self.0.upgrade() else { return Verdict::Refuse(ReasonCode::SERVER_SHUTTING_DOWN) };
-        let mut judgement = node.judge(facts);
-        if matches!(judgement, Judgement::Unknown(_)) {
-            // It may have been added a moment ago.
-            if node.is_reading_due(facts) {
-                if let Err(failure) = node.reread().await {
-                    tracing::error!("folder and registry could not be read: {}", failure.what);
-                }
-                judgement = node.judge(facts);
-            }
-        }
-        if let Judgement::Unknown(outcome) = &judgement {
-            node.note_stranger(facts, outcome.is_some());
-        }
-        if let Judgement::Bar(bar) = &judgement {
-            match bar {
-                Bar::Quarantine { name, reason } => tracing::warn!(
-                    device = %name, peer = %facts.peer, reason, "refused: it is in quarantine (quoll device release {name})"
-                ),
-                Bar::Rejected => {
-                    let name = facts.certificate.and_then(|certificate| certificate.common_name.as_deref());
-                    tracing::warn!(name, peer = %facts.peer, "refused: its certificate was rejected");
-                }
-            }
-        }
-        node.encounters.note_connect(facts, judgement.refusal());
-        match judgement {
-            Judgement::Admit(identity, grants) | Judgement::Unknown(Some((identity, grants))) => {
-                Verdict::Admit(Admission { identity, grants, client_id: None })
-            }
-            Judgement::Refuse | Judgement::Bar(_) | Judgement::Unknown(None) => {
-                Verdict::Refuse(ReasonCode::NOT_AUTHORIZED)
-            }
-        }
-    }
-}
-
-#[async_trait]
-impl Respond for Node {
-    async fn respond(&self, question: Question) -> Answer {
-        match question {
-            Question::Changed => match self.reread().await {
-                Ok(ended) => Answer::InForce { ended },
-                Err(failure) => Answer::Failed { why: failure.what },
-            },
-            Question::Status => {
-                let snapshot = self.server().snapshot().await;
-                let connections = snapshot
-                    .connections
-                    .iter()
-                    .map(|who| seen(who, who.credential.and_then(|credential| self.serial_of(&credential))));
-                Answer::Status(Status {
-                    version: env!("CARGO_PKG_VERSION").into(),
-                    pid: std::process::id(),
-                    host: self.settings.host.clone(),
-                    listeners: self.addresses().iter().map(ToString::to_string).collect(),
-                    connections: connections.collect(),
-                })
-            }
-            Question::Encounters(whose) => Answer::Encountered { encounters: self.encounters.of(&whose) },
-            Question::Disregard { peer } => {
-                self.encounters.disregard(peer);
-                Answer::InForce { ended: 0 }
-            }
-            Question::Part { serial } => {
-                let mut ended = 0;
-                for who in &self.server().snapshot().await.connections {
-                    let id = who.credential.and_then(|credential| self.serial_of(&credential));
-                    if id.is_some_and(|id| id.eq_ignore_ascii_case(&serial)) {
-                        ended +=
-                            self.server().disconnect(&who.client_id, ReasonCode::ADMINISTRATIVE_ACTION).await;
-                    }
-                }
-                Answer::InForce { ended }
-            }
-            Question::WaitFor { serial, within_ms } => {
-                if let Err(failure) = self.reread().await {
-                    return Answer::Failed { why: failure.what };
-                }
-                let begun = Instant::now();
-                match self.presence.wait_for(&serial, Duration::from_millis(within_ms)).await {
-                    Ok(sighting) => Answer::Seen(Seen {
-                        name: String::new(),
-                        client_id: sighting.client_id,
-                        address: sighting.address,
-                        serial: Some(serial),
-                        since_ms: millis(sighting.at.into()),
-                    }),
-                    Err(_) => Answer::NotSeen { failed: self.refusals.since(begun) },
-                }
-            }
-        }
-    }
 }
 
 /// A connection's number for the presence board: what no two connections share.
@@ -717,93 +507,9 @@ fn number(who: &ConnectionInfo) -> u64 {
     hasher.finish()
 }
 
-fn seen(who: &ConnectionInfo, serial: Option<String>) -> Seen {
-    Seen {
-        name: who.identity.to_string(),
-        client_id: who.client_id.to_string(),
-        address: who.peer.to_string(),
-        serial,
-        since_ms: millis(who.since),
-    }
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn millis(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
 /// What the broker keeps; looking for damage takes time in proportion to the file.
 async fn open_journal(home: &Home, settings: &Settings) -> Outcome<SqliteJournal> {
     let (path, durability) = (home.broker_db(), settings.durability.into());
     let opened = tokio::task::spawn_blocking(move || SqliteJournal::open(&path, durability)).await;
     opened.map_err(|_| Failure::new(Exit::System, "interrupted while starting"))?.map_err(trouble::journal)
-}
-
-/// The TLS identities of the listeners: for mutual TLS, and for pinned devices.
-fn identities(
-    settings: &Settings,
-    folders: &Folders,
-    revoked: &HashSet<Credential>,
-) -> Outcome<[TlsIdentity; 2]> {
-    // Not so much as asked: firmware with the feature and no key stored can crash when it is (facts §3.4).
-    Ok([
-        identity(settings, folders, revoked, ClientAuth::Required)?,
-        identity(settings, folders, &HashSet::new(), ClientAuth::None)?,
-    ])
-}
-
-fn identity(
-    settings: &Settings,
-    folders: &Folders,
-    revoked: &HashSet<Credential>,
-    client_auth: ClientAuth,
-) -> Outcome<TlsIdentity> {
-    let pki = folders.serving();
-    let name = workshop::server_name(settings)?;
-    let certificate = workshop::server_certificate(settings, pki)?;
-    let pem = pki.server_key_pem(&name).map_err(trouble::pki)?;
-    let unusable = |why: &dyn std::fmt::Display| {
-        Failure::new(Exit::Unusable, format!("the key of the server {name} cannot be used")).why(why)
-    };
-    let key = <rustls_pki_types::PrivateKeyDer<'_> as rustls_pki_types::pem::PemObject>::from_pem_slice(
-        pem.as_bytes(),
-    )
-    .map_err(|error| unusable(&error))?;
-    let ca = |pki: &Pki| rustls_pki_types::CertificateDer::from(pki.ca().der().to_vec());
-    TlsIdentity::new(IdentityParts {
-        chain: vec![rustls_pki_types::CertificateDer::from(certificate.der().to_vec())],
-        key,
-        client_roots: folders.all().map(ca).collect(),
-        revoked: revoked.clone(),
-        client_auth,
-    })
-    .map_err(|error| unusable(&error).maybe_hint(error.hint()))
-}
-
-/// Marks of the files that a node lives by; other marks, other contents.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Stamps {
-    server: Vec<Option<(SystemTime, u64)>>,
-    index: Vec<Option<(SystemTime, u64)>>,
-    registry: Option<i64>,
-}
-
-impl Stamps {
-    fn take(settings: &Settings, registry: &Registry) -> Self {
-        let stamp = |path: PathBuf| {
-            let meta = path.metadata().ok()?;
-            Some((meta.modified().ok()?, meta.len()))
-        };
-        let name = workshop::server_name(settings).map(|name| name.to_string()).unwrap_or_default();
-        let folders = [settings.pki.clone(), quoll_pki::rollover::next_folder(&settings.pki)];
-        let server = folders.iter().flat_map(|pki| {
-            ["ca.crt".into(), format!("issued/{name}.crt"), format!("private/{name}.key")]
-                .map(|it| pki.join(it))
-        });
-        Self {
-            server: server.map(stamp).collect(),
-            index: folders.iter().map(|pki| stamp(pki.join("index.txt"))).collect(),
-            registry: registry.data_version().ok(),
-        }
-    }
 }

@@ -10,22 +10,22 @@ use quoll_mqtt::packet::*;
 use quoll_mqtt::{DecodeContext, Decoded, Delivery, ProtocolVersion, ReasonCode, decode, encode};
 
 /// A test that waits this long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How the broker answers.
 #[derive(Clone, Debug)]
-pub struct Manners {
+pub(crate) struct Manners {
     /// CONNECTs that are refused, the first ones, each with this reason.
-    pub refusals: Vec<ReasonCode>,
+    pub(crate) refusals: Vec<ReasonCode>,
     /// Properties of CONNACK.
-    pub allows: ConnAckProperties,
+    pub(crate) allows: ConnAckProperties,
     /// Whether messages are acknowledged.
-    pub acknowledges: bool,
+    pub(crate) acknowledges: bool,
     /// Written in place of CONNACK.
-    pub instead: Option<Vec<u8>>,
+    pub(crate) instead: Option<Vec<u8>>,
     /// Whether it closes after that.
-    pub hangs_up: bool,
-    pub session_present: bool,
+    pub(crate) hangs_up: bool,
+    pub(crate) session_present: bool,
 }
 
 impl Default for Manners {
@@ -48,27 +48,23 @@ struct Notes {
     sockets: Vec<TcpStream>,
     version: Option<ProtocolVersion>,
     manners: Manners,
-    open: bool,
 }
 
-pub struct Fake {
-    pub port: u16,
+pub(crate) struct Fake {
+    pub(crate) port: u16,
     notes: Arc<(Mutex<Notes>, Condvar)>,
 }
 
 impl Fake {
-    pub fn start(manners: Manners) -> Self {
+    pub(crate) fn start(manners: Manners) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let notes = Notes { manners, open: true, ..Notes::default() };
+        let notes = Notes { manners, ..Notes::default() };
         let notes = Arc::new((Mutex::new(notes), Condvar::new()));
         let shared = Arc::clone(&notes);
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 let mut notes = shared.0.lock().unwrap();
-                if !notes.open {
-                    continue;
-                }
                 let number = notes.heard.len();
                 notes.heard.push(Vec::new());
                 notes.sockets.push(socket.try_clone().unwrap());
@@ -82,7 +78,7 @@ impl Fake {
     }
 
     /// Waits until what was heard is as wanted, and returns it; panics with it otherwise.
-    pub fn wait(&self, what: &str, is_so: impl Fn(&[Vec<Packet>]) -> bool) -> Vec<Vec<Packet>> {
+    pub(crate) fn wait(&self, what: &str, is_so: impl Fn(&[Vec<Packet>]) -> bool) -> Vec<Vec<Packet>> {
         let until = Instant::now() + PATIENCE;
         let mut notes = self.notes.0.lock().unwrap();
         while !is_so(&notes.heard) {
@@ -94,45 +90,40 @@ impl Fake {
     }
 
     /// Waits for a whole connection: the `number`th with at least so many packets.
-    pub fn connection(&self, number: usize, packets: usize) -> Vec<Packet> {
+    pub(crate) fn connection(&self, number: usize, packets: usize) -> Vec<Packet> {
         let what = format!("{packets} packets of connection {number}");
         let heard = self.wait(&what, |heard| heard.get(number).is_some_and(|it| it.len() >= packets));
         heard[number].clone()
     }
 
-    pub fn heard(&self) -> Vec<Vec<Packet>> {
+    pub(crate) fn heard(&self) -> Vec<Vec<Packet>> {
         self.notes.0.lock().unwrap().heard.clone()
     }
 
     /// Says something on the newest connection.
-    pub fn say(&self, packet: &Packet) {
+    pub(crate) fn say(&self, packet: &Packet) {
         let version = self.notes.0.lock().unwrap().version.expect("somebody said CONNECT");
         let mut bytes = Vec::new();
         encode(packet, version, &mut bytes).unwrap();
         self.say_bytes(&bytes);
     }
 
-    pub fn say_bytes(&self, bytes: &[u8]) {
+    pub(crate) fn say_bytes(&self, bytes: &[u8]) {
         let socket = self.notes.0.lock().unwrap().sockets.last().unwrap().try_clone().unwrap();
         // It may have been closed by the other side, which is what some tests want.
         let _ = (&socket).write_all(bytes);
     }
 
     /// Breaks the newest connection.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         let notes = self.notes.0.lock().unwrap();
         if let Some(socket) = notes.sockets.last() {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
 
-    pub fn change(&self, change: impl FnOnce(&mut Manners)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Manners)) {
         change(&mut self.notes.0.lock().unwrap().manners);
-    }
-
-    /// Accepts and closes at once from now on, or does not any more.
-    pub fn set_open(&self, open: bool) {
-        self.notes.0.lock().unwrap().open = open;
     }
 }
 

@@ -15,19 +15,19 @@ use crate::fake::PATIENCE;
 use crate::subject::{Mosquitto, Quoll, client, for_each, message, plain_client, runtime};
 
 /// A link that can be cut.
-pub struct Breaker {
-    pub port: u16,
+pub(crate) struct Breaker {
+    pub(crate) port: u16,
     sockets: Arc<Mutex<Vec<TcpStream>>>,
     is_open: Arc<AtomicBool>,
 }
 
 impl Breaker {
-    pub fn to(target: u16) -> Self {
+    pub(crate) fn to(target: u16) -> Self {
         Self::at("127.0.0.1", target)
     }
 
     /// The same, at another address of this machine.
-    pub fn at(host: &str, target: u16) -> Self {
+    pub(crate) fn at(host: &str, target: u16) -> Self {
         let listener = TcpListener::bind((host, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let sockets: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
@@ -59,13 +59,13 @@ impl Breaker {
         Self { port, sockets, is_open }
     }
 
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         for socket in self.sockets.lock().unwrap().drain(..) {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
 
-    pub fn set_open(&self, open: bool) {
+    pub(crate) fn set_open(&self, open: bool) {
         self.is_open.store(open, Ordering::Relaxed);
         if !open {
             self.cut();

@@ -21,7 +21,7 @@ use crate::common::{Server, scratch, serve_with};
 use crate::fake::PATIENCE;
 
 /// Does something for each row, all at once: most of the time each waits. Panics where one did.
-pub fn for_each<T: Sync>(rows: &[T], act: impl Fn(&T) + Sync) {
+pub(crate) fn for_each<T: Sync>(rows: &[T], act: impl Fn(&T) + Sync) {
     std::thread::scope(|scope| {
         let act = &act;
         let workers: Vec<_> = rows.iter().map(|row| scope.spawn(move || act(row))).collect();
@@ -34,16 +34,16 @@ pub fn for_each<T: Sync>(rows: &[T], act: impl Fn(&T) + Sync) {
 }
 
 /// A runtime for one test.
-pub fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-pub fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// A file of its own with this text.
-pub fn configuration(text: &str) -> PathBuf {
+pub(crate) fn configuration(text: &str) -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let folder = scratch("bridge");
     let path = folder.join(format!("{}.conf", NUMBER.fetch_add(1, Ordering::Relaxed)));
@@ -52,7 +52,7 @@ pub fn configuration(text: &str) -> PathBuf {
 }
 
 /// The bridges of a mosquitto.conf, as `quoll broker` would have them.
-pub fn bridges(path: &Path) -> Vec<Bridge> {
+pub(crate) fn bridges(path: &Path) -> Vec<Bridge> {
     let surroundings = Surroundings { host_name: host_name(), persistence_location: None };
     let read = read(path, &Disk, &surroundings).unwrap_or_else(|faults| panic!("{faults:?}"));
     let bridge = |configuration: quoll_server::mosquitto::BridgeConfiguration| Bridge {
@@ -66,14 +66,14 @@ pub fn bridges(path: &Path) -> Vec<Bridge> {
 }
 
 /// Quoll with the bridges of a configuration.
-pub struct Quoll {
-    pub server: Server,
-    pub bridges: Bridges,
+pub(crate) struct Quoll {
+    pub(crate) server: Server,
+    pub(crate) bridges: Bridges,
 }
 
 impl Quoll {
     /// `blocks`: the bridges' part of a mosquitto.conf.
-    pub async fn start(blocks: &str) -> Self {
+    pub(crate) async fn start(blocks: &str) -> Self {
         let server = serve_with(Box::new(MemoryJournal::default()), |settings| {
             // Mosquitto 2.0's default; 2.1 has the other.
             settings.rules.overlapping = quoll_broker::settings::Overlapping::OneCopy;
@@ -83,30 +83,30 @@ impl Quoll {
         Self { server, bridges }
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.bridges.stop().await;
         self.server.handle.stop(Duration::from_secs(2)).await;
     }
 }
 
 /// A running Mosquitto.
-pub struct Mosquitto {
+pub(crate) struct Mosquitto {
     child: Child,
-    pub port: u16,
+    pub(crate) port: u16,
     log: Arc<Mutex<Vec<String>>>,
 }
 
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Mosquitto {
     /// `more` stands behind the listener's line.
-    pub fn start(more: &str) -> Self {
+    pub(crate) fn start(more: &str) -> Self {
         Self::start_at(free_port(), more)
     }
 
-    pub fn start_at(port: u16, more: &str) -> Self {
+    pub(crate) fn start_at(port: u16, more: &str) -> Self {
         let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n{more}");
         let mut child = Command::new("/usr/sbin/mosquitto")
             .arg("-v")
@@ -125,15 +125,15 @@ impl Mosquitto {
         this
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    pub fn log(&self) -> Vec<String> {
+    pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
-    pub fn wait_for(&self, part: &str) {
+    pub(crate) fn wait_for(&self, part: &str) {
         let until = Instant::now() + PATIENCE;
         while !self.log().iter().any(|line| line.contains(part)) {
             assert!(Instant::now() < until, "no {part:?} in {:#?}", self.log());
@@ -141,7 +141,7 @@ impl Mosquitto {
         }
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -154,15 +154,15 @@ impl Drop for Mosquitto {
 }
 
 /// A client of a broker at this address.
-pub async fn client(address: SocketAddr, options: ClientOptions) -> Client {
+pub(crate) async fn client(address: SocketAddr, options: ClientOptions) -> Client {
     let target = Target { host: address.ip().to_string(), port: address.port(), tls: None };
     Client::connect(&target, options).await.unwrap_or_else(|error| panic!("{address}: {error}")).0
 }
 
-pub async fn plain_client(address: SocketAddr, client_id: &str) -> Client {
+pub(crate) async fn plain_client(address: SocketAddr, client_id: &str) -> Client {
     client(address, ClientOptions::new(ProtocolVersion::V5, client_id)).await
 }
 
-pub fn message(topic: &str, payload: impl Into<bytes::Bytes>, qos: quoll_mqtt::QoS) -> Message {
+pub(crate) fn message(topic: &str, payload: impl Into<bytes::Bytes>, qos: quoll_mqtt::QoS) -> Message {
     Message { qos, ..Message::new(quoll_mqtt::TopicName::parse(topic).unwrap(), payload) }
 }

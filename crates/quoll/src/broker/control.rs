@@ -5,7 +5,7 @@
 //! the answer, and who is told to come again hears it behind the answer.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -145,7 +145,7 @@ pub(super) type SecondLook = Arc<AtomicBool>;
 
 /// Obeys and saves; what became of it, and what to answer.
 fn obey(
-    path: &PathBuf,
+    path: &Path,
     security: &DynamicSecurity,
     request: &Request,
     words: &ControlMessage,

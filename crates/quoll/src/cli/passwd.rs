@@ -146,7 +146,7 @@ impl Passwd {
                 let record = ScramRecord::new(password).map_err(|error| failure(error.into()))?;
                 records.set(user, record, &hash);
             }
-            _ if !records.remove(user) && !(self.create && path.exists()) => return Ok(()),
+            _ if !(records.remove(user) || self.create && path.exists()) => return Ok(()),
             _ => {}
         }
         replace_file(&path, records.to_text().as_bytes()).map_err(|error| io_failure("write", &path, &error))

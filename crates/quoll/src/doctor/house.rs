@@ -191,10 +191,12 @@ fn disk(practice: &Practice) -> Check {
         Err(error) => return Check::new("disk", State::Ill, format!("cannot be asked: {error}")),
     };
     let found = format!("{} MiB free", free >> 20);
-    match free {
-        ..NO_DISK => Check::new("disk", State::Ill, found).fix("make room; without it nothing can be kept"),
-        ..LITTLE_DISK => Check::new("disk", State::Warned, found).fix("make room"),
-        _ => Check::new("disk", State::Well, found),
+    if free < NO_DISK {
+        Check::new("disk", State::Ill, found).fix("make room; without it nothing can be kept")
+    } else if free < LITTLE_DISK {
+        Check::new("disk", State::Warned, found).fix("make room")
+    } else {
+        Check::new("disk", State::Well, found)
     }
 }
 

@@ -49,12 +49,12 @@ impl Ends {
         let link = Link::begin(Arc::new(bridge), true, now, &mut remote);
         let mut ends = Self { link, now, remote, local: Vec::new() };
         assert!(!ends.link.is_in() && ends.link.next_deadline().is_none());
-        assert_eq!(ends.to_remote().len(), 1, "CONNECT");
+        assert_eq!(ends.said_remotely().len(), 1, "CONNECT");
         ends.remote_says(&connack(allows)).unwrap();
         assert!(ends.link.is_in());
         ends.local_says(&connack(local)).unwrap();
-        ends.to_remote();
-        ends.to_local();
+        ends.said_remotely();
+        ends.said_locally();
         ends
     }
 
@@ -81,12 +81,12 @@ impl Ends {
         self.link.tick(self.now, &mut self.remote)
     }
 
-    fn to_remote(&mut self) -> Vec<Packet> {
+    fn said_remotely(&mut self) -> Vec<Packet> {
         let version = self.version();
         packets(&mut self.remote, version)
     }
 
-    fn to_local(&mut self) -> Vec<Packet> {
+    fn said_locally(&mut self) -> Vec<Packet> {
         let version = self.link.bridge.local_version();
         packets(&mut self.local, version)
     }
@@ -153,9 +153,9 @@ fn silence_for_the_keep_alive_is_asked_about_and_ends_the_link_after_another_one
     );
     assert_eq!(ends.link.next_deadline(), Some(ends.now + Duration::from_secs(10)));
     ends.wait(9).unwrap();
-    assert_eq!(ends.to_remote(), []);
+    assert_eq!(ends.said_remotely(), []);
     ends.wait(1).unwrap();
-    assert_eq!(ends.to_remote(), [Packet::PingReq]);
+    assert_eq!(ends.said_remotely(), [Packet::PingReq]);
     ends.remote_says(&Packet::PingResp).unwrap();
     // We speak, it does not.
     for _ in 0..2 {
@@ -163,7 +163,7 @@ fn silence_for_the_keep_alive_is_asked_about_and_ends_the_link_after_another_one
         ends.local_says(&publish(Delivery::AtMostOnce)).unwrap();
     }
     ends.wait(0).unwrap();
-    assert!(ends.to_remote().contains(&Packet::PingReq), "nothing was heard for the keep alive");
+    assert!(ends.said_remotely().contains(&Packet::PingReq), "nothing was heard for the keep alive");
     ends.wait(9).unwrap();
     assert!(matches!(ends.wait(1), Err(Ending::Silent)));
 }
@@ -197,13 +197,13 @@ fn no_more_messages_go_out_than_the_other_broker_takes_at_once() {
     for number in 1..=3 {
         ends.local_says(&publish(Delivery::AtLeastOnce(id(number)))).unwrap();
     }
-    assert_eq!(ids(&ends.to_remote()), [1], "the state topic counts too");
+    assert_eq!(ids(&ends.said_remotely()), [1], "the state topic counts too");
     ends.remote_says(&Packet::PubAck(ack(OWN[0]))).unwrap();
-    assert_eq!(ids(&ends.to_remote()), [2]);
+    assert_eq!(ids(&ends.said_remotely()), [2]);
     ends.remote_says(&Packet::PubAck(ack(1))).unwrap();
-    assert_eq!(ids(&ends.to_remote()), [3]);
+    assert_eq!(ids(&ends.said_remotely()), [3]);
     assert_eq!(
-        ends.to_local(),
+        ends.said_locally(),
         [Packet::PubAck(ack(1))],
         "our own acknowledgement is not the local broker's"
     );
@@ -214,11 +214,11 @@ fn an_identifier_in_use_by_a_request_of_our_own_is_waited_for() {
     let mut ends = Ends::connected(V5, ConnAckProperties::default(), ConnAckProperties::default());
     ends.local_says(&publish(Delivery::AtLeastOnce(id(OWN[1])))).unwrap();
     ends.local_says(&publish(Delivery::AtMostOnce)).unwrap();
-    assert_eq!(ends.to_remote().len(), 1, "what has no identifier waits for nobody");
+    assert_eq!(ends.said_remotely().len(), 1, "what has no identifier waits for nobody");
     let (reasons, properties) = (vec![ReasonCode::SUCCESS], AckProperties::default());
     let suback = SubAck { packet_id: id(OWN[1]), reasons, properties };
     ends.remote_says(&Packet::SubAck(Box::new(suback))).unwrap();
-    assert_eq!(ids(&ends.to_remote()), [OWN[1]]);
+    assert_eq!(ids(&ends.said_remotely()), [OWN[1]]);
 }
 
 /// Sent at QoS 1, though the local broker holds it at 2: its side of the exchange is played here.
@@ -227,17 +227,17 @@ fn a_broker_of_a_lower_level_gets_it_lowered_and_the_local_one_does_not_notice()
     let allows = ConnAckProperties { maximum_qos: Some(QoS::AtLeastOnce), ..ConnAckProperties::default() };
     let mut ends = Ends::connected(V5, allows, ConnAckProperties::default());
     ends.local_says(&publish(Delivery::ExactlyOnce(id(1)))).unwrap();
-    assert_eq!(ends.to_remote(), [publish(Delivery::AtLeastOnce(id(1)))]);
-    assert_eq!(ends.to_local(), [], "not acknowledged before the other broker has it");
+    assert_eq!(ends.said_remotely(), [publish(Delivery::AtLeastOnce(id(1)))]);
+    assert_eq!(ends.said_locally(), [], "not acknowledged before the other broker has it");
     ends.remote_says(&Packet::PubAck(ack(1))).unwrap();
-    assert_eq!(ends.to_local(), [Packet::PubRec(ack(1))]);
+    assert_eq!(ends.said_locally(), [Packet::PubRec(ack(1))]);
     ends.local_says(&Packet::PubRel(ack(1))).unwrap();
-    assert_eq!((ends.to_remote(), ends.to_local()), (vec![], vec![Packet::PubComp(ack(1))]));
+    assert_eq!((ends.said_remotely(), ends.said_locally()), (vec![], vec![Packet::PubComp(ack(1))]));
     let allows = ConnAckProperties { maximum_qos: Some(QoS::AtMostOnce), ..ConnAckProperties::default() };
     let mut ends = Ends::connected(V5, allows, ConnAckProperties::default());
     ends.local_says(&publish(Delivery::AtLeastOnce(id(1)))).unwrap();
-    assert_eq!(ends.to_remote(), [publish(Delivery::AtMostOnce)]);
-    assert_eq!(ends.to_local(), [Packet::PubAck(ack(1))]);
+    assert_eq!(ends.said_remotely(), [publish(Delivery::AtMostOnce)]);
+    assert_eq!(ends.said_locally(), [Packet::PubAck(ack(1))]);
 }
 
 /// A broker that sends more at QoS 2 than our Receive Maximum, as Mosquitto 2.0 does after a reconnect, loses nothing by it.
@@ -248,15 +248,15 @@ fn what_the_local_broker_does_not_take_yet_waits() {
     for number in [1, 2, 3, 4, 3] {
         ends.remote_says(&publish(Delivery::ExactlyOnce(id(number)))).unwrap();
     }
-    assert_eq!(ids(&ends.to_local()), [1, 2]);
+    assert_eq!(ids(&ends.said_locally()), [1, 2]);
     ends.local_says(&Packet::PubRec(ack(1))).unwrap();
     ends.remote_says(&Packet::PubRel(ack(1))).unwrap();
     ends.local_says(&Packet::PubComp(ack(1))).unwrap();
-    assert_eq!(ends.to_local(), [Packet::PubRel(ack(1)), publish(Delivery::ExactlyOnce(id(3)))]);
+    assert_eq!(ends.said_locally(), [Packet::PubRel(ack(1)), publish(Delivery::ExactlyOnce(id(3)))]);
     ends.local_says(&Packet::PubRec(Ack::new(id(2), ReasonCode::NOT_AUTHORIZED))).unwrap();
-    assert_eq!(ids(&ends.to_local()), [4], "a refusal makes room as well");
+    assert_eq!(ids(&ends.said_locally()), [4], "a refusal makes room as well");
     assert_eq!(
-        ends.to_remote(),
+        ends.said_remotely(),
         [
             Packet::PubRec(ack(1)),
             Packet::PubComp(ack(1)),
@@ -283,8 +283,8 @@ fn a_message_that_this_broker_does_not_take_is_dropped_and_the_rest_goes_on() {
     for delivery in [Delivery::AtLeastOnce(id(1)), Delivery::ExactlyOnce(id(2))] {
         ends.remote_says(&publish(delivery)).unwrap();
     }
-    assert_eq!(ends.to_remote(), [Packet::PubAck(ack(1)), Packet::PubRec(ack(2))]);
+    assert_eq!(ends.said_remotely(), [Packet::PubAck(ack(1)), Packet::PubRec(ack(2))]);
     ends.remote_says(&Packet::PubRel(ack(2))).unwrap();
-    assert_eq!(ends.to_remote(), [Packet::PubComp(ack(2))]);
-    assert_eq!(ends.to_local(), []);
+    assert_eq!(ends.said_remotely(), [Packet::PubComp(ack(2))]);
+    assert_eq!(ends.said_locally(), []);
 }
