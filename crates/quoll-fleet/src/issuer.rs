@@ -73,7 +73,8 @@ pub trait Reissuer: Issuer {
     /// Where the folder cannot be read.
     async fn held(&self, name: &DeviceName, serial: &str) -> Result<Option<DeviceCredential>, IssueError>;
 
-    /// Voids a certificate in the pki folder, reason superseded. One that is void, or unknown there, is no error.
+    /// Voids a certificate in the pki folder, reason superseded, and writes the revocation list where the CA can sign it.
+    /// One that is void, or unknown there, is no error.
     ///
     /// # Errors
     /// Where the folder cannot be written; the same call finishes that later.
@@ -286,12 +287,18 @@ impl Reissuer for PkiIssuer {
 
     async fn retire(&self, name: &DeviceName, serial: &str) -> Result<(), IssueError> {
         let folders: Vec<Pki> = std::iter::once(&self.pki).chain(&self.others).cloned().collect();
-        let (device, serial) = (name.clone(), serial.to_owned());
+        let (device, serial, authority) = (name.clone(), serial.to_owned(), self.authority.clone());
         Self::beside(name, move || {
             let Ok(serial) = serial.parse::<Serial>() else { return Ok(()) };
-            for folder in &folders {
-                match folder.revoke(&serial, RevocationReason::Superseded, OffsetDateTime::now_utc()) {
-                    Ok(_) => return Ok(()),
+            let now = OffsetDateTime::now_utc();
+            for (place, folder) in folders.iter().enumerate() {
+                match folder.revoke(&serial, RevocationReason::Superseded, now) {
+                    // The list follows where its key is at hand: the first folder's. Others' is behind until it is written.
+                    Ok(_) => {
+                        let authority = authority.as_ref().filter(|_| place == 0);
+                        let published = authority.map_or(Ok(()), |authority| authority.publish_crl(now));
+                        return published.map_err(|error| pki(&device, &error));
+                    }
                     Err(PkiError::UnknownSerial { .. }) => {}
                     Err(error) => return Err(pki(&device, &error)),
                 }

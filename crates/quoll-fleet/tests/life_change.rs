@@ -395,6 +395,7 @@ async fn a_rotated_device_has_a_new_key_and_the_old_certificate_is_void() {
         stage.assert_settled("plug", "rotated").await;
         let old = stage.registry.certificate(&before.serial.unwrap()).unwrap().unwrap();
         assert_eq!((old.revoked, old.reason.as_deref()), (true, Some("superseded")));
+        assert!(!stage.authority.pki().crl_is_behind(OffsetDateTime::now_utc()).unwrap(), "the list has it");
         assert_eq!(stage.device("plug").first_seen, before.first_seen, "it is the same device");
         stage.rotate().await.unwrap();
         stage.assert_settled("plug", "rotated twice").await;
