@@ -62,8 +62,8 @@ pub const ASK_PAUSE: Duration = Duration::from_millis(500);
 pub const RETURN_PATIENCE: Duration = Duration::from_secs(90);
 /// First pause while polling for its return; doubled up to [`RETURN_PAUSE_MAX`].
 pub const RETURN_PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause while polling.
-pub const RETURN_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Longest pause while polling. One question a second is nothing to a device, and each second is one of every device's.
+pub const RETURN_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Wait until the broker has seen the certificate. Facts §3.5: first attempt at once, the next after 10 s and 20 s,
 /// each with up to 10 s of handshake.
