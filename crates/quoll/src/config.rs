@@ -184,12 +184,6 @@ impl Settings {
         }
         let pki =
             overrides.pki.clone().or(file.pki).map_or_else(|| home.default_pki(), |pki| home.dir().join(pki));
-        // A CA that is yet to be made has issued nothing that we do not know. One that is there may have: its devices
-        // are not to be thrown out because somebody looks at them with another program.
-        let unlisted = file.broker.unlisted_certificates.unwrap_or_else(|| {
-            let may_know_others = home.config().exists() || pki.join("ca.crt").exists();
-            if may_know_others { Unlisted::Admit } else { Unlisted::Pending }
-        });
         let settings = Self {
             pki,
             names,
@@ -199,7 +193,7 @@ impl Settings {
             pinned,
             mqtt: pick(&overrides.mqtt, file.listen.mqtt, Vec::new),
             shards: overrides.shards.or(file.broker.shards).unwrap_or(0),
-            unlisted,
+            unlisted: file.broker.unlisted_certificates.unwrap_or_default(),
             allow_anonymous: overrides.allow_anonymous || file.broker.allow_anonymous.unwrap_or(false),
             durability: file.broker.durability.unwrap_or_default(),
             crl_listen: file.ca.crl_listen.unwrap_or_default(),
