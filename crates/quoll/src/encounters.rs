@@ -3,10 +3,9 @@
 //! Bounded however many come: so many visitors, so many encounters of each, every text cut. A scanner pushes out other
 //! strangers, never a device that was let in. In memory alone: what a node saw is gone with it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use quoll_broker::vocabulary::Departure;
 use quoll_fleet::doctor::evidence::{Attribution, Encounter, Ending, Hello, Shown, Step};
@@ -34,17 +33,22 @@ pub(crate) struct Encounters(Mutex<Book>);
 #[derive(Default)]
 struct Book {
     visitors: HashMap<Key, Visitor>,
+    /// The visitors in the order in which they are pushed out. Every CONNECT enters the book, so none may look through it.
+    places: BTreeMap<Place, Key>,
+    /// Counts what was entered.
+    turn: u64,
     disregarded: VecDeque<String>,
 }
 
 /// An address; and the serial number or client id that came with it, where one did.
 type Key = (IpAddr, Option<String>);
 
+/// Whether it was let in once, and the turn in which it came last: strangers go first, the longest silent of them before.
+type Place = (bool, u64);
+
 struct Visitor {
     encounters: VecDeque<Encounter>,
-    /// Whether it was let in once.
-    is_known: bool,
-    last: Instant,
+    place: Place,
 }
 
 /// Whose encounters are wanted.
@@ -121,7 +125,9 @@ impl Encounters {
         for visitor in book.visitors.values_mut() {
             visitor.encounters.retain(|encounter| encounter.peer != peer);
         }
-        book.visitors.retain(|_, visitor| !visitor.encounters.is_empty());
+        let Book { visitors, places, .. } = &mut *book;
+        visitors.retain(|_, visitor| !visitor.encounters.is_empty());
+        places.retain(|_, key| visitors.contains_key(key));
         if book.disregarded.len() == DISREGARDED {
             book.disregarded.pop_front();
         }
@@ -145,13 +151,8 @@ impl Encounters {
                     && encounter.client_id.as_deref() == Some(whose.client_id.as_str())
                 {
                     Attribution::ClientId
-                } else if encounter.certificate.is_none()
-                    && encounter.client_id.is_none()
-                    && whose.addresses.contains(address)
-                {
-                    Attribution::Address
                 } else if encounter.client_id.is_none() && whose.addresses.contains(address) {
-                    // A certificate that is nobody's here: it may be what the device has instead of its own.
+                    // Without a certificate, or with one that is nobody's here: what the device has instead of its own.
                     Attribution::Address
                 } else {
                     continue;
@@ -173,17 +174,15 @@ impl Book {
         if self.disregarded.contains(&encounter.peer) {
             return;
         }
-        let is_known = encounter.ending == Ending::Admitted;
         if !self.visitors.contains_key(&key) && self.visitors.len() >= VISITORS {
             self.make_room();
         }
-        let visitor = self.visitors.entry(key).or_insert_with(|| Visitor {
-            encounters: VecDeque::new(),
-            is_known: false,
-            last: Instant::now(),
-        });
-        visitor.last = Instant::now();
-        visitor.is_known |= is_known;
+        self.turn += 1;
+        let new = || Visitor { encounters: VecDeque::new(), place: (false, self.turn) };
+        let visitor = self.visitors.entry(key.clone()).or_insert_with(new);
+        self.places.remove(&visitor.place);
+        visitor.place = (visitor.place.0 || encounter.ending == Ending::Admitted, self.turn);
+        self.places.insert(visitor.place, key);
         if visitor.encounters.len() == OF_EACH {
             visitor.encounters.pop_front();
         }
@@ -192,8 +191,7 @@ impl Book {
 
     /// The stranger that was silent longest goes; where there are none, whoever was.
     fn make_room(&mut self) {
-        let oldest = self.visitors.iter().min_by_key(|(_, visitor)| (visitor.is_known, visitor.last));
-        if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+        if let Some((_, key)) = self.places.pop_first() {
             self.visitors.remove(&key);
         }
     }
@@ -355,12 +353,15 @@ mod tests {
             book.note(&failed("192.0.2.7:1000", None));
         }
         assert_eq!(book.of(&kitchen("192.0.2.7")).len(), OF_EACH);
-        book.lock().visitors.values_mut().for_each(|visitor| visitor.is_known = true);
+        let peer = "192.0.2.7:1000".parse().unwrap();
+        let let_in = Encounter { ending: Ending::Admitted, ..blank(peer, "tls") };
+        book.lock().enter((peer.ip(), None), let_in);
         for number in 0..VISITORS + 50 {
             let [a, b] = u16::try_from(number).unwrap().to_be_bytes();
             book.note(&failed(&format!("198.18.{a}.{b}:5"), None));
         }
         assert_eq!(book.lock().visitors.len(), VISITORS);
+        assert_eq!(book.lock().places.len(), VISITORS, "each has one place");
         assert_eq!(book.of(&kitchen("192.0.2.7")).len(), OF_EACH, "who was let in once is not pushed out");
     }
 
@@ -373,5 +374,7 @@ mod tests {
         book.note(&failed("127.0.0.1:7", None));
         let peers: Vec<_> = book.of(&kitchen("127.0.0.1")).into_iter().map(|it| it.peer).collect();
         assert_eq!(peers, ["127.0.0.1:8"]);
+        book.disregard("127.0.0.1:8".parse().unwrap());
+        assert!(book.lock().visitors.is_empty() && book.lock().places.is_empty(), "nothing is left of them");
     }
 }
