@@ -1,6 +1,7 @@
 //! The steps of an enrolment, and how a caller watches them.
 
 use crate::device::words;
+use crate::registry::journal::Progress;
 
 /// One step of an enrolment, in the order in which they are taken.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -118,6 +119,19 @@ pub enum StepState {
     Skipped(String),
     /// It failed; why. The error that ends the enrolment says more.
     Failed(String),
+}
+
+impl StepState {
+    /// What the journal notes, as those who watch hear it.
+    pub(crate) fn of(progress: Progress, detail: &str) -> Self {
+        let detail = detail.to_owned();
+        match progress {
+            Progress::Begun => Self::Begun,
+            Progress::Done => Self::Done(detail),
+            Progress::Skipped => Self::Skipped(detail),
+            Progress::Failed => Self::Failed(detail),
+        }
+    }
 }
 
 /// Somebody who watches an enrolment: the command line prints one line per step, the web page sends an event.

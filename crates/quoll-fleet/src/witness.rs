@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::enrol::Patience;
 
 /// What the broker saw of a certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -32,6 +35,40 @@ pub trait Witness: Send + Sync {
     /// [`WitnessError::NoBroker`].
     async fn ready(&self) -> Result<(), WitnessError> {
         Ok(())
+    }
+}
+
+/// What it sees of a certificate or a password at this moment.
+pub(crate) async fn seen_now(witness: &dyn Witness, patience: Patience, id: &str) -> Option<Sighting> {
+    timeout(patience.ask, witness.wait_for(id, Duration::ZERO)).await.ok()?.ok()
+}
+
+/// Waits for a sighting that is not the stale one: a device that used this certificate before may still be connected from
+/// before its restart.
+///
+/// # Errors
+/// [`WitnessError`]; not seen after [`Patience::proof`].
+pub(crate) async fn see(
+    witness: &dyn Witness,
+    patience: Patience,
+    id: &str,
+    stale: Option<&Sighting>,
+) -> Result<Sighting, WitnessError> {
+    let (within, pause) = (patience.proof, patience.poll);
+    let until = Instant::now() + within;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        // The witness bounds itself; the second bound is for one that does not.
+        let waiting = timeout(left + pause, witness.wait_for(id, left));
+        let not_seen = || WitnessError::NotSeen { serial: id.to_owned(), within, refused: None };
+        let sighting = waiting.await.unwrap_or_else(|_| Err(not_seen()))?;
+        if stale.is_none_or(|stale| stale.at != sighting.at) {
+            return Ok(sighting);
+        }
+        if Instant::now() >= until {
+            return Err(not_seen());
+        }
+        sleep(pause.min(left)).await;
     }
 }
 

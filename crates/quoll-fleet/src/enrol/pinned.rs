@@ -13,7 +13,7 @@ use crate::device::{Device, DeviceState, Rung};
 use crate::registry::NewPassword;
 use crate::registry::journal::Progress;
 use crate::step::Step;
-use crate::witness::{Sighting, WitnessError};
+use crate::witness::{self, Sighting};
 
 impl Run<'_> {
     /// Whether the device has the settings of the pinned rung, under a user name of ours.
@@ -109,12 +109,7 @@ impl Run<'_> {
             }
         }
         self.begin(Step::ProvePassword)?;
-        let patience = self.with.patience;
-        let waiting =
-            timeout(patience.proof + patience.poll, self.with.witness.wait_for(&new.id, patience.proof));
-        let not_seen =
-            || WitnessError::NotSeen { serial: new.id.clone(), within: patience.proof, refused: None };
-        match waiting.await.unwrap_or_else(|_| Err(not_seen())) {
+        match witness::see(self.with.witness, self.with.patience, &new.id, None).await {
             Ok(_) if gone => {
                 let why =
                     "the broker saw it, but its console does not answer: its slots could not be read back";

@@ -1,12 +1,10 @@
 //! One run of an enrolment on the mutual rung, and what both rungs share: which steps, in which order, and what the registry is told about each.
 
-use std::time::Duration;
-
 use quoll_pki::limits::{DEVICE_DER_MAX, DEVICE_DER_WARN};
 use quoll_tasmota::{Command, Stored};
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use super::ask::Asker;
 use super::error::{Cause, EnrolError, Stands};
@@ -21,7 +19,7 @@ use crate::issuer::{DeviceCredential, IssueError};
 use crate::registry::journal::Progress;
 use crate::registry::{Owner, PasswordState, RegistryError};
 use crate::step::{Step, StepState};
-use crate::witness::{Sighting, WitnessError};
+use crate::witness::{self, Sighting};
 
 pub(super) struct Run<'a> {
     pub(super) with: &'a Enrolment<'a>,
@@ -122,7 +120,7 @@ impl<'a> Run<'a> {
         let switched = pushed || !found.is_at(self.with.broker);
         let already = !switched && self.device()?.state == DeviceState::Proven;
         let stale = match switched {
-            true => self.seen_before(&serial).await,
+            true => witness::seen_now(self.with.witness, self.with.patience, &serial).await,
             false => None,
         };
         if switched {
@@ -317,7 +315,7 @@ impl<'a> Run<'a> {
             }
         }
         self.begin(Step::Prove)?;
-        let error = match self.see(serial, stale).await {
+        let error = match witness::see(self.with.witness, self.with.patience, serial, stale).await {
             Ok(sighting) => {
                 self.done(Step::Prove, &format!("{} from {}", sighting.client_id, sighting.address))?;
                 return Ok(Ok(sighting));
@@ -328,32 +326,6 @@ impl<'a> Run<'a> {
             Cause::Unknown(_) if gone => Cause::Gone,
             cause => cause,
         }))
-    }
-
-    async fn seen_before(&self, serial: &str) -> Option<Sighting> {
-        let asked = self.with.witness.wait_for(serial, Duration::ZERO);
-        timeout(self.with.patience.ask, asked).await.ok()?.ok()
-    }
-
-    /// A sighting that is not the stale one: a device that used this certificate before may still be connected from
-    /// before its restart.
-    async fn see(&self, serial: &str, stale: Option<&Sighting>) -> Result<Sighting, WitnessError> {
-        let (within, pause) = (self.with.patience.proof, self.with.patience.poll);
-        let until = Instant::now() + within;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            // The witness bounds itself; the second bound is for one that does not.
-            let waiting = timeout(left + pause, self.with.witness.wait_for(serial, left));
-            let not_seen = || WitnessError::NotSeen { serial: serial.to_owned(), within, refused: None };
-            let sighting = waiting.await.unwrap_or_else(|_| Err(not_seen()))?;
-            if stale.is_none_or(|stale| stale.at != sighting.at) {
-                return Ok(sighting);
-            }
-            if Instant::now() >= until {
-                return Err(not_seen());
-            }
-            sleep(pause.min(left)).await;
-        }
     }
 
     /// Gives the old settings back, and says where the device stands then.
@@ -474,16 +446,7 @@ impl<'a> Run<'a> {
         if self.known.is_some() {
             self.with.registry.note_step(&self.request.name, &self.id, step, progress, detail)?;
         }
-        let detail = detail.to_owned();
-        self.with.reporter.step(
-            step,
-            match progress {
-                Progress::Begun => StepState::Begun,
-                Progress::Done => StepState::Done(detail),
-                Progress::Skipped => StepState::Skipped(detail),
-                Progress::Failed => StepState::Failed(detail),
-            },
-        );
+        self.with.reporter.step(step, StepState::of(progress, detail));
         Ok(())
     }
 

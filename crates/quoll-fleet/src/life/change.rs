@@ -6,7 +6,6 @@
 
 use quoll_tasmota::{Command, Setting, Stored};
 use time::OffsetDateTime;
-use tokio::time::{Instant, sleep, timeout};
 
 use super::error::{After, LifeError, living};
 use crate::device::{Device, DeviceName, DeviceState, Rung, Topics};
@@ -19,7 +18,7 @@ use crate::registry::changes::{Change, Stage};
 use crate::registry::journal::Progress;
 use crate::registry::{Owner, Registry, RegistryError};
 use crate::step::{Reporter, Step, StepState};
-use crate::witness::{Sighting, Witness, WitnessError};
+use crate::witness::{self, Sighting, Witness, WitnessError};
 
 /// Everything that a change works with, apart from the device.
 #[derive(Clone, Copy)]
@@ -343,7 +342,7 @@ impl Run<'_> {
         credential: &DeviceCredential,
         topics: Option<&Topics>,
     ) -> Result<Result<Sighting, Cause>, LifeError> {
-        let stale = self.seen_before(&credential.serial).await;
+        let stale = witness::seen_now(self.with.witness, self.with.patience, &credential.serial).await;
         match topics {
             Some(topics) => {
                 self.begin(Step::Rename)?;
@@ -373,16 +372,19 @@ impl Run<'_> {
             }
         }
         self.begin(Step::Prove)?;
-        let error = match self.see(&credential.serial, stale.as_ref()).await {
-            Ok(sighting) => {
-                self.done(Step::Prove, &format!("{} from {}", sighting.client_id, sighting.address))?;
-                self.begin(Step::Commit)?;
-                self.device = self.with.registry.settle_change(&self.device.name)?;
-                self.done(Step::Commit, &format!("certificate {}", credential.serial))?;
-                return Ok(Ok(sighting));
-            }
-            Err(error) => error,
-        };
+        let error =
+            match witness::see(self.with.witness, self.with.patience, &credential.serial, stale.as_ref())
+                .await
+            {
+                Ok(sighting) => {
+                    self.done(Step::Prove, &format!("{} from {}", sighting.client_id, sighting.address))?;
+                    self.begin(Step::Commit)?;
+                    self.device = self.with.registry.settle_change(&self.device.name)?;
+                    self.done(Step::Commit, &format!("certificate {}", credential.serial))?;
+                    return Ok(Ok(sighting));
+                }
+                Err(error) => error,
+            };
         if !gone
             && let Ok(stored) = self.asker.stored(Step::ReadBack).await
             && stored != cargo.expected()
@@ -393,30 +395,6 @@ impl Run<'_> {
             Cause::Unknown(_) if gone => Cause::Gone,
             cause => cause,
         }))
-    }
-
-    async fn seen_before(&self, serial: &str) -> Option<Sighting> {
-        let asked = self.with.witness.wait_for(serial, std::time::Duration::ZERO);
-        timeout(self.with.patience.ask, asked).await.ok()?.ok()
-    }
-
-    /// A sighting that is not from before the restart.
-    async fn see(&self, serial: &str, stale: Option<&Sighting>) -> Result<Sighting, WitnessError> {
-        let (within, pause) = (self.with.patience.proof, self.with.patience.poll);
-        let until = Instant::now() + within;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let not_seen = || WitnessError::NotSeen { serial: serial.to_owned(), within, refused: None };
-            let waiting = timeout(left + pause, self.with.witness.wait_for(serial, left));
-            let sighting = waiting.await.unwrap_or_else(|_| Err(not_seen()))?;
-            if stale.is_none_or(|stale| stale.at != sighting.at) {
-                return Ok(sighting);
-            }
-            if Instant::now() >= until {
-                return Err(not_seen());
-            }
-            sleep(pause.min(left)).await;
-        }
     }
 
     /// The old key back onto the device, and the broker's word that it came with it.
@@ -476,7 +454,7 @@ impl Run<'_> {
             }
             round += 1;
         }
-        let stale = self.seen_before(&old.serial).await;
+        let stale = witness::seen_now(self.with.witness, self.with.patience, &old.serial).await;
         let restart = if topic_changed {
             self.with.registry.change_topics(&self.device.name, &self.device.topics)?;
             self.with.witness.ready().await.ok();
@@ -489,7 +467,7 @@ impl Run<'_> {
         self.asker.send_backlog(Step::PutBack, &restart).await?;
         let broker = self.with.broker;
         self.asker.wait_back(|mqtt| has_broker(mqtt, &broker.host, broker.port, true)).await;
-        Ok(match self.see(&old.serial, stale.as_ref()).await {
+        Ok(match witness::see(self.with.witness, self.with.patience, &old.serial, stale.as_ref()).await {
             Ok(_) => After::Back,
             Err(_) => After::BackUnseen,
         })
@@ -565,16 +543,7 @@ impl Run<'_> {
     /// The journal first, then whoever watches.
     fn report(&self, step: Step, progress: Progress, detail: &str) -> Result<(), LifeError> {
         self.with.registry.note_step(&self.device.name, &self.id, step, progress, detail)?;
-        let detail = detail.to_owned();
-        self.with.reporter.step(
-            step,
-            match progress {
-                Progress::Begun => StepState::Begun,
-                Progress::Done => StepState::Done(detail),
-                Progress::Skipped => StepState::Skipped(detail),
-                Progress::Failed => StepState::Failed(detail),
-            },
-        );
+        self.with.reporter.step(step, StepState::of(progress, detail));
         Ok(())
     }
 

@@ -6,7 +6,6 @@
 
 use async_trait::async_trait;
 use quoll_tasmota::{Command, Fingerprint, FingerprintSlot, SetOption, Slot};
-use tokio::time::{Instant, sleep, timeout};
 
 use super::error::{LifeError, living};
 use crate::device::{Device, DeviceName, Rung};
@@ -14,7 +13,7 @@ use crate::enrol::{Asker, Back, BrokerTarget, Cause, DeviceConsole, EnrolError, 
 use crate::registry::server_key::SlotStage;
 use crate::registry::{PasswordState, Registry};
 use crate::step::Step;
-use crate::witness::{Sighting, Witness, WitnessError};
+use crate::witness::{self, Sighting, Witness, WitnessError};
 
 /// The eye at the broker, and a hand: one that ends a device's connection, so that it comes anew.
 #[async_trait]
@@ -151,10 +150,10 @@ impl Staging<'_> {
     /// [`SlotError::NotBack`], and a registry that cannot be written.
     pub async fn prove(&self, name: &DeviceName) -> Result<Sighting, SlotError> {
         let id = self.password(name)?;
-        let stale = self.seen_now(&id).await;
+        let stale = witness::seen_now(self.door, self.patience, &id).await;
         let gone = |error: WitnessError| SlotError::NotBack(Cause::NoBroker(error));
         self.door.part(&id).await.map_err(gone)?;
-        match self.see(&id, stale.as_ref()).await {
+        match witness::see(self.door, self.patience, &id, stale.as_ref()).await {
             Ok(sighting) => {
                 self.registry.advance_slots(name, SlotStage::Proven)?;
                 Ok(sighting)
@@ -237,7 +236,7 @@ impl Staging<'_> {
     ) -> Result<(), SlotError> {
         let id = self.password(name)?;
         let before = self.slots(asker).await?;
-        let stale = self.seen_now(&id).await;
+        let stale = witness::seen_now(self.door, self.patience, &id).await;
         asker.send_backlog(Step::CheckPins, &Command::set_fingerprint(slot, &print)).await?;
         let broker = self.broker;
         let port = broker.pinned_port.unwrap_or(broker.port);
@@ -257,7 +256,7 @@ impl Staging<'_> {
             let (told, found) = (print.to_string(), now[at].clone());
             return Err(SlotError::NotKept { slot: slot as u8, told, found });
         }
-        match self.see(&id, stale.as_ref()).await {
+        match witness::see(self.door, self.patience, &id, stale.as_ref()).await {
             Ok(_) => Ok(()),
             Err(error) => {
                 let cause = asker.cause(broker, error).await;
@@ -311,30 +310,6 @@ impl Staging<'_> {
         let passwords = self.registry.passwords_of(name)?;
         let current = passwords.iter().find(|one| one.state == PasswordState::Current);
         current.or_else(|| passwords.first()).map(|one| one.id.clone()).ok_or(SlotError::NoPassword)
-    }
-
-    async fn seen_now(&self, id: &str) -> Option<Sighting> {
-        let asked = self.door.wait_for(id, std::time::Duration::ZERO);
-        timeout(self.patience.ask, asked).await.ok()?.ok()
-    }
-
-    /// A sighting that is not the stale one.
-    async fn see(&self, id: &str, stale: Option<&Sighting>) -> Result<Sighting, WitnessError> {
-        let (within, pause) = (self.patience.proof, self.patience.poll);
-        let until = Instant::now() + within;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let not_seen = || WitnessError::NotSeen { serial: id.to_owned(), within, refused: None };
-            let waiting = timeout(left + pause, self.door.wait_for(id, left));
-            let sighting = waiting.await.unwrap_or_else(|_| Err(not_seen()))?;
-            if stale.is_none_or(|stale| stale.at != sighting.at) {
-                return Ok(sighting);
-            }
-            if Instant::now() >= until {
-                return Err(not_seen());
-            }
-            sleep(pause.min(left)).await;
-        }
     }
 
     fn device(&self, name: &DeviceName) -> Result<Device, SlotError> {
