@@ -249,8 +249,12 @@ impl Witnessed {
             None => *shown = None,
             Some(mark) if shown.as_ref().is_some_and(|(there, _)| *there == mark) => {}
             Some(mark) => {
-                let margin = if from_the_start { Duration::ZERO } else { HANDSHAKES_ARE_OVER };
-                *shown = Some((mark, SystemTime::now() + margin));
+                // A connection knows its second only, which may have begun before this node.
+                let from = match from_the_start {
+                    true => SystemTime::UNIX_EPOCH,
+                    false => SystemTime::now() + HANDSHAKES_ARE_OVER,
+                };
+                *shown = Some((mark, from));
                 self.noted.lock().unwrap_or_else(PoisonError::into_inner).clear();
             }
         }
