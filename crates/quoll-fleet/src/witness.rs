@@ -62,7 +62,7 @@ pub(crate) async fn see(
         let waiting = timeout(left + pause, witness.wait_for(id, left));
         let not_seen = || WitnessError::NotSeen { serial: id.to_owned(), within, refused: None };
         let sighting = waiting.await.unwrap_or_else(|_| Err(not_seen()))?;
-        if stale.is_none_or(|stale| stale.at != sighting.at) {
+        if stale != Some(&sighting) {
             return Ok(sighting);
         }
         if Instant::now() >= until {
