@@ -338,7 +338,7 @@ impl Node {
     }
 
     async fn count_messages(&self, counted: &mut Option<(Instant, u64)>) {
-        let now = (Instant::now(), self.server().snapshot().await.stats.rules.publishes_received);
+        let now = (Instant::now(), self.server().stats().await.rules.publishes_received);
         if let Some((at, count)) = counted.replace(now) {
             let seconds = now.0.duration_since(at).as_secs_f64().max(0.001);
             #[expect(clippy::cast_precision_loss, reason = "a rate for people")]

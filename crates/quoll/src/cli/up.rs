@@ -114,7 +114,7 @@ impl Up {
                 );
                 Ok(None)
             }
-            Err(error) => Err(address_failure(address, &error)),
+            Err(error) => Err(address_failure(address, &error, "--web")),
         }
     }
 
@@ -195,9 +195,8 @@ async fn bind_lists(settings: &Settings) -> Outcome<Vec<tokio::net::TcpListener>
     let mut listeners = Vec::new();
     for address in &settings.crl_listen {
         let bound = tokio::net::TcpListener::bind(address).await;
-        listeners.push(bound.map_err(|error| {
-            address_failure(*address, &error).hint("choose another one in [ca] crl_listen of quoll.toml")
-        })?);
+        listeners
+            .push(bound.map_err(|error| address_failure(*address, &error, "[ca] crl_listen in quoll.toml"))?);
     }
     Ok(listeners)
 }
@@ -224,31 +223,32 @@ fn lock(home: &Home) -> Outcome<File> {
 
 /// Finds out whether the ports are free before a CA is made for nothing.
 fn probe_listeners(settings: &Settings) -> Outcome {
-    for address in settings
-        .mqtts
-        .iter()
-        .chain(&settings.pinned)
-        .chain(&settings.mqtt)
-        .filter(|address| address.port() != 0)
-    {
-        // std sets SO_REUSEADDR, as the real listener does: an address just left by a predecessor is free.
-        if let Err(error) = std::net::TcpListener::bind(address) {
-            return Err(address_failure(*address, &error));
+    let doors = [
+        (&settings.mqtts, "--listen, or [listen] mqtts in quoll.toml"),
+        (&settings.pinned, "--pinned, or [listen] pinned in quoll.toml (`pinned = []` for none)"),
+        (&settings.mqtt, "--plain, or [listen] mqtt in quoll.toml"),
+    ];
+    for (addresses, chosen_with) in doors {
+        for address in addresses.iter().filter(|address| address.port() != 0) {
+            // std sets SO_REUSEADDR, as the real listener does: an address just left by a predecessor is free.
+            if let Err(error) = std::net::TcpListener::bind(address) {
+                return Err(address_failure(*address, &error, chosen_with));
+            }
         }
     }
     Ok(())
 }
 
-fn address_failure(address: SocketAddr, error: &std::io::Error) -> Failure {
+fn address_failure(address: SocketAddr, error: &std::io::Error, chosen_with: &str) -> Failure {
     let failure = Failure::new(Exit::Address, format!("cannot listen on {address}")).why(error);
     match error.kind() {
         std::io::ErrorKind::AddrInUse => failure.hint(format!(
-            "another program has port {port}: stop it (`ss -ltnp 'sport = :{port}'` names it), or choose another one with --listen",
+            "another program has port {port}: stop it (`ss -ltnp 'sport = :{port}'` names it), or choose another one with {chosen_with}",
             port = address.port()
         )),
         std::io::ErrorKind::AddrNotAvailable => failure.hint("that address is none of this machine's: `ip address` lists them"),
-        std::io::ErrorKind::PermissionDenied => failure.hint("ports below 1024 need a right: choose a higher one with --listen"),
-        _ => failure.hint("choose another address with --listen"),
+        std::io::ErrorKind::PermissionDenied => failure.hint(format!("ports below 1024 need a right: choose a higher one with {chosen_with}")),
+        _ => failure.hint(format!("choose another address with {chosen_with}")),
     }
 }
 

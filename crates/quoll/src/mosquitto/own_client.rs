@@ -1,23 +1,21 @@
 //! Quoll's own client at Mosquitto's door, where `mosquitto_pub` is not installed. It looks at the CA and the dates of the
 //! server's certificate, not at its name, as the other does with `--insecure`.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use quoll_mqtt::client::{ClientOptions, Message};
 use quoll_mqtt::{ProtocolVersion, QoS, ReasonCode, TopicName};
+use quoll_server::bridge::tls;
 use quoll_server::client::{Client, Target};
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::aws_lc_rs;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use quoll_server::mosquitto::Disk;
+use quoll_server::mosquitto::bridge::BridgeTls;
+use quoll_server::mosquitto::tls::{MinimumVersion, Roots};
+use rustls::ClientConfig;
 
 use super::proof::Identity;
-use crate::failure::{Exit, Failure, Outcome, io_failure};
+use crate::failure::{Exit, Failure, Outcome};
 
 /// What is published; no message of anybody's has it.
 const TOPIC: &str = "quoll/proof";
@@ -56,84 +54,16 @@ async fn knock(target: &Target) -> Option<String> {
     }
 }
 
+/// As a bridge would come: the CA and the dates looked at, the name not.
 fn config(ca: &Path, identity: Option<&Identity>) -> Outcome<Arc<ClientConfig>> {
-    let unusable = |path: &Path, why: &dyn std::fmt::Display| {
-        Failure::new(Exit::Unusable, format!("{} cannot be used", path.display())).why(why)
+    let tls = BridgeTls {
+        roots: Roots { file: Some(ca.to_owned()), folder: None },
+        system_roots: false,
+        identity: identity.map(|identity| (identity.certificate.clone(), identity.key.clone())),
+        insecure: true,
+        alpn: None,
+        minimum: MinimumVersion::Tls12,
     };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(ca)? {
-        roots.add(certificate).map_err(|error| unusable(ca, &error))?;
-    }
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let rules = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .map_err(|error| unusable(ca, &error))?;
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unusable(ca, &error))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyName(rules)));
-    let config = match identity {
-        None => builder.with_no_client_auth(),
-        Some(identity) => {
-            let text = fs::read(&identity.key).map_err(|error| io_failure("read", &identity.key, &error))?;
-            let key = PrivateKeyDer::from_pem_slice(&zeroize::Zeroizing::new(text))
-                .map_err(|error| unusable(&identity.key, &error))?;
-            builder
-                .with_client_auth_cert(certificates(&identity.certificate)?, key)
-                .map_err(|error| unusable(&identity.key, &error))?
-        }
-    };
-    Ok(Arc::new(config))
-}
-
-fn certificates(path: &Path) -> Outcome<Vec<CertificateDer<'static>>> {
-    let text = fs::read(path).map_err(|error| io_failure("read", path, &error))?;
-    CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>().map_err(|error| {
-        Failure::new(Exit::Unusable, format!("{} cannot be used", path.display())).why(error)
-    })
-}
-
-/// All of WebPKI's rules but the name, which is looked at last.
-#[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for AnyName {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            other => other,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
+    tls::client_config(&tls, &Disk)
+        .map_err(|error| Failure::new(Exit::Unusable, "a client of the proof cannot be made").why(error))
 }
