@@ -2,8 +2,8 @@
 //! values here as defaults or as what a setting cannot exceed.
 
 /// Levels of a topic or a filter. A tree walk costs a step per level, and 65,535 slashes are an attack, not a topic;
-/// Mosquitto draws its line at 200 too.
-pub const TOPIC_LEVELS: usize = 200;
+/// Mosquitto draws its line at 200 slashes too.
+pub const TOPIC_LEVELS: usize = 201;
 
 /// Sessions on one shard. The design aims at 150,000 a node; ten times that is a mistake or an attack.
 pub const SESSIONS: u32 = 2_000_000;

@@ -3,9 +3,8 @@
 //! Publishing, receiving, subscribing and unsubscribing have rules of their own here, unlike in an access list's layers
 //! (see `access`): what may be subscribed to and what of it is delivered are two questions.
 
+use quoll_mqtt::topic::{covers, overlap};
 use quoll_mqtt::{TopicFilter, TopicName};
-
-use crate::access::{covers, overlap};
 
 /// What rules never allow unless one of them says so.
 const RESERVED: &str = "$CONTROL";

@@ -101,7 +101,8 @@ impl FixedHeader {
 
 /// The kind, if this side may receive it now, with these flags.
 fn check_first_byte(first: u8, context: &DecodeContext) -> Result<PacketKind, DecodeError> {
-    let reserved = DecodeError::Malformed { packet: "packet", what: "reserved packet type (§2.1.2)" };
+    // A type that must not be used is not a packet of wrong form; Mosquitto tells it apart alike.
+    let reserved = DecodeError::Protocol { packet: "packet", what: "reserved packet type (§2.1.2)" };
     let kind = PacketKind::of_first_byte(first).ok_or_else(|| reserved.clone())?;
     match (context.version, context.role, kind) {
         (None, Role::Server, PacketKind::Connect) => {}
@@ -141,6 +142,10 @@ fn read_body(header: &FixedHeader, body: &[u8], context: &DecodeContext) -> Resu
     let mut reader = Reader::new(header.kind, body);
     let Some(version) = context.version else {
         let connect = Connect::read(&mut reader)?;
+        // What 3.1 does not use may be anything: some of its clients ask for QoS 1 here.
+        if header.flags != 0 && connect.version != ProtocolVersion::V31 {
+            return Err(reader.malformed(flags_text(PacketKind::Connect)));
+        }
         if connect.version == ProtocolVersion::V5 && !header.minimal {
             return Err(reader.malformed("Remaining Length longer than needed [MQTT-1.5.5-1]"));
         }

@@ -99,11 +99,8 @@ impl TopicFilter {
         if text.as_bytes().contains(&0) {
             return Err(TopicError::Nul);
         }
-        let plain = match split_share(text)? {
-            Some(share) => share.filter,
-            None => text,
-        };
-        let mut levels = plain.split('/').peekable();
+        // The whole of a shared one too: a name with a wildcard that does not even fill its level is no filter at all.
+        let mut levels = text.split('/').peekable();
         while let Some(level) = levels.next() {
             let ok = match level {
                 "+" => true,
@@ -114,6 +111,7 @@ impl TopicFilter {
                 return Err(TopicError::Wildcard);
             }
         }
+        split_share(text)?;
         Ok(Self(text.into()))
     }
 
@@ -151,6 +149,18 @@ impl TopicFilter {
     pub fn matches(&self, topic: &TopicName) -> bool {
         matches(self.unshared(), topic.as_str())
     }
+
+    /// Whether every topic that `other` matches is matched by this one too. The share names of shared ones do not count.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        covers(self.unshared(), other.unshared())
+    }
+
+    /// Whether some topic is matched by both. The share names of shared ones do not count.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        overlap(self.unshared(), other.unshared())
+    }
 }
 
 /// Whether `filter` (valid, without `$share`) matches `topic` (valid): [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.2-1].
@@ -180,6 +190,55 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     }
 }
 
+/// Whether every topic that `inner` matches is matched by `outer` too; both valid, without `$share`. A topic is a filter
+/// that matches itself alone.
+#[must_use]
+pub fn covers(outer: &str, inner: &str) -> bool {
+    // The first level's wildcards do not speak for `$` topics, on either side [MQTT-4.7.2-1].
+    if inner.starts_with('$') && outer.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut outer = outer.split('/');
+    let mut inner = with_its_levels(inner).split('/');
+    loop {
+        match (outer.next(), inner.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            (Some("+"), Some(level)) if level != "#" => {}
+            (Some(wanted), Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether some topic is matched by both filters; both valid, without `$share`.
+#[must_use]
+pub fn overlap(one: &str, other: &str) -> bool {
+    let dollar = |filter: &str| filter.starts_with('$');
+    let wild = |filter: &str| filter.starts_with(['+', '#']);
+    if (dollar(one) && wild(other)) || (wild(one) && dollar(other)) {
+        return false;
+    }
+    let mut one = with_its_levels(one).split('/');
+    let mut other = with_its_levels(other).split('/');
+    loop {
+        match (one.next(), other.next()) {
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (Some("+"), Some(_)) | (Some(_), Some("+")) => {}
+            (Some(a), Some(b)) if a == b => {}
+            _ => return false,
+        }
+    }
+}
+
+/// The same filter with each level that its topics have: none is empty, so none of them ends before the `#`.
+fn with_its_levels(filter: &str) -> &str {
+    match filter {
+        "#" => "+/#",
+        "/#" => "/+/#",
+        other => other,
+    }
+}
+
 impl fmt::Display for TopicName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -201,6 +260,10 @@ fn check_length(text: &str) -> Result<(), TopicError> {
 }
 
 fn split_share(text: &str) -> Result<Option<ShareFilter<'_>>, TopicError> {
+    // Mosquitto refuses it too, and nobody can publish there.
+    if text == "$share" {
+        return Err(TopicError::Share);
+    }
     let Some(rest) = text.strip_prefix("$share/") else { return Ok(None) };
     match rest.split_once('/') {
         Some((name, filter)) if !name.is_empty() && !filter.is_empty() && !name.contains(['+', '#']) => {

@@ -44,7 +44,7 @@ fn a_first_byte_alone_is_enough_to_refuse() {
         Some(V5),
         Role::Server,
         &[
-            (&[0x00], "reserved packet type", MALFORMED),
+            (&[0x00], "reserved packet type", PROTOCOL),
             (&[0x36], "MQTT-3.3.1-4", MALFORMED),
             (&[0x38], "MQTT-3.3.1-2", MALFORMED),
             (&[0x41], "MQTT-2.1.3-1", MALFORMED),
@@ -72,15 +72,16 @@ fn a_first_byte_alone_is_enough_to_refuse() {
         ],
     );
     refused(Some(V311), Role::Client, &[(&[0xE0], "a server does not send it", PROTOCOL)]);
-    refused(Some(V311), Role::Server, &[(&[0xF0], "reserved packet type", MALFORMED)]);
-    refused(Some(V31), Role::Server, &[(&[0xF0], "reserved packet type", MALFORMED)]);
+    refused(Some(V311), Role::Server, &[(&[0xF0], "reserved packet type", PROTOCOL)]);
+    refused(Some(V31), Role::Server, &[(&[0xF0], "reserved packet type", PROTOCOL)]);
     refused(
         None,
         Role::Server,
         &[
             (&[0x30], "MQTT-3.1.0-1", PROTOCOL),
             (&[0xC0], "MQTT-3.1.0-1", PROTOCOL),
-            (&[0x11], "MQTT-2.1.3-1", MALFORMED),
+            (b"\x12\x0D\x00\x04MQTT\x04\x02\x00\x00\x00\x01c", "MQTT-2.1.3-1", MALFORMED),
+            (b"\x11\x0E\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x01c", "MQTT-2.1.3-1", MALFORMED),
             (b"GET / HTTP/1.1", "MQTT-3.1.0-1", PROTOCOL),
             (b"\x16\x03\x01\x02", "MQTT-2.1.3-1", MALFORMED), // a TLS client on a plain port
         ],
@@ -99,6 +100,8 @@ fn flags_that_3_1_called_unused_are_ignored_there() {
             b"\xC1\x00",
         ],
     );
+    // CONNECT at QoS 1, as clients of that time say it.
+    accepted(None, Role::Server, &[b"\x12\x0F\x00\x06MQIsdp\x03\x02\x00\x00\x00\x01c"]);
 }
 
 #[test]

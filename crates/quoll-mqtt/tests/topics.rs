@@ -3,7 +3,7 @@
 mod support;
 
 use proptest::prelude::*;
-use quoll_mqtt::topic::{TopicError, matches};
+use quoll_mqtt::topic::{TopicError, covers, matches, overlap};
 use quoll_mqtt::{TopicFilter, TopicName};
 
 #[test]
@@ -75,8 +75,9 @@ fn what_is_no_topic_filter_is_refused() {
         ("$share/g/", TopicError::Share),
         ("$share//a", TopicError::Share),
         ("$share/+/a", TopicError::Share),
-        ("$share/#/a", TopicError::Share),
-        ("$share/g+/a", TopicError::Share),
+        ("$share", TopicError::Share),
+        ("$share/#/a", TopicError::Wildcard),
+        ("$share/g+/a", TopicError::Wildcard),
         ("$share/g/a#", TopicError::Wildcard),
     ] {
         assert_eq!(TopicFilter::parse(text), Err(wanted), "{text:.30}");
@@ -91,8 +92,38 @@ fn a_shared_filter_has_a_name_and_a_filter() {
     assert_eq!(shared.unshared(), "/finance");
     assert_eq!(shared.levels().collect::<Vec<_>>(), ["", "finance"]);
     assert!(!shared.is_wildcard());
-    assert_eq!(TopicFilter::parse("$share").unwrap().share(), None);
     assert_eq!(TopicFilter::parse("$shared/a/b").unwrap().share(), None);
+}
+
+#[test]
+fn a_filter_covers_what_it_matches_and_nothing_wider() {
+    for (outer, inner, covered, overlapping) in [
+        ("a/#", "a", true, true),
+        ("a/#", "a/b/c", true, true),
+        ("a/#", "a/+/c", true, true),
+        ("a/#", "#", false, true),
+        ("a/+", "a/+", true, true),
+        ("a/+", "a/#", false, true),
+        ("a/+", "a/b/c", false, false),
+        ("+/#", "#", true, true),
+        ("#", "+/#", true, true),
+        ("#", "$SYS/#", false, false),
+        ("$SYS/#", "$SYS/broker/+", true, true),
+        ("+/b", "$SYS/b", false, false),
+        ("a/+/#", "a/#", false, true),
+        ("a/+", "+/b", false, true),
+        ("+", "/#", false, false), // no topic is empty
+        ("/+/#", "/#", true, true),
+        ("+/+/#", "/#", true, true),
+        ("#", "$share/g/a", true, true),
+        ("$share/g/a", "$share/h/a", true, true),
+        ("a", "$share/g/b", false, false),
+    ] {
+        let (one, other) = (TopicFilter::parse(outer).unwrap(), TopicFilter::parse(inner).unwrap());
+        assert_eq!(one.covers(&other), covered, "{outer} and {inner}");
+        assert_eq!(one.overlaps(&other), overlapping, "{outer} and {inner}");
+        assert_eq!(other.overlaps(&one), overlapping, "{inner} and {outer}");
+    }
 }
 
 /// The rules of §4.7, said once more as plainly as possible.
@@ -118,6 +149,26 @@ proptest! {
         let wanted: Vec<_> = filter.split('/').collect();
         let hidden = topic.starts_with('$') && matches!(wanted[0], "+" | "#");
         prop_assert_eq!(matches(&filter, &topic), !hidden && naive(&wanted, &levels));
+    }
+
+    /// Against the meaning: all topics of up to four levels of a small alphabet.
+    #[test]
+    fn covering_and_overlapping_agree_with_matching(
+        outer in "(\\+|a|b|\\$s|)(/(\\+|a|b|\\$s|)){0,2}(/#)?|#", inner in "(\\+|a|b|\\$s|)(/(\\+|a|b|\\$s|)){0,2}(/#)?|#",
+    ) {
+        prop_assume!(!outer.is_empty() && !inner.is_empty());
+        let alphabet = ["a", "b", "$s", "", "z"];
+        let mut topics: Vec<String> = alphabet.iter().map(|it| (*it).to_owned()).collect();
+        let mut last = topics.clone();
+        for _ in 0..3 {
+            last = last.iter().flat_map(|head| alphabet.iter().map(move |level| format!("{head}/{level}"))).collect();
+            topics.extend(last.iter().cloned());
+        }
+        topics.retain(|topic| !topic.is_empty());
+        let all = topics.iter().filter(|topic| matches(&inner, topic)).all(|topic| matches(&outer, topic));
+        let some = topics.iter().any(|topic| matches(&inner, topic) && matches(&outer, topic));
+        prop_assert_eq!(covers(&outer, &inner), all);
+        prop_assert_eq!(overlap(&outer, &inner), some);
     }
 
     #[test]

@@ -242,7 +242,7 @@ fn a_publish_against_what_connack_said_ends_the_connection() {
 #[test]
 fn a_message_that_breaks_a_limit_is_not_routed_and_its_5_0_publisher_is_told() {
     let settings = ShardSettings { message_size_limit: 10, ..ShardSettings::default() };
-    let deep = vec!["a"; 201].join("/");
+    let deep = vec!["a"; 202].join("/");
     let many = vec![(String::new(), String::new()); 1001];
     let table = [
         (message("a", "12345678901"), ReasonCode::QUOTA_EXCEEDED),

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quoll_mqtt::topic::{covers, overlap};
 use time::OffsetDateTime;
 
 use super::{Access, Act, areas};
@@ -94,20 +95,7 @@ pub fn proposals(name: &str, access: &Access, seen: &[Observation], devices: &[D
 
 /// Whether one of `filters` matches all that `wanted` does.
 fn is_allowed(filters: &[String], wanted: &str) -> bool {
-    filters.iter().any(|filter| {
-        let (mut outer, mut inner) = (filter.split('/'), wanted.split('/'));
-        if wanted.starts_with('$') && filter.starts_with(['+', '#']) {
-            return false; // [MQTT-4.7.2-1]
-        }
-        loop {
-            match (outer.next(), inner.next()) {
-                (Some("#"), _) | (None, None) => return true,
-                (Some("+"), Some(level)) if level != "#" => {}
-                (Some(a), Some(b)) if a == b => {}
-                _ => return false,
-            }
-        }
-    })
+    filters.iter().any(|filter| covers(filter, wanted))
 }
 
 fn reach(name: &str, act: Act, filter: &str, devices: &[Device]) -> Reach {
@@ -135,16 +123,7 @@ fn is_said(area: &str, device: &Device) -> bool {
     said.iter().any(|own| own == area) || area.starts_with("tasmota/discovery/")
 }
 
-/// Whether the filter matches some topic that begins with `area`, which ends in `/`.
+/// Whether the filter matches some topic of `area`, which ends in `/`.
 fn meets(filter: &str, area: &str) -> bool {
-    let mut levels = filter.split('/');
-    for wanted in area.trim_end_matches('/').split('/') {
-        match levels.next() {
-            Some("#") => return true,
-            Some("+") => {}
-            Some(level) if level == wanted => {}
-            _ => return false,
-        }
-    }
-    true
+    overlap(filter, &format!("{area}#"))
 }

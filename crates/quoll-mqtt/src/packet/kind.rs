@@ -104,11 +104,13 @@ impl PacketKind {
 
     /// Whether the lower four bits are allowed [MQTT-2.1.3-1]. PUBLISH's have meanings, and QoS 3 [MQTT-3.3.1-4] and a
     /// repeated QoS 0 [MQTT-3.3.1-2] are none. 3.1 had "not used" in place of "reserved", and retries of PUBREL and
-    /// SUBSCRIBE with DUP set: there flags are ignored, as Mosquitto does.
+    /// SUBSCRIBE with DUP set: there flags are ignored, as Mosquitto does; CONNECT's, before the version is known, are looked
+    /// at when it is, but for QoS 3, by which the first byte of TLS is told apart.
     pub(crate) const fn allows_flags(self, flags: u8, version: Option<ProtocolVersion>) -> bool {
         match (self, version) {
             (Self::Publish, _) => flags & 0b0110 != 0b0110 && flags & 0b1110 != 0b1000,
             (_, Some(ProtocolVersion::V31)) => true,
+            (Self::Connect, None) => flags & 0b0110 != 0b0110,
             _ => flags == self.fixed_flags(),
         }
     }
