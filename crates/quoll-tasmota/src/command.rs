@@ -29,6 +29,8 @@ pub struct Command {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum StatusPage {
+    /// `Status 1`: why it restarted, how often it booted.
+    Parameters = 1,
     /// `Status 2`: version, build, hardware.
     Firmware = 2,
     /// `Status 4`: heap and compiled features.

@@ -243,6 +243,22 @@ impl Reply {
         }
     }
 
+    /// `Status 1`: how it came up last, as far as it says.
+    #[must_use]
+    pub fn last_boot(&self) -> LastBoot {
+        let Ok(page) = self.page("StatusPRM") else { return LastBoot::default() };
+        LastBoot {
+            reason: page.text("RestartReason").ok().map(Into::into),
+            boots: page.number("BootCount").ok(),
+        }
+    }
+
+    /// `Status 11`: seconds since it booted.
+    #[must_use]
+    pub fn uptime(&self) -> Option<u64> {
+        self.page("StatusSTS").ok()?.number("UptimeSec").ok()
+    }
+
     /// A field of the answer, for display.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&Value> {
@@ -306,6 +322,15 @@ impl Firmware {
     pub fn crashes_without_broker(&self) -> bool {
         (([15, 1, 0, 1])..[15, 4, 0, 0]).contains(&self.number)
     }
+}
+
+/// How a device came up last.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LastBoot {
+    /// RestartReason, as it writes it: `Power On`, `Software/System restart`, `Exception` …
+    pub reason: Option<String>,
+    /// Boots so far.
+    pub boots: Option<u64>,
 }
 
 /// Of `Status 11`.

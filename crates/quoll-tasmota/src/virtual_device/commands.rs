@@ -89,7 +89,7 @@ impl Machine {
         }
         let reply = json!({ shown: field.clone() });
         if !data.is_empty() && restarts {
-            self.schedule_restart(now);
+            self.restart_for_setting(now);
         }
         Some(Outcome::Reply(reply))
     }
@@ -112,7 +112,7 @@ impl Machine {
                 }
                 let reply = json!({"MqttPort": settings.mqtt_port});
                 if !data.is_empty() {
-                    self.schedule_restart(now);
+                    self.restart_for_setting(now);
                 }
                 reply
             }
@@ -170,7 +170,7 @@ impl Machine {
         if let Some(on) = wanted {
             self.settings.set_option(option, on);
             if option.restarts() {
-                self.schedule_restart(now);
+                self.restart_for_setting(now);
             }
         }
         Outcome::Reply(json!({ shown: on_off(self.settings.option(option)) }))
@@ -209,7 +209,7 @@ impl Machine {
         }
         let text = slot.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(" ");
         if set {
-            self.schedule_restart(now);
+            self.restart_for_setting(now);
         }
         Outcome::Reply(json!({ format!("MqttFingerprint{index}"): text }))
     }
@@ -221,7 +221,7 @@ impl Machine {
                 "1" => "DVES_PASS".into(),
                 _ => data.chars().take(TEXT_CHARS).collect(),
             };
-            self.schedule_restart(now);
+            self.restart_for_setting(now);
         }
         Outcome::Reply(json!({"MqttPassword": "****"}))
     }

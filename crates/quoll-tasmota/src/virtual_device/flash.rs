@@ -18,13 +18,28 @@ pub struct Flash {
     pub saved_at: u64,
     /// Boots so far.
     pub boots: u32,
+    /// Why it went down last, as `Status 1` says it.
+    pub restart_reason: &'static str,
 }
+
+/// What `Status 1` says after the power was away.
+pub(super) const POWER_ON: &str = "Power On";
+/// After an orderly restart.
+pub(super) const RESTARTED: &str = "Software/System restart";
+/// After a crash.
+pub(super) const EXCEPTION: &str = "Exception";
 
 impl Flash {
     /// As it leaves the factory.
     #[must_use]
     pub fn factory(profile: &VirtualProfile) -> Self {
-        Self { settings: Settings::factory(profile), keys: None, saved_at: 0, boots: 0 }
+        Self {
+            settings: Settings::factory(profile),
+            keys: None,
+            saved_at: 0,
+            boots: 0,
+            restart_reason: POWER_ON,
+        }
     }
 
     /// As its owner left it who typed these console lines at the factory's, at this UTC time. How a load of thousands

@@ -6,6 +6,7 @@
 
 use std::{
     io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +18,7 @@ use quoll_mqtt::{
 };
 use tokio::{
     io::AsyncWriteExt,
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::{Instant as Moment, sleep_until, timeout},
 };
 
@@ -95,20 +96,22 @@ async fn open(device: &Shared, plan: &ConnectPlan) -> Result<Wire, Failure> {
         Some(_) => Failure::Tls(TlsFailure::Number(number)),
         None => Failure::Code(code),
     };
-    let starved = device.with(|machine, _| machine.faults().no_memory) == Some(true);
-    if plan.tls.is_some() && starved {
+    let faults = device.with(|machine, _| machine.faults().clone()).unwrap_or_default();
+    if plan.tls.is_some() && (faults.no_memory || faults.leaks_memory) {
         return Err(failed(-1000, RC_CONNECT_FAILED));
     }
     let resolved = tokio::net::lookup_host((plan.host.as_str(), plan.port)).await;
     let addresses: Vec<_> = resolved.map_err(|_| failed(-1001, RC_DNS))?.collect();
-    let connecting = timeout(TCP_PATIENCE, TcpStream::connect(addresses.as_slice()));
+    if faults.isolated {
+        return Err(failed(-1002, RC_CONNECT_FAILED));
+    }
+    let connecting = timeout(TCP_PATIENCE, reach(device.address(), &addresses));
     let socket = match connecting.await {
         Ok(Ok(socket)) => socket,
         Ok(Err(error)) if plan.tls.is_some() && error.kind() == ErrorKind::ConnectionRefused => {
-            let crashes = device.with(|machine, _| machine.faults().crashes_on_refusal);
-            return Err(match crashes {
-                Some(true) => Failure::Tls(TlsFailure::Crash),
-                _ => failed(-1002, RC_CONNECT_FAILED),
+            return Err(match faults.crashes_on_refusal {
+                true => Failure::Tls(TlsFailure::Crash),
+                false => failed(-1002, RC_CONNECT_FAILED),
             });
         }
         _ => return Err(failed(-1002, RC_CONNECT_FAILED)),
@@ -121,6 +124,19 @@ async fn open(device: &Shared, plan: &ConnectPlan) -> Result<Wire, Failure> {
     let connection = TlsConnection::open(socket, settings, TLS_PATIENCE).await.map_err(Failure::Tls)?;
     device.act(|machine, now| machine.tls_opened(connection.summary(), began.elapsed(), now));
     Ok(Wire::new(Transport::Tls(Box::new(connection))))
+}
+
+/// From the device's own address, where a loopback test has given it one of its own.
+async fn reach(own: IpAddr, addresses: &[SocketAddr]) -> std::io::Result<TcpStream> {
+    let target = addresses.iter().find(|address| address.ip().is_loopback() && address.is_ipv4());
+    match (own, target) {
+        (IpAddr::V4(own), Some(target)) if own.is_loopback() && own != Ipv4Addr::LOCALHOST => {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((own, 0).into())?;
+            socket.connect(*target).await
+        }
+        _ => TcpStream::connect(addresses).await,
+    }
 }
 
 enum Transport {
@@ -190,8 +206,10 @@ impl Wire {
                     if ping_is_out {
                         return None;
                     }
-                    packets.push(Packet::PingReq);
-                    ping_is_out = true;
+                    if device.with(|machine, _| machine.faults().sends_no_pings) != Some(true) {
+                        packets.push(Packet::PingReq);
+                        ping_is_out = true;
+                    }
                     quiet_until = Moment::now() + keep_alive;
                 }
             }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Chip, ClockFault, Faults, Flash, VirtualProfile,
-    flash::Settings,
+    flash::{EXCEPTION, POWER_ON, RESTARTED, Settings},
     key_store::KeyStore,
     session::{Publication, Session},
     tls::Anchor,
@@ -52,6 +52,7 @@ pub struct Machine {
     pub(super) session: Session,
     pub(super) booted: Duration,
     pub(super) set_clock: Option<(u64, Duration)>,
+    pub(super) restart_reason: &'static str,
     flash: Flash,
     backlog: VecDeque<Queued>,
     backlog_due: Duration,
@@ -82,6 +83,7 @@ struct Queued {
 struct Restart {
     due: Duration,
     saves: bool,
+    reason: &'static str,
 }
 
 /// What a command came to.
@@ -108,8 +110,14 @@ const PRINTED: usize = 256;
 impl Machine {
     /// Boots from flash. `address` is where its HTTP console answers.
     #[must_use]
-    pub fn boot(profile: VirtualProfile, mut flash: Flash, address: SocketAddr, now: Now) -> Self {
+    pub fn boot(mut profile: VirtualProfile, mut flash: Flash, address: SocketAddr, now: Now) -> Self {
+        // What had leaked is back; set while it ran, the fault is one of that boot alone.
+        if flash.boots > 0 {
+            profile.faults.leaks_memory = false;
+        }
         flash.boots += 1;
+        // What it says next time, if it does not go down in order.
+        let restart_reason = std::mem::replace(&mut flash.restart_reason, POWER_ON);
         let settings = flash.settings.clone();
         let tls_on = profile.has_tls() && settings.option(SetOption::MQTT_TLS);
         let mut machine = Self {
@@ -119,6 +127,7 @@ impl Machine {
             session: Session::new(now.up),
             booted: now.up,
             set_clock: None,
+            restart_reason,
             backlog: VecDeque::new(),
             backlog_due: Duration::ZERO,
             restart: None,
@@ -195,7 +204,7 @@ impl Machine {
         let backlog = (!self.backlog.is_empty()).then_some(self.backlog_due);
         let restart = self.restart.filter(|_| self.backlog.is_empty()).map(|restart| restart.due);
         let save = self.changed.map(|since| since + self.scaled(1.0));
-        [backlog, restart, save].into_iter().flatten().min()
+        [backlog, restart, save, self.crash_due()].into_iter().flatten().min()
     }
 
     /// Does what is due. True: the device goes down now; take its [`Self::parts`] and boot again.
@@ -214,11 +223,15 @@ impl Machine {
             self.save(now);
         }
         self.session_tick(now);
+        if self.restart.is_none() && self.crash_due().is_some_and(|due| due <= now.up) {
+            self.crash(now);
+        }
         match self.restart {
-            Some(Restart { due, saves }) if due <= now.up && self.backlog.is_empty() => {
+            Some(Restart { due, saves, reason }) if due <= now.up && self.backlog.is_empty() => {
                 if saves {
                     self.save(now);
                 }
+                self.flash.restart_reason = reason;
                 true
             }
             _ => false,
@@ -287,6 +300,17 @@ impl Machine {
     #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.profile.faults
+    }
+
+    /// Breaks it, or mends it, while it runs. Its memory does not come back by that.
+    pub fn set_faults(&mut self, faults: Faults) {
+        self.profile.faults = faults;
+    }
+
+    /// When it crashes by itself.
+    fn crash_due(&self) -> Option<Duration> {
+        let after = self.profile.faults.reboots?;
+        Some(self.booted + self.scaled(after.as_secs_f64()))
     }
 
     /// Logs a Referer that was not let in.
@@ -378,13 +402,26 @@ impl Machine {
 
     /// Restarts two seconds from now, after the Backlog.
     pub(super) fn schedule_restart(&mut self, now: Now) {
-        self.restart = Some(Restart { due: now.up + self.scaled(2.0), saves: true });
+        self.restart = Some(Restart { due: now.up + self.scaled(2.0), saves: true, reason: RESTARTED });
+    }
+
+    /// The same, as a setting calls for it.
+    pub(super) fn restart_for_setting(&mut self, now: Now) {
+        if !self.profile.faults.holds_restarts {
+            self.schedule_restart(now);
+        }
     }
 
     /// Restarts at once; settings that are not saved yet are lost.
     pub(super) fn drop_dead(&mut self, now: Now) {
         self.backlog.clear();
-        self.restart = Some(Restart { due: now.up, saves: false });
+        self.restart = Some(Restart { due: now.up, saves: false, reason: POWER_ON });
+    }
+
+    /// The same for a reason of its own.
+    pub(super) fn crash(&mut self, now: Now) {
+        self.backlog.clear();
+        self.restart = Some(Restart { due: now.up, saves: false, reason: EXCEPTION });
     }
 
     /// Whether messages wait for the broker.

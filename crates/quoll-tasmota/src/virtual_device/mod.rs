@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`machine`] | the device, pure: command in, answers out; restarts, Backlog, log |
 //! | [`session`], `commands`, `report` | its side of MQTT, its commands, its JSON pages |
+//! | [`Faults`] | what can be wrong with it |
 //! | [`flash`], [`key_store`] | what survives a restart; the quirks of TLSKey's storage |
 //! | [`tls`] | its TLS client |
 //! | `memory_console` | its console without a socket, for tests of enrolment |
@@ -23,19 +24,21 @@ pub mod session;
 pub mod tls;
 
 mod commands;
+mod faults;
 mod link;
 mod report;
 mod serial;
 mod tally;
 mod web;
 
+pub use faults::{ClockFault, Faults};
 pub use flash::Flash;
 pub use machine::{Answer, Machine, Now};
 pub use memory_console::MemoryConsole;
 pub use run::{DeviceState, RunningDevice, VirtualDevice, Wiring};
 pub use tally::{Count, Tally};
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use crate::mac::Mac;
 
@@ -128,40 +131,4 @@ impl fmt::Debug for VirtualProfile {
         let Self { chip, firmware, version, mac, topic, .. } = self;
         write!(f, "VirtualProfile({chip:?}, {firmware:?}, {version}, {mac}, {topic:?})")
     }
-}
-
-/// What can be wrong with a device, for tests. A wrong password, a missing TLSKey or a missing TLS need no fault: they
-/// are the profile.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Faults {
-    /// Its clock.
-    pub clock: ClockFault,
-    /// Loses power once, right after it has answered this command (`TLSKey1`: before TLSKey2 can come).
-    pub dies_after: Option<String>,
-    /// Answers `Error` to this command, echoing its text as a real device does.
-    pub refuses: Option<String>,
-    /// Is no Tasmota at all: this Server header and an HTML page for everything.
-    pub impostor: Option<String>,
-    /// Accepts connections on its HTTP port and never answers.
-    pub hangs: bool,
-    /// Loses key and certificate in an update over the air (`Upgrade 1`).
-    pub forgets_keys_on_upgrade: bool,
-    /// Loses its Wi-Fi for some seconds, again and again; the mean time between, before the pace is applied.
-    pub weak_wifi: Option<Duration>,
-    /// Has no memory left for a TLS connection (-1000).
-    pub no_memory: bool,
-    /// Crashes when its TLS broker's port refuses it: the bug of 15.1.0.1 to 15.3. Facts §9.
-    pub crashes_on_refusal: bool,
-}
-
-/// What a device believes about the time.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum ClockFault {
-    /// Synchronised.
-    #[default]
-    None,
-    /// Never synchronised: counts from 1970.
-    Unset,
-    /// Wrong by seconds.
-    Wrong(i64),
 }

@@ -24,7 +24,7 @@ impl Machine {
             1 => json!({"StatusPRM": {
                 "Baudrate": 115_200,
                 "GroupTopic": settings.group_topic,
-                "RestartReason": "Software/System restart",
+                "RestartReason": self.restart_reason,
                 "Uptime": self.uptime(now),
                 "BootCount": self.boots(),
             }}),
@@ -136,7 +136,7 @@ impl Machine {
                 "Hostname": self.hostname(),
                 "IPAddress": self.ip_text(),
             }}),
-            json!({"Info3": {"RestartReason": "Software/System restart", "BootCount": self.boots()}}),
+            json!({"Info3": {"RestartReason": self.restart_reason, "BootCount": self.boots()}}),
         ]
     }
 
@@ -202,8 +202,11 @@ impl Machine {
     }
 
     fn heap(&self) -> u32 {
-        if self.faults().no_memory {
+        if self.faults().no_memory || self.faults().leaks_memory {
             return 4;
+        }
+        if self.faults().little_memory {
+            return 11;
         }
         if self.is_esp32() { 180 } else { 25 }
     }

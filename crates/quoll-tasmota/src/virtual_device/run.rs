@@ -22,7 +22,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Flash, Machine, Now, Tally, VirtualProfile, link, serial, tally::Online, web};
+use super::{Faults, Flash, Machine, Now, Tally, VirtualProfile, link, serial, tally::Online, web};
 use crate::tls_key::Stored;
 
 /// HTTP connections served at the same time; a real device has about as many sockets.
@@ -177,6 +177,11 @@ impl RunningDevice {
         self.shared.wake.notify_one();
     }
 
+    /// Breaks it, or mends it, while it runs. Nothing while it boots.
+    pub fn set_faults(&self, faults: Faults) {
+        self.shared.act(|machine, _| machine.set_faults(faults));
+    }
+
     /// Runs a console command as if typed on its serial line, and gives the merged answer. None while it boots.
     #[must_use]
     pub fn type_command(&self, line: &str) -> Option<String> {
@@ -266,6 +271,11 @@ impl Shared {
     pub(super) fn count_online(&self) -> Option<Online<'_>> {
         let again = self.was_online.swap(true, Ordering::Relaxed);
         self.tally.as_deref().map(|tally| tally.online(again))
+    }
+
+    /// Its own address.
+    pub(super) fn address(&self) -> std::net::IpAddr {
+        self.address.ip()
     }
 
     /// Whether its network can be reached: it is up and has Wi-Fi.

@@ -177,7 +177,7 @@ impl Machine {
     pub fn tls_failed(&mut self, failure: TlsFailure, now: Now) -> bool {
         match failure {
             TlsFailure::Crash => {
-                self.drop_dead(now);
+                self.crash(now);
                 true
             }
             TlsFailure::Number(number) => {
