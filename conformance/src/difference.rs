@@ -6,6 +6,7 @@
 use serde::Deserialize;
 
 use crate::differential::compare::Rule;
+use crate::wrong::record::Reason;
 
 /// One reason for one or more failing tests of one subject.
 #[derive(Clone, Debug, Deserialize)]
@@ -26,6 +27,8 @@ struct File {
     difference: Vec<Difference>,
     #[serde(default)]
     exchange: Vec<Rule>,
+    #[serde(default)]
+    packet: Vec<Reason>,
 }
 
 /// All of them, in the order of the file.
@@ -42,6 +45,14 @@ pub fn differences() -> Result<Vec<Difference>, String> {
 /// A sentence on what is wrong with the file.
 pub fn exchanges() -> Result<Vec<Rule>, String> {
     Ok(read()?.exchange)
+}
+
+/// Why the two answer wrong packets differently, in the order of the file.
+///
+/// # Errors
+/// A sentence on what is wrong with the file.
+pub fn packets() -> Result<Vec<Reason>, String> {
+    Ok(read()?.packet)
 }
 
 fn read() -> Result<File, String> {

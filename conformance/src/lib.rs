@@ -15,6 +15,7 @@
 //! | [`coverage`] | which clause is tested where (`docs/conformance.md`) |
 //! | [`difference`] | why a subject fails a test |
 //! | [`differential`] | two clients, two brokers, the same bytes |
+//! | [`wrong`] | every wrong packet, and what each broker does about it |
 //!
 //! Tests are in `tests/mqtt5`, `tests/mqtt311` and `tests/mqtt31`, one file per chapter of the standard.
 
@@ -28,6 +29,7 @@ pub mod rows;
 pub mod scenes;
 pub mod subject;
 pub mod words;
+pub mod wrong;
 
 /// What nearly every test needs.
 pub mod prelude {

@@ -365,6 +365,9 @@ fn connect(reader: &mut Reader<'_, '_>, judgement: &mut Judgement) -> Read<()> {
     judgement.client_id = Some(id.into_bytes());
     if will {
         reader.note("will");
+        if flags & 0x20 != 0 {
+            reader.note("will-retain");
+        }
         if five {
             reader.properties(&[0x01, 0x02, 0x03, 0x08, 0x09, 0x18, 0x26], "will")?;
         }

@@ -107,9 +107,11 @@ impl Pair {
         let names: Vec<String> = found.iter().map(|it| format!("since:{it}")).collect();
         since.extend(names);
         let ends = rules.iter().any(|rule| rule.ends && rule.concerns(&found));
-        let Some(mut difference) = difference else { return ends };
+        let refused = rules.iter().any(|rule| rule.refused && rule.concerns(&found));
+        // A DISCONNECT that one of them refuses ends both connections alike; the will and the session differ from then on.
+        let Some(mut difference) = difference else { return ends || (refused && judgement.leaves) };
         // What one broker refused and the other took may have left something behind.
-        let ends = ends || rules.iter().any(|rule| rule.refused && rule.concerns(&found));
+        let ends = ends || refused;
         if found.contains("takeover") {
             // Beside whatever else may be.
             difference.quoll.retain(|it| it != TAKEN_OVER);

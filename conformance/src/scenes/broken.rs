@@ -58,7 +58,7 @@ fn request(v: Version, first: u8, id: u16, rest: &[u8]) -> Vec<u8> {
     words::packet(first, &[id.to_be_bytes().as_slice(), none(v), rest].concat())
 }
 
-fn publishes(v: Version, topic: &str) -> Vec<Broken> {
+pub(crate) fn publishes(v: Version, topic: &str) -> Vec<Broken> {
     let good = publish(topic, "broken").qos(1, 5).bytes(v);
     rows([
         ("PUBLISH with QoS 3", words::packet(0x36, &good[2..]), MALFORMED),
@@ -76,11 +76,11 @@ fn publishes(v: Version, topic: &str) -> Vec<Broken> {
     ])
 }
 
-fn dup_on_qos_0(v: Version, topic: &str) -> Vec<Broken> {
+pub(crate) fn dup_on_qos_0(v: Version, topic: &str) -> Vec<Broken> {
     rows([("PUBLISH QoS 0 with DUP", publish(topic, "x").again().bytes(v), EITHER)])
 }
 
-fn acknowledgements(v: Version) -> Vec<Broken> {
+pub(crate) fn acknowledgements(v: Version) -> Vec<Broken> {
     let mut all = rows([
         ("PUBACK with flags", vec![0x41, 2, 0, 1], MALFORMED),
         ("PUBACK without identifier", vec![0x40, 0], MALFORMED),
@@ -105,7 +105,7 @@ fn pubrels() -> Vec<Broken> {
     ])
 }
 
-fn subscribes(v: Version) -> Vec<Broken> {
+pub(crate) fn subscribes(v: Version) -> Vec<Broken> {
     let mut all = rows([
         ("SUBSCRIBE with flags 0", request(v, 0x80, 1, b"\x00\x01a\x00"), MALFORMED),
         ("SUBSCRIBE with flags 3", request(v, 0x83, 1, b"\x00\x01a\x00"), MALFORMED),
@@ -125,7 +125,7 @@ fn subscribes(v: Version) -> Vec<Broken> {
     all
 }
 
-fn unsubscribes(v: Version) -> Vec<Broken> {
+pub(crate) fn unsubscribes(v: Version) -> Vec<Broken> {
     rows([
         ("UNSUBSCRIBE with flags 0", request(v, 0xA0, 1, b"\x00\x01a"), MALFORMED),
         ("UNSUBSCRIBE without filters", request(v, 0xA2, 1, b""), EITHER),
@@ -135,7 +135,7 @@ fn unsubscribes(v: Version) -> Vec<Broken> {
     ])
 }
 
-fn pings_and_disconnects(v: Version) -> Vec<Broken> {
+pub(crate) fn pings_and_disconnects(v: Version) -> Vec<Broken> {
     let mut all = rows([
         ("PINGREQ with flags", vec![0xC1, 0], MALFORMED),
         ("PINGREQ with a body", vec![0xC0, 1, 0], MALFORMED),
@@ -148,7 +148,7 @@ fn pings_and_disconnects(v: Version) -> Vec<Broken> {
 }
 
 /// Packets that clients never send.
-fn foreign(v: Version) -> Vec<Broken> {
+pub(crate) fn foreign(v: Version) -> Vec<Broken> {
     let connack = if v == V5 { vec![0x20, 3, 0, 0, 0] } else { vec![0x20, 2, 0, 0] };
     let mut all = rows([
         ("CONNACK from a client", connack, EITHER),

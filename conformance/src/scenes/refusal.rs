@@ -73,7 +73,7 @@ pub fn malformed_connects(v: Version) -> Vec<(&'static str, Vec<u8>)> {
         ("password cut short", cut(&named, 2)),
         ("user name that is not UTF-8", bad_user.bytes()),
         ("will topic with a wildcard", wild.bytes()),
-        ("will topic with NUL", nul.bytes()),
+        ("a will topic with NUL", nul.bytes()),
         ("will topic of no characters", empty_will.bytes()),
         ("will topic that is not UTF-8", ill.bytes()),
         ("protocol name cut short", words::packet(0x10, b"\x00\x04MQ")),
