@@ -5,13 +5,15 @@
 //! and one patience for the whole way, so that a peer that drips bytes gains nothing. Who does not come in: `turned`.
 
 mod authenticate;
+mod room;
 mod turned;
+mod visit;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use quoll_broker::vocabulary::Admission;
 use quoll_mqtt::decode::Role;
@@ -39,10 +41,9 @@ use crate::tls::PeerCertificate;
 use crate::tls::record::{Scratch, Tls};
 use crate::upgrade::{self, Upgrade, WebSocketSettings};
 use crate::websocket::{Step, WebSocket};
+pub(crate) use room::Room;
+use room::{ACCEPT_REST, Complaint};
 use turned::Turned;
-
-/// How long accepting rests after an error that will not go away by trying again at once, such as too many open files.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// Where peers seem to come from that have no address.
 pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -56,7 +57,9 @@ pub(crate) struct Hall {
     pub(crate) patience: Duration,
     /// Bytes of the largest CONNECT.
     pub(crate) max_connect: AtomicU32,
-    pub(crate) room: Arc<Semaphore>,
+    pub(crate) room: Room,
+    /// The same for those who come to a site.
+    pub(crate) visitors: Arc<Semaphore>,
     /// Connections at a time, on all listeners, and how many there may be.
     pub(crate) open: Arc<AtomicUsize>,
     pub(crate) max_open: AtomicUsize,
@@ -114,18 +117,34 @@ impl Door {
 
 /// Accepts for ever.
 pub(crate) async fn accept(hall: Arc<Hall>, door: Door, state: Arc<ListenerState>) {
+    let mut complaint = Complaint::default();
     loop {
-        let Ok(permit) = Arc::clone(&hall.room).acquire_owned().await else { return };
+        // Visitors stay longer, and shall not keep clients waiting.
+        let permit = match state.settings().site {
+            Some(_) => Arc::clone(&hall.visitors).acquire_owned().await.ok(),
+            None => hall.room.place().await,
+        };
+        let Some(permit) = permit else { return };
         let (socket, peer) = match door.accept().await {
             Ok(accepted) => accepted,
             Err(error) if is_of_one_peer(&error) => continue,
             Err(error) => {
-                tracing::error!(listener = %state.name(), %error, "Unable to accept new connection.");
+                if is_out_of_files(&error) {
+                    say_out_of_files(&mut complaint);
+                    hall.room.press();
+                } else if complaint.is_due() {
+                    tracing::error!(listener = %state.name(), %error, "Unable to accept new connection.");
+                }
                 tokio::time::sleep(ACCEPT_REST).await;
                 continue;
             }
         };
         hall.counts.sockets.fetch_add(1, Ordering::Relaxed);
+        if !hall.room.has_file_for(&socket) {
+            say_out_of_files(&mut complaint);
+            hall.room.press();
+            continue;
+        }
         let Some(seat) = Seat::take(&state, &hall.open, hall.max_open.load(Ordering::Relaxed)) else {
             let peer = state.shown(peer).address();
             tracing::info!(target: CONNECTION, "Client connection from {peer} denied: max_connections exceeded.");
@@ -133,7 +152,11 @@ pub(crate) async fn accept(hall: Arc<Hall>, door: Door, state: Arc<ListenerState
         };
         let hall = Arc::clone(&hall);
         tokio::spawn(async move {
-            Arriving::new(hall, peer, seat).run(socket).await;
+            let arriving = Arriving::new(hall, peer, seat);
+            match arriving.settings.site.clone() {
+                Some(site) => arriving.visit(socket, site).await,
+                None => arriving.run(socket).await,
+            }
             drop(permit);
         });
     }
@@ -143,6 +166,21 @@ pub(crate) async fn accept(hall: Arc<Hall>, door: Door, state: Arc<ListenerState
 fn is_of_one_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Whether this process, or the system, has as many open files as it may have (accept(2)).
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 /* ENFILE */ | 24 /* EMFILE */))
+}
+
+/// In Mosquitto's words.
+fn say_out_of_files(complaint: &mut Complaint) {
+    if complaint.is_due() {
+        tracing::warn!(
+            "Unable to accept new connection, system socket count has been exceeded. Try increasing \"ulimit -n\" or \
+             equivalent."
+        );
+    }
 }
 
 /// One peer on its way.
@@ -178,41 +216,70 @@ impl Arriving {
     }
 
     async fn run(mut self, mut socket: TcpStream) {
-        if let Err(error) = tune_accepted(&socket) {
+        let tuned = tune_accepted(&socket).and_then(|()| {
+            // Listening sockets hand on that it is off.
+            if self.settings.nagle { socket.set_nodelay(false) } else { Ok(()) }
+        });
+        if let Err(error) = tuned {
             tracing::debug!(peer = %self.peer, %error, "socket options");
         }
-        let patience = self.hall.patience;
-        match tokio::time::timeout(patience, self.come_in(&mut socket)).await {
-            Err(_) => self.turned(&mut socket, Turned::TooSlow(patience)).await,
-            Ok(Err(turned)) => self.turned(&mut socket, turned).await,
-            Ok(Ok(admitted)) => self.hand_over(socket, admitted),
+        let (hall, patience, since) = (Arc::clone(&self.hall), self.hall.patience, Instant::now());
+        let heard = AtomicBool::new(false);
+        let came = tokio::select! {
+            biased;
+            came = tokio::time::timeout(patience, self.come_in(&mut socket, &heard)) => {
+                came.unwrap_or(Err(Turned::TooSlow(patience)))
+            }
+            () = hall.room.give_way(&heard, since) => Err(Turned::GaveWay),
+        };
+        match came {
+            // Rare, and large: it must not make the task large that each connection is.
+            Err(turned) => Box::pin(self.turned(&mut socket, turned)).await,
+            Ok(admitted) => self.hand_over(socket, admitted),
         }
     }
 
     /// Talks to the peer until it is let in.
-    async fn come_in(&mut self, socket: &mut TcpStream) -> Result<Admitted, Turned> {
+    async fn come_in(&mut self, socket: &mut TcpStream, heard: &AtomicBool) -> Result<Admitted, Turned> {
         let settings = Arc::clone(&self.settings);
         let mut plain = Vec::new();
+        self.secure(socket, &mut plain, heard).await?;
+        if let Some(web) = &settings.websocket {
+            Box::pin(self.upgrade(socket, web, &mut plain)).await?;
+        }
+        let connect = self.read_connect(socket, &mut plain).await?;
+        heard.store(true, Ordering::Relaxed);
+        self.hall.counts.connects.fetch_add(1, Ordering::Relaxed);
+        self.ask(socket, connect, plain).await
+    }
+
+    /// Does what stands between the socket and what is spoken here: PROXY header and TLS, where they are.
+    async fn secure(
+        &mut self,
+        socket: &mut TcpStream,
+        plain: &mut Vec<u8>,
+        heard: &AtomicBool,
+    ) -> Result<(), Turned> {
+        let settings = Arc::clone(&self.settings);
         if let Some(expected) = settings.proxy {
-            self.read_proxy(socket, expected, &mut plain).await?;
+            self.read_proxy(socket, expected, plain).await?;
         }
         // Behind a balancer the client is who counts, so it is told as late as its address is known.
         let listener = self.seat.listener();
         let (peer, port) = (listener.shown(self.peer), listener.port());
-        tracing::info!(target: CONNECTION, "New connection from {peer} on port {port}.");
+        if settings.site.is_none() {
+            tracing::info!(target: CONNECTION, "New connection from {peer} on port {port}.");
+        }
         if let Transport::Tls(live) = &settings.transport {
-            let secured = handshake(socket, live, plain, &mut self.trace).await.map_err(Turned::Tls)?;
+            let input = std::mem::take(plain);
+            let handshake = Box::pin(handshake(socket, live, input, &mut self.trace, heard));
+            let secured = handshake.await.map_err(Turned::Tls)?;
             let Secured { tls, certificate, plain: first } = secured;
             self.tls = Some(tls);
             self.certificate = certificate;
-            plain = first;
+            *plain = first;
         }
-        if let Some(web) = &settings.websocket {
-            self.upgrade(socket, web, &mut plain).await?;
-        }
-        let connect = self.read_connect(socket, &mut plain).await?;
-        self.hall.counts.connects.fetch_add(1, Ordering::Relaxed);
-        self.ask(socket, connect, plain).await
+        Ok(())
     }
 
     async fn read_proxy(
@@ -388,7 +455,7 @@ impl Arriving {
                 let Some(again) = doorkeeper.begin(&facts, &method) else {
                     return Err(Turned::Refused(connect, ReasonCode::BAD_AUTHENTICATION_METHOD));
                 };
-                let talk = self.authenticate(socket, &connect, method, again, &mut plain).await?;
+                let talk = Box::pin(self.authenticate(socket, &connect, method, again, &mut plain)).await?;
                 (talk.0, Some(Box::new(talk.1)))
             }
         };

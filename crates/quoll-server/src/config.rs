@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http::Site;
 use crate::limits;
 use crate::proxy::ProxyProtocol;
 use crate::systemd::Inherited;
@@ -59,6 +61,11 @@ pub struct Listener {
     pub transport: Transport,
     /// MQTT over WebSocket with these settings; `None`: MQTT at once.
     pub websocket: Option<WebSocketSettings>,
+    /// What is shown over HTTP in MQTT's place (`protocol http_api`); `None`: MQTT.
+    pub site: Option<Arc<dyn Site>>,
+    /// Whether what is to be sent waits for the acknowledgement of what was sent (Nagle's algorithm, RFC 896): fewer, larger
+    /// packets, and 40 ms more for many an answer (`set_tcp_nodelay false`).
+    pub nagle: bool,
     /// The PROXY protocol in front of everything else; `None`: peers come by themselves.
     pub proxy: Option<ProxyProtocol>,
     /// Connections at a time; further ones are closed at once. `None` for as many as the system allows.
@@ -76,6 +83,8 @@ impl Listener {
             place: place.into(),
             transport,
             websocket: None,
+            site: None,
+            nagle: false,
             proxy: None,
             max_connections: None,
             terms: Terms::default(),

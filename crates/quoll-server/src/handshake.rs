@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::server::UnbufferedServerConnection;
 use rustls::{AlertDescription, Error};
@@ -73,12 +74,13 @@ impl From<io::Error> for HandshakeError {
 }
 
 /// Does the server's side of a handshake. `input` is what came already. How far it came is left in `trace` also where it
-/// fails.
+/// fails; `heard` is set once a whole ClientHello came.
 pub(crate) async fn handshake(
     socket: &mut TcpStream,
     live: &LiveIdentity,
     mut input: Vec<u8>,
     trace: &mut Trace,
+    heard: &AtomicBool,
 ) -> Result<Secured, HandshakeError> {
     let hello = loop {
         if input.is_empty() {
@@ -98,6 +100,7 @@ pub(crate) async fn handshake(
     if let Some(hello) = hello {
         trace.hello = Some(Arc::new(hello));
         trace.reached = Reached::Hello;
+        heard.store(true, Ordering::Relaxed);
     }
     let config = live.current().config_for(max_fragment_length);
     let connection = UnbufferedServerConnection::new(config)

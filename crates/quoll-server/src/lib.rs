@@ -10,6 +10,7 @@
 //! | [`events`] | what it tells those who watch |
 //! | `control` | what clients publish to `$CONTROL/…` |
 //! | `bind`, `listener`, `arrivals`, `handshake` | from bind to admitted, on tokio, at a lower priority |
+//! | [`http`] | requests and answers of listeners that show a site in MQTT's place |
 //! | [`proxy`], `upgrade`, `websocket` | what may stand between a socket and MQTT: codecs without sockets |
 //! | [`terms`] | a listener's own terms for its clients: mount point, limits |
 //! | `placement` | which client lives on which shard |
@@ -32,6 +33,7 @@ pub mod client;
 pub mod config;
 pub mod doorkeeper;
 pub mod events;
+pub mod http;
 pub mod journal;
 pub mod limits;
 pub mod log;
@@ -66,6 +68,7 @@ pub use config::{Family, Limits, Listener, Place, Placement, Settings, Transport
 pub use control::ControlMessage;
 pub use doorkeeper::{ConnectFacts, Doorkeeper, Verdict};
 pub use events::{ConnectionInfo, Reached, ServerEvent, Snapshot, Stats};
+pub use http::{HttpAnswer, HttpBody, HttpRequest, Site};
 pub use journal::memory::MemoryJournal;
 pub use journal::{Durability, SqliteJournal, StoreError};
 pub use proxy::{Proxied, ProxiedTls, ProxyProtocol};

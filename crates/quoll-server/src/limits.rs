@@ -9,7 +9,25 @@ pub const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connections between accept and their shard. Each holds at most [`MAX_ARRIVAL_BYTES`]; more wait in the kernel's
 /// backlog, which they cannot tell from a slow network.
-pub const MAX_ARRIVALS: usize = 1_024;
+pub const MAX_ARRIVALS: usize = 4_096;
+
+/// While [`MAX_ARRIVALS`] are on their way: how long one may have said nothing whole (no ClientHello, no CONNECT) before
+/// it gives way to who waits. So thousands of silent connections hold nobody up for [`CONNECT_PATIENCE`]; a device in the
+/// middle of its handshake, which may take it seconds, is left alone.
+pub const UNHEARD_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often those who have said nothing are asked to give way, while there are too many.
+pub const PRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Descriptors that connections leave to the server's own files: journal, reload, plugins' files, log. A connection that
+/// would take one of them is closed at once.
+pub const RESERVED_FILES: u64 = 16;
+
+/// How often it is said that there are too many open files, or that accepting fails in another way, for each listener.
+pub const ACCEPT_REPORT: Duration = Duration::from_secs(10);
+
+/// Connections to a site (`protocol http_api`) at a time: each is answered at once and holds some kilobytes.
+pub const MAX_VISITORS: usize = 64;
 
 /// TLS handshakes in computation at a time: established clients come first (`coat.md` §5). Waiting for the peer's
 /// bytes does not count.

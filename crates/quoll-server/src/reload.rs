@@ -143,6 +143,9 @@ fn say_opening(bound: &Bound, settings: &Listener) {
             let Ok(address) = listener.local_addr() else { return };
             let (port, family) = (address.port(), if address.is_ipv4() { "ipv4" } else { "ipv6" });
             match settings.websocket {
+                _ if settings.site.is_some() => {
+                    tracing::info!("Opening http api listen socket on port {port}.")
+                }
                 Some(_) => tracing::info!("Opening websockets listen socket on port {port}."),
                 None => tracing::info!("Opening {family} listen socket on port {port}."),
             }

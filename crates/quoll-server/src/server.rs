@@ -16,7 +16,7 @@ use quoll_mqtt::{ReasonCode, TopicFilter};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
-use crate::arrivals::{Counts, Hall};
+use crate::arrivals::{Counts, Hall, Room};
 use crate::bind::{Bound, bind};
 use crate::config::{Listener, MAX_SHARDS, Settings};
 use crate::control::Desk;
@@ -24,7 +24,7 @@ use crate::doorkeeper::Doorkeeper;
 use crate::events::{ServerEvent, Snapshot, Stats};
 use crate::journal::transit::LetterKey;
 use crate::journal::{Bell, Journal, Underway};
-use crate::limits::{ARRIVAL_NICENESS, EVENT_BACKLOG, MAX_ARRIVAL_BYTES};
+use crate::limits::{ARRIVAL_NICENESS, EVENT_BACKLOG, MAX_ARRIVAL_BYTES, MAX_VISITORS};
 use crate::listener::ListenerState;
 use crate::placement::Placement;
 use crate::post::{Attachment, Inbox, Mail};
@@ -47,14 +47,14 @@ pub async fn start(
         return Err(StartError::Shards { wanted: settings.shards });
     }
     check(&settings.listeners)?;
-    raise_file_limit();
+    let most_files = raise_file_limit();
     let listeners = bind_all(settings.listeners.clone(), settings.inherited.clone()).await?;
     // Opening a large journal takes its time, and is not for a runtime's thread.
     let (shards, journal) = (settings.shards, Mutex::new(journal));
     let policy = settings.placement;
     let prepared = tokio::task::spawn_blocking(move || prepare(shards, policy, journal));
     let prepared = prepared.await.map_err(|_| StartError::Interrupted)??;
-    launch(settings, doorkeeper, listeners, prepared)
+    launch(settings, doorkeeper, listeners, prepared, most_files)
 }
 
 /// Whether these listeners can be together.
@@ -87,8 +87,9 @@ pub(crate) async fn bind_all(
     bound.await.map_err(|_| StartError::Interrupted)?
 }
 
-/// A connection is an open file; systems give 1,024 at first and allow many more to those who ask.
-fn raise_file_limit() {
+/// A connection is an open file; systems give 1,024 at first and allow many more to those who ask. Answers how many there
+/// may be; `None` for any number.
+fn raise_file_limit() -> Option<u64> {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -99,7 +100,10 @@ fn raise_file_limit() {
         {
             tracing::warn!(%error, current = limit.current, "the number of open files cannot be raised");
         }
+        getrlimit(Resource::Nofile).current
     }
+    #[cfg(not(unix))]
+    None
 }
 
 /// What shards need that no thread has yet.
@@ -166,6 +170,7 @@ fn launch(
     doorkeeper: Arc<dyn Doorkeeper>,
     listeners: Vec<BoundListener>,
     prepared: Prepared,
+    most_files: Option<u64>,
 ) -> Result<Handle, StartError> {
     let Prepared { polls, boxes, bells, placement, recalled, letters, keeping, journal } = prepared;
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
@@ -195,7 +200,8 @@ fn launch(
         events: events.clone(),
         patience: settings.limits.connect_patience,
         max_connect: AtomicU32::new(max_packet_size.min(MAX_ARRIVAL_BYTES as u32)),
-        room: Arc::new(Semaphore::new(settings.limits.max_arrivals.max(1))),
+        room: Room::new(settings.limits.max_arrivals, most_files),
+        visitors: Arc::new(Semaphore::new(MAX_VISITORS)),
         open: Arc::new(AtomicUsize::new(0)),
         max_open: AtomicUsize::new(settings.limits.max_connections.unwrap_or(usize::MAX)),
         counts: Arc::clone(&counts),

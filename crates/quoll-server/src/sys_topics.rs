@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use quoll_broker::Message;
 use quoll_broker::message::MessageParts;
-use quoll_mqtt::{QoS, TopicName};
+use quoll_mqtt::{QoS, TopicFilter, TopicName};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::events::Stats;
@@ -46,17 +47,18 @@ fn messages_received(stats: &Stats) -> u64 {
 #[derive(Debug)]
 pub struct SysTopics {
     server: Weak<Inner>,
-    interval: Duration,
+    interval: watch::Receiver<Option<Duration>>,
     board: Board,
 }
 
 impl SysTopics {
-    /// For this server, every `interval` (`sys_interval`, at least a second). `version` is what `$SYS/broker/version` says.
+    /// For this server, every `interval` (`sys_interval`, at least a second); `None` while nothing is to be published. What was
+    /// published stays when the interval becomes `None`, as with Mosquitto. `version` is what `$SYS/broker/version` says.
     #[must_use]
-    pub fn new(server: &Handle, interval: Duration, version: &str) -> Self {
+    pub fn new(server: &Handle, interval: watch::Receiver<Option<Duration>>, version: &str) -> Self {
         let mut board = Board::default();
         board.lines.insert("$SYS/broker/version".into(), version.to_owned());
-        Self { server: Arc::downgrade(&server.0), interval: interval.max(Duration::from_secs(1)), board }
+        Self { server: Arc::downgrade(&server.0), interval, board }
     }
 
     /// Publishes until the server ends. Does not keep it from ending.
@@ -64,6 +66,14 @@ impl SysTopics {
         let start = Instant::now();
         let mut last = start;
         loop {
+            let interval = *self.interval.borrow_and_update();
+            let Some(interval) = interval.map(|interval| interval.max(Duration::from_secs(1))) else {
+                // Whoever could change it is gone, so it stays as it is.
+                if self.interval.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
             let Some(server) = self.server.upgrade().map(Handle) else { return };
             if server.is_stopped() {
                 return;
@@ -85,8 +95,26 @@ impl SysTopics {
                 server.publish(Arc::new(message(topic, text)));
             }
             drop(server);
-            tokio::time::sleep(until_next(self.interval)).await;
+            tokio::select! {
+                () = tokio::time::sleep(until_next(interval)) => {}
+                Ok(()) = self.interval.changed() => {}
+            }
         }
+    }
+}
+
+impl Handle {
+    /// What was last published under `$SYS`, in the order of the topics; texts that are no UTF-8 are left out.
+    #[must_use]
+    pub fn sys_topics(&self) -> Vec<(String, String)> {
+        let Ok(all) = TopicFilter::parse("$SYS/#") else { return Vec::new() };
+        let texts = self.0.shared.retained.matching(&all).into_iter().filter_map(|message| {
+            let text = std::str::from_utf8(&message.payload).ok()?;
+            Some((message.topic.as_str().to_owned(), text.to_owned()))
+        });
+        let mut texts: Vec<(String, String)> = texts.collect();
+        texts.sort_unstable();
+        texts
     }
 }
 

@@ -22,7 +22,8 @@ async fn subscribers_see_what_mosquitto_tells_about_itself() {
     }
     let mut watcher = Peer::connect(dial(server.plain), "watcher", ProtocolVersion::V311);
     watcher.ping();
-    let topics = SysTopics::new(&server.handle, Duration::from_secs(1), "mosquitto version 2.1.2");
+    let (_interval, every_second) = tokio::sync::watch::channel(Some(Duration::from_secs(1)));
+    let topics = SysTopics::new(&server.handle, every_second, "mosquitto version 2.1.2");
     let publishing = tokio::spawn(topics.run());
     watcher.subscribe("$SYS/#", QoS::AtMostOnce);
     let mut seen = HashMap::new();

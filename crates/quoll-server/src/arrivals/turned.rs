@@ -25,6 +25,8 @@ pub(super) enum Turned {
     Left(io::Error),
     /// It did not say CONNECT in time.
     TooSlow(Duration),
+    /// It had said nothing, and others wait.
+    GaveWay,
     /// It does not begin with a PROXY header, and has to.
     NoProxy(ProxyError),
     /// No TLS connection came about.
@@ -57,6 +59,10 @@ impl Arriving {
                 tracing::info!(target: CONNECTION, "Client <unknown> has exceeded timeout, disconnecting.");
                 self.announce_failure(format!("no CONNECT within {} s", patience.as_secs_f32()), None);
                 self.turn_away(socket, &[]).await;
+            }
+            Turned::GaveWay => {
+                tracing::info!(target: CONNECTION, "Client <unknown> has exceeded timeout, disconnecting.");
+                self.announce_failure("nothing said, and others wait to come in".into(), None);
             }
             // To one who is no balancer nothing is said, not even how to be one.
             Turned::NoProxy(error) => self.failed(error.to_string(), None),
@@ -173,7 +179,7 @@ impl Arriving {
 
     /// Sends the last words and drains what the peer still sends, so that closing does not become a reset that eats
     /// them.
-    async fn turn_away(&mut self, socket: &mut TcpStream, words: &[u8]) {
+    pub(super) async fn turn_away(&mut self, socket: &mut TcpStream, words: &[u8]) {
         let mut words = words.to_vec();
         if let Some(web) = &mut self.web {
             web.say_close(NORMAL, &mut words);

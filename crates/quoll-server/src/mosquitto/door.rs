@@ -195,6 +195,12 @@ impl Door {
         hash.or_else(|| self.dynamic.iter().find_map(|(_, file)| file.proof(username)))
     }
 
+    /// Whether there are passwords to be asked for.
+    #[must_use]
+    pub const fn asks_for_passwords(&self) -> bool {
+        !self.passwords.is_empty() || !self.dynamic.is_empty()
+    }
+
     /// Whether some account can be proven by SCRAM-SHA-256.
     #[must_use]
     pub fn has_scram(&self) -> bool {

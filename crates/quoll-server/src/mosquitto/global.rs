@@ -20,10 +20,14 @@ pub struct Global {
     pub rules: ShardSettings,
     /// Whether each listener has its own [`super::Security`] (`per_listener_settings`).
     pub per_listener_settings: bool,
+    /// What client ids have to begin with (`clientid_prefixes`); those that are made here too, as in Mosquitto.
+    pub client_id_prefix: Option<String>,
+    /// Whether `$CONTROL/broker/v1` is answered (`enable_control_api`).
+    pub control_api: bool,
     /// Connections on all listeners together; `None`: no limit (`global_max_connections`).
     pub max_connections: Option<u32>,
-    /// Whether Nagle's algorithm is off (`set_tcp_nodelay`). Quoll always has it off for TLS.
-    pub tcp_nodelay: bool,
+    /// Whether Nagle's algorithm is off (`set_tcp_nodelay`); `None`: nothing is said. Mosquitto has it on then, Quoll off.
+    pub tcp_nodelay: Option<bool>,
     /// Time between two updates of `$SYS`; `None`: there is none (`sys_interval`).
     pub sys_interval: Option<Duration>,
     /// What survives a restart; `None`: nothing (`persistence`).
@@ -63,8 +67,10 @@ impl Global {
         Self {
             rules: rules(said),
             per_listener_settings,
+            client_id_prefix: said.text("clientid_prefixes").map(str::to_owned),
+            control_api: said.flag("enable_control_api").unwrap_or(false),
             max_connections: said.limit("global_max_connections"),
-            tcp_nodelay: said.flag("set_tcp_nodelay").unwrap_or(false),
+            tcp_nodelay: said.flag("set_tcp_nodelay"),
             sys_interval: (sys_interval > 0).then(|| Duration::from_secs(sys_interval)),
             persistence: persistence(said, surroundings),
             log: Log::understand(said),

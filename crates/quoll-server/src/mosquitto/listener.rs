@@ -47,6 +47,8 @@ pub struct ListenerConfiguration {
     pub origins: Vec<String>,
     /// PROXY protocol in front of each connection (`enable_proxy_protocol`).
     pub proxy: Option<Proxy>,
+    /// The folder of files that a listener with `protocol http_api` serves (`http_dir`).
+    pub http_dir: Option<PathBuf>,
 }
 
 /// Where a listener listens.
@@ -191,6 +193,7 @@ impl Draft {
             mount_point: self.mount_point(complaints),
             origins: said.all("websockets_origin").iter().filter_map(text).collect(),
             proxy,
+            http_dir: said.path("http_dir"),
         }
     }
 
@@ -282,6 +285,7 @@ pub(super) fn local_only(surrounding: &Surrounding<'_>) -> Vec<ListenerConfigura
             mount_point: None,
             origins: Vec::new(),
             proxy: None,
+            http_dir: None,
         })
         .into()
 }

@@ -42,7 +42,7 @@ pub static OPTIONS: &[Opt] = options! {
         "true"; "let the broker invent a client id";
     "auto_id_prefix": Security, Kind::Text { max: 50 }, Once, Should, Answer::Read;
         "auto-"; "prefix of invented client ids (deprecated, see listener_auto_id_prefix)";
-    "clientid_prefixes": Global, TEXT, Last, Later, Answer::Refused("clients that it keeps out would come in; use certificates, or an acl_file with %c");
+    "clientid_prefixes": Global, TEXT, Last, Later, Answer::Read;
         "unset"; "only client ids with this prefix may connect (deprecated)";
     "auth_plugin_deny_special_chars": Plugin, FLAG, Many, Must, Answer::Read;
         "true"; "refuse user names and client ids with + or # before ACL checks";
@@ -58,7 +58,7 @@ pub static OPTIONS: &[Opt] = options! {
         "none"; "key and value handed to the plugin above it; auth_opt_* is the old spelling";
     "auth_plugin": Security, Kind::Name, Many, Later, Answer::Read;
         "none"; "old name of plugin";
-    "enable_control_api": Global, FLAG, Last, Later, Answer::IgnoredIf("true", "there is no $CONTROL/broker/v1 here");
+    "enable_control_api": Global, FLAG, Last, Later, Answer::Read;
         "false"; "serve $CONTROL/broker/v1 (listPlugins, listListeners)";
     "check_retain_source": Global, FLAG, Last, Should, Answer::Read;
         "true"; "drop a retained message at delivery when its publisher has since lost write access";
@@ -154,7 +154,7 @@ pub static OPTIONS: &[Opt] = options! {
         "both"; "ipv4 or ipv6 only";
     "protocol": AnyListener, Kind::Word(&["mqtt", "websockets", "http_api"]), Last, Must, Answer::Read;
         "mqtt"; "mqtt, websockets, http_api (mqttsn reserved)";
-    "http_dir": Listener, TEXT, Once, Later, Answer::Ignored("no files are served; the dashboard is Quoll's own");
+    "http_dir": Listener, TEXT, Once, Later, Answer::Read;
         "none"; "static files on http_api (dashboard) and libwebsockets listeners";
     "websockets_origin": Listener, TEXT, Many, Should, Answer::Read;
         "all"; "allowed Origin values; several";

@@ -1,3 +1,5 @@
+//! `$CONTROL/broker/v1`: what there is, told to those who ask.
+//!
 //! `$CONTROL/dynamic-security/v1`: commands are obeyed, saved, put in force, answered; then whose permissions changed have to
 //! come again, as Mosquitto's plugin does it.
 //!
@@ -18,6 +20,7 @@ use quoll_server::{ConnectionInfo, ControlMessage, Handle};
 use serde_json::Value;
 
 use super::doors::{DoorOf, Doors, Keeper};
+use super::inventory;
 use super::reload::{Live, name, withhold};
 
 /// After this one looks once more: somebody may have been between the door and the rules while doors were swapped.
@@ -31,6 +34,12 @@ type Users = BTreeSet<Option<Arc<str>>>;
 impl Live {
     /// Does what a client says to the server.
     pub(super) async fn obey(&mut self, words: ControlMessage) {
+        let configuration = &self.state.configuration;
+        if configuration.global.control_api && words.message.topic.as_str() == inventory::TOPIC {
+            let listeners = self.source.board.listeners();
+            let response = inventory::answer(&words.message.payload, configuration, &listeners);
+            return self.answer(inventory::RESPONSE_TOPIC, &response);
+        }
         let door = self.state.doors.get(&*words.listener);
         let own = door.filter(|door| door.door.is_dynamic()).and_then(|door| door.door.dynamic_security());
         let Some((path, security)) = own.filter(|_| words.message.topic.as_str() == TOPIC) else {
@@ -49,13 +58,17 @@ impl Live {
             self.put_in_force_dynamic(&path, &Arc::new(new.clone()));
             self.regrant(&path, &obeyed).await;
         }
-        if let Ok(topic) = TopicName::parse(RESPONSE_TOPIC) {
-            self.handle.answer(topic, response.to_string().into_bytes());
-        }
+        self.answer(RESPONSE_TOPIC, &response);
         self.kick(&path, &obeyed.kicked).await;
         if obeyed.changed.is_some() {
             withhold(&self.handle, &self.state.doors);
             self.look_again();
+        }
+    }
+
+    fn answer(&self, topic: &str, response: &Value) {
+        if let Ok(topic) = TopicName::parse(topic) {
+            self.handle.answer(topic, response.to_string().into_bytes());
         }
     }
 

@@ -14,7 +14,7 @@ use quoll_server::mosquitto::listener::CertificateName;
 use quoll_server::mosquitto::scram::Secret;
 use quoll_server::mosquitto::tls_files::TlsFiles;
 use quoll_server::mosquitto::{Door, ListenerConfiguration, Visitor};
-use quoll_server::{Authenticator, ConnectFacts, Doorkeeper, Verdict};
+use quoll_server::{Authenticator, ConnectFacts, Doorkeeper, EmptyClientId, Verdict};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -30,11 +30,32 @@ pub(crate) struct DoorOf {
     pub(crate) door: Door,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) certificate_name: Option<CertificateName>,
+    /// What client identifiers have to begin with (`clientid_prefixes`).
+    pub(super) client_id_prefix: Option<Arc<str>>,
 }
 
 impl DoorOf {
-    pub(crate) fn new(listener: &ListenerConfiguration, door: Door, tls: Option<TlsFiles>) -> Self {
-        Self { door, tls, certificate_name: listener.certificate_name }
+    pub(crate) fn new(
+        listener: &ListenerConfiguration,
+        client_id_prefix: Option<&str>,
+        door: Door,
+        tls: Option<TlsFiles>,
+    ) -> Self {
+        let client_id_prefix = client_id_prefix.map(Arc::from);
+        Self { door, tls, certificate_name: listener.certificate_name, client_id_prefix }
+    }
+
+    /// Whether a client may have this identifier.
+    pub(super) fn takes_client_id(&self, client_id: &str) -> bool {
+        self.client_id_prefix.as_deref().is_none_or(|prefix| client_id.starts_with(prefix))
+    }
+
+    /// Whether this client's identifier may be its own. Of those that are made here the beginning is known.
+    fn takes(&self, facts: &ConnectFacts<'_>) -> bool {
+        match (facts.connect.client_id.as_str(), &facts.terms.empty_client_id) {
+            ("", Some(EmptyClientId::Given(made))) => self.takes_client_id(made),
+            (client_id, _) => self.takes_client_id(client_id),
+        }
     }
 
     /// Who it says it is, and whether a certificate says so; or why it cannot come in.
@@ -77,6 +98,9 @@ impl Keeper {
     }
 
     async fn ask(&self, door: &Arc<DoorOf>, facts: &ConnectFacts<'_>) -> Result<Admission, ReasonCode> {
+        if !door.takes(facts) {
+            return Err(ReasonCode::NOT_AUTHORIZED);
+        }
         let (username, certified) = door.name(facts)?;
         // The server gives one without identifier a new one, and one who is to be called by his name that name.
         let client_id = &facts.connect.client_id;

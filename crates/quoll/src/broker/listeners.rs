@@ -1,8 +1,8 @@
-//! Listeners as the server wants them. What Quoll cannot do is refused here, by name: an option that is read and not obeyed
-//! would hide.
+//! Listeners as the server wants them.
+
+use std::net::IpAddr;
 
 use quoll_broker::ShardSettings;
-use quoll_server::mosquitto::complaint::{Complaint, Fault, Matter, Place as Line};
 use quoll_server::mosquitto::listener::{self, Domain, Protocol, Socket};
 use quoll_server::mosquitto::{Configuration, ListenerConfiguration};
 use quoll_server::tls::LiveIdentity;
@@ -12,24 +12,23 @@ use quoll_server::{
 
 use super::doors::DoorOf;
 
-/// Options that have no effect here and whose loss nobody would see.
-pub(super) fn refusals(configuration: &Configuration) -> Vec<Complaint> {
-    let mut refused = Vec::new();
-    let mut refuse = |place: &Line, option, why| {
-        let matter = Matter::Fault(Fault::Refused { option, why });
-        refused.push(Complaint { place: place.clone(), matter });
+/// What should be known about a site that everybody may read.
+pub(super) fn open_site(listener: &ListenerConfiguration) -> Option<String> {
+    let place = listener.place.as_ref().filter(|_| listener.protocol == Protocol::HttpApi)?;
+    let security = &listener.security;
+    let asks = !security.password_files.is_empty() || !security.dynamic_security.is_empty();
+    let is_near = match &listener.socket {
+        Socket::Unix(_) => true,
+        Socket::Tcp { host, .. } => host.as_deref().is_some_and(|host| {
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        }),
     };
-    for listener in &configuration.listeners {
-        let Some(place) = &listener.place else { continue };
-        if listener.protocol == Protocol::HttpApi {
-            refuse(
-                place,
-                "protocol http_api",
-                "subscribe to $SYS/#, or use the dashboard of quoll up; leave this listener out",
-            );
-        }
-    }
-    refused
+    (!asks && !is_near).then(|| {
+        format!(
+            "{place}: everybody who reaches this port can read the broker's figures and the files of http_dir, as with \
+             Mosquitto; bind it to 127.0.0.1 or give it a password_file"
+        )
+    })
 }
 
 /// The rules' settings: of what listeners set for themselves, the widest; their terms narrow it.

@@ -9,6 +9,8 @@
 //! | [`scram`] | SCRAM-SHA-256, with accounts of the password files |
 //! | [`reload`] | SIGHUP: a new state in place of the old, and what becomes of who is in |
 //! | [`control`] | `$CONTROL`: the commands of dynamic security |
+//! | [`inventory`] | listeners and plugins, as `$CONTROL/broker/v1` and the site tell of them |
+//! | [`site`] | `protocol http_api`: figures, listeners and version as JSON, and files |
 //! | [`first_file`] | the file of dynamic security where there is none yet |
 //! | [`log`] | Mosquitto's log: kinds, places, times |
 //! | [`account`] | background, account, pid file: before there are threads |
@@ -21,10 +23,12 @@ mod bridges;
 mod control;
 mod doors;
 mod first_file;
+mod inventory;
 mod listeners;
 mod log;
 mod reload;
 mod scram;
+mod site;
 mod source;
 mod subscriptions;
 
@@ -36,16 +40,20 @@ use quoll_server::{
     Bridges, Durability, Inherited, MemoryJournal, Notifier, Settings, SqliteJournal, SysTopics,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use self::account::PidFile;
 use self::control::SecondLook;
 use self::doors::Keeper;
+pub(crate) use self::site::Board;
 pub(crate) use self::source::Source;
 use self::source::State;
 use crate::failure::{Exit, Failure, Outcome};
 
 /// How long connections get to take what is owed to them at the end.
 const STOP_GRACE: Duration = Duration::from_secs(3);
+/// The version of Mosquitto whose words and topics these are.
+const MOSQUITTO: &str = "2.1.2";
 /// glibc's SIGRTMIN: Mosquitto opens its log anew, for log rotation.
 const REOPEN_LOG: i32 = 34;
 
@@ -103,10 +111,11 @@ impl Broker {
         reload::withhold(&handle, &state.doors);
         // Not before the ports are ours: a second broker would write over the first one's.
         let pid_file = global.pid_file.as_deref().map(PidFile::write).transpose()?;
-        if let Some(interval) = global.sys_interval {
-            let version = format!("mosquitto version 2.1.2 (quoll {})", env!("CARGO_PKG_VERSION"));
-            tokio::spawn(SysTopics::new(&handle, interval, &version).run());
-        }
+        let (sys_interval, interval) = watch::channel(global.sys_interval);
+        let version = format!("mosquitto version {MOSQUITTO} (quoll {})", env!("CARGO_PKG_VERSION"));
+        tokio::spawn(SysTopics::new(&handle, interval, &version).run());
+        source.board.put_up(state.inventory.clone());
+        source.board.run(&handle, &keeper);
         tokio::spawn(log.clone().publish(handle.clone()));
         tracing::info!("quoll version {} running", env!("CARGO_PKG_VERSION"));
         let notifier = notifier.map(Arc::new);
@@ -120,8 +129,16 @@ impl Broker {
         }
         let bridges = Bridges::start(&handle, state.bridges.clone());
         let second_look = SecondLook::default();
-        let mut live =
-            reload::Live { source, state, keeper, handle: handle.clone(), log, bridges, second_look };
+        let mut live = reload::Live {
+            source,
+            state,
+            keeper,
+            handle: handle.clone(),
+            log,
+            bridges,
+            second_look,
+            sys_interval,
+        };
         live.serve(&mut signals).await;
         tracing::info!("quoll version {} terminating", env!("CARGO_PKG_VERSION"));
         if let Some(notifier) = notifier {

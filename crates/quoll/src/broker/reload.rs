@@ -10,6 +10,7 @@ use std::time::Duration;
 use quoll_broker::Grants;
 use quoll_mqtt::ReasonCode;
 use quoll_server::{Bridges, ConnectionInfo, Handle, Reloaded, StartError};
+use tokio::sync::watch;
 
 use super::control::SecondLook;
 use super::doors::{DoorOf, Doors, Keeper};
@@ -28,6 +29,7 @@ pub(super) struct Live {
     pub(super) log: Log,
     pub(super) bridges: Bridges,
     pub(super) second_look: SecondLook,
+    pub(super) sys_interval: watch::Sender<Option<Duration>>,
 }
 
 impl Live {
@@ -80,6 +82,8 @@ impl Live {
         self.regrant_absent().await;
         let global = &self.state.configuration.global;
         self.handle.set_rules(&self.state.rules, global.max_connections.map(|most| most as usize));
+        self.sys_interval.send_replace(global.sys_interval);
+        self.source.board.put_up(self.state.inventory.clone());
         withhold(&self.handle, &after_all);
         self.bridges.replace(self.state.bridges.clone()).await;
         tracing::info!("Config reloaded; {ended} connections were ended.");
@@ -107,7 +111,6 @@ impl Live {
         let (old, global) = (&self.state.configuration.global, &new.configuration.global);
         let waiting = [
             (old.persistence != global.persistence, "persistence"),
-            (old.sys_interval != global.sys_interval, "sys_interval"),
             (old.user != global.user, "user"),
             (old.pid_file != global.pid_file, "pid_file"),
         ];
@@ -159,6 +162,9 @@ async fn look(handle: &Handle, before: &Doors, now: &Doors) -> usize {
 }
 
 fn is_welcome(who: &ConnectionInfo, old: &DoorOf, new: &DoorOf) -> bool {
+    if !new.takes_client_id(&who.client_id) && old.takes_client_id(&who.client_id) {
+        return false;
+    }
     // Its name came from somewhere else.
     if old.certificate_name != new.certificate_name {
         return false;

@@ -7,11 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quoll_broker::ShardSettings;
-use quoll_server::mosquitto::{Complaint, Configuration, Disk, Door, Files, Surroundings, read, tls_files};
-use quoll_server::{Bridge, Listener};
+use quoll_server::mosquitto::listener::Protocol;
+use quoll_server::mosquitto::{
+    Complaint, Configuration, Disk, Door, Files, ListenerConfiguration, Surroundings, read, tls_files,
+};
+use quoll_server::{Bridge, Listener, Site};
+use serde_json::Value;
 
 use super::doors::{DoorOf, Doors};
-use super::{bridges, first_file, listeners, log};
+use super::site::{Board, StatusSite};
+use super::{bridges, first_file, inventory, listeners, log};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::print;
 
@@ -30,6 +35,8 @@ pub(crate) struct Source {
     pub(crate) quiet: bool,
     /// Whether there is no terminal any more.
     pub(crate) detached: bool,
+    /// What the sites of its listeners show.
+    pub(crate) board: Board,
 }
 
 /// A configuration and all files that it names, understood.
@@ -41,6 +48,8 @@ pub(crate) struct State {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) doors: Doors,
     pub(crate) bridges: Vec<Bridge>,
+    /// The listeners, as those are told who ask for them.
+    pub(super) inventory: Vec<Value>,
     notes: Vec<String>,
 }
 
@@ -95,8 +104,7 @@ impl Source {
     }
 
     fn understand(&self, configuration: Configuration) -> Result<State, Vec<String>> {
-        let mut faults: Vec<String> = listeners::refusals(&configuration).iter().map(text).collect();
-        faults.extend(log::fault(&configuration.global.log));
+        let mut faults: Vec<String> = log::fault(&configuration.global.log).into_iter().collect();
         let mut notes = Vec::new();
         if configuration.listeners.iter().all(|listener| listener.place.is_none()) {
             notes.extend(LOCAL_ONLY.map(str::to_owned));
@@ -105,6 +113,7 @@ impl Source {
         }
         let rules = listeners::rules(&configuration);
         let (mut all, mut doors, mut first) = (Vec::new(), Doors::new(), None);
+        let mut inventory = Vec::new();
         for listener in &configuration.listeners {
             let place = listener.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
             let tls = listener.tls.as_ref().map(|tls| tls_files::open(tls, &Disk)).transpose();
@@ -117,14 +126,21 @@ impl Source {
             let (Ok(tls), Ok(door)) = (tls, door) else { continue };
             notes.extend(door.warnings.iter().cloned());
             notes.extend(tls.iter().flat_map(|tls| tls.warnings.iter().cloned()));
-            let door = Arc::new(DoorOf::new(listener, door, tls));
+            let prefix = configuration.global.client_id_prefix.as_deref();
+            let door = Arc::new(DoorOf::new(listener, prefix, door, tls));
+            notes.extend(listeners::open_site(listener));
             first.get_or_insert_with(|| Arc::clone(&door));
             for place in listeners::places(listener, &self.ports) {
                 let mut name = place.to_string();
                 while doors.contains_key(&name) {
                     name.push('+');
                 }
-                all.push(listeners::listener(&name, place, listener, &door, &rules));
+                inventory.push(inventory::listener(listener, &place));
+                all.push(self.listener(
+                    &configuration,
+                    listener,
+                    listeners::listener(&name, place, listener, &door, &rules),
+                ));
                 doors.insert(name, Arc::clone(&door));
             }
         }
@@ -132,7 +148,20 @@ impl Source {
         if !faults.is_empty() {
             return Err(once(faults));
         }
-        Ok(State { configuration, rules, listeners: all, doors, bridges, notes: once(notes) })
+        Ok(State { configuration, rules, listeners: all, doors, bridges, inventory, notes: once(notes) })
+    }
+
+    /// A listener with what the whole broker has to say about it.
+    fn listener(
+        &self,
+        configuration: &Configuration,
+        of: &ListenerConfiguration,
+        listener: Listener,
+    ) -> Listener {
+        let site = (of.protocol == Protocol::HttpApi).then(|| {
+            Arc::new(StatusSite::new(&listener.name, of.http_dir.clone(), &self.board)) as Arc<dyn Site>
+        });
+        Listener { site, nagle: configuration.global.tcp_nodelay == Some(false), ..listener }
     }
 
     fn refused(&self, faults: &[String]) -> Failure {

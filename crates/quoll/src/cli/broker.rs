@@ -21,9 +21,9 @@ pub(crate) struct Broker {
     #[arg(short = 'p', long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     ports: Vec<u16>,
     /// Log everything, whatever the file says
-    #[arg(short = 'v', long, conflicts_with = "quiet")]
+    #[arg(short = 'v', long)]
     verbose: bool,
-    /// Log nothing, whatever the file says
+    /// Log nothing, whatever the file and -v say
     #[arg(short = 'q', long)]
     quiet: bool,
     /// Run in the background; what would be logged to the terminal goes to syslog
@@ -46,6 +46,7 @@ impl Broker {
             verbose: self.verbose,
             quiet: self.quiet,
             detached: self.detached,
+            board: crate::broker::Board::default(),
         };
         if self.test_config {
             return source.test().map(|()| None);

@@ -201,7 +201,11 @@ fn global_options_reach_the_rules() {
     assert!(rules.queue_qos0_messages && !rules.retain_available && !rules.allow_zero_length_clientid);
     assert_eq!((rules.overlapping, &*rules.auto_id_prefix), (Overlapping::OneCopy, "x-"));
     assert_eq!((global.max_connections, global.rules.max_inflight_bytes), (None, 8));
-    assert!(!global.rules.check_retain_source && global.tcp_nodelay && global.sys_interval.is_none());
+    assert!(
+        !global.rules.check_retain_source
+            && global.tcp_nodelay == Some(true)
+            && global.sys_interval.is_none()
+    );
     assert_eq!((global.user.as_str(), global.pid_file.as_deref()), ("quoll", Some(Path::new("/run/m.pid"))));
 }
 

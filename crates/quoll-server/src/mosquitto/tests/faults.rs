@@ -92,13 +92,6 @@ fn faults_are_told_with_their_place() {
             ],
         ),
         (
-            "clientid_prefixes s-\n",
-            &[
-                "m.conf:1:1: 'clientid_prefixes' is not supported: clients that it keeps out would come in; use certificates, \
-             or an acl_file with %c",
-            ],
-        ),
-        (
             "listener 1\ntls_keyform engine\n",
             &[
                 "m.conf:2:1: 'tls_keyform' is not supported: there are no OpenSSL engines here; put the key into a PEM file",
@@ -197,11 +190,7 @@ fn what_is_left_aside_is_said() {
             ],
         ),
         ("log_dest dlt\n", &["m.conf:1:1: 'log_dest' has no effect: there is no such destination here"]),
-        ("upgrade_outgoing_qos false\nenable_control_api false\n", &[]),
-        (
-            "enable_control_api true\n",
-            &["m.conf:1:1: 'enable_control_api' has no effect: there is no $CONTROL/broker/v1 here"],
-        ),
+        ("upgrade_outgoing_qos false\nenable_control_api false\nclientid_prefixes s-\n", &[]),
         (
             "listener 1\nrequire_certificate true\nuse_identity_as_username true\n",
             &[
