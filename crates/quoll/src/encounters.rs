@@ -47,7 +47,8 @@ type Key = (IpAddr, Option<String>);
 type Place = (bool, u64);
 
 struct Visitor {
-    encounters: VecDeque<Encounter>,
+    /// Each by itself: most visitors have one, and a queue makes room for four.
+    encounters: VecDeque<Box<Encounter>>,
     place: Place,
 }
 
@@ -157,7 +158,7 @@ impl Encounters {
                 } else {
                     continue;
                 };
-                found.push(Encounter { known_by, ..encounter.clone() });
+                found.push(Encounter { known_by, ..Encounter::clone(encounter) });
             }
         }
         found.sort_by_key(|encounter| encounter.at);
@@ -186,7 +187,7 @@ impl Book {
         if visitor.encounters.len() == OF_EACH {
             visitor.encounters.pop_front();
         }
-        visitor.encounters.push_back(encounter);
+        visitor.encounters.push_back(Box::new(encounter));
     }
 
     /// The stranger that was silent longest goes; where there are none, whoever was.
@@ -215,7 +216,12 @@ impl Book {
     fn find(&mut self, peer: SocketAddr, client_id: &str) -> Option<&mut Encounter> {
         let visitor = self.visitors.get_mut(&(peer.ip(), Some(cut(client_id))))?;
         let peer = peer.to_string();
-        visitor.encounters.iter_mut().rev().find(|encounter| encounter.peer == peer)
+        visitor
+            .encounters
+            .iter_mut()
+            .rev()
+            .find(|encounter| encounter.peer == peer)
+            .map(|encounter| &mut **encounter)
     }
 }
 

@@ -141,7 +141,7 @@ impl Acl {
                 let name = house.find(&change.name)?.name.clone();
                 house.registry.allow(&name, &access).map_err(trouble::registry)?;
                 bell::ring(&home).await?;
-                house.show(&Show { name: Some(name) }, common)
+                House::open(&home)?.show(&Show { name: Some(name) }, common)
             }
             Self::Withdraw(change) => {
                 let access = change.access()?;
@@ -157,7 +157,7 @@ impl Acl {
                     )));
                 }
                 bell::ring(&home).await?;
-                house.show(&Show { name: Some(name) }, common)
+                House::open(&home)?.show(&Show { name: Some(name) }, common)
             }
         }
     }
@@ -175,8 +175,7 @@ impl Change {
 
 impl Export {
     fn write(&self, house: &House) -> Outcome {
-        let sections: Vec<_> =
-            house.everybody.iter().map(|one| (one.name.clone(), one.access.clone())).collect();
+        let sections: Vec<_> = house.everybody.iter().map(|one| (one.name.clone(), one.access())).collect();
         let text = acl_file(&sections);
         match &self.out {
             // Who may do what is nobody else's business; Mosquitto warns of a file that others can read.
@@ -190,10 +189,17 @@ impl Export {
 struct Somebody {
     name: String,
     kind: &'static str,
-    /// Template and what is allowed beyond it.
-    access: Access,
+    /// What its role gives it.
+    template: Access,
+    /// What its owner allowed it.
     beyond: Access,
     learning: Option<OffsetDateTime>,
+}
+
+impl Somebody {
+    fn access(&self) -> Access {
+        self.template.clone().and(&self.beyond)
+    }
 }
 
 /// Everybody who may come in.
@@ -218,8 +224,7 @@ impl House {
         let somebody = |name: &str, kind, template: Access| {
             let key = name.to_ascii_lowercase();
             let beyond = allowed.get(&key).cloned().unwrap_or_default();
-            let access = template.and(&beyond);
-            Somebody { name: name.to_owned(), kind, access, beyond, learning: learning.get(&key).copied() }
+            Somebody { name: name.to_owned(), kind, template, beyond, learning: learning.get(&key).copied() }
         };
         let mut everybody = Vec::new();
         for device in devices.iter().filter(|device| device.state.admits()) {
@@ -269,28 +274,7 @@ impl House {
         ];
         let mut listing = Listing::new(&columns, "nobody may come in yet; add a device or a client");
         for one in self.wanted(show)? {
-            // Read anew: it may have been changed a moment ago.
-            let more = self.registry.allowed(&one.name).map_err(trouble::registry)?;
-            let template_has = |act, filter: &String| {
-                one.access.of(act).contains(filter) && !one.beyond.of(act).contains(filter)
-            };
-            let access = Access {
-                publish: one
-                    .access
-                    .publish
-                    .iter()
-                    .filter(|f| template_has(Act::Publish, f))
-                    .cloned()
-                    .collect(),
-                subscribe: one
-                    .access
-                    .subscribe
-                    .iter()
-                    .filter(|f| template_has(Act::Subscribe, f))
-                    .cloned()
-                    .collect(),
-            };
-            for (from, list) in [("template", &access), ("allowed", &more)] {
+            for (from, list) in [("template", &one.template), ("allowed", &one.beyond)] {
                 for act in [Act::Publish, Act::Subscribe] {
                     for filter in list.of(act) {
                         listing.row(vec![
@@ -323,7 +307,7 @@ impl House {
         let empty = "nobody did anything that its list does not allow; `quoll acl learn` lets clients try";
         let mut listing = Listing::new(&columns, empty);
         for one in self.wanted(show)? {
-            let offers = proposals(&one.name, &one.access, &seen, &self.devices);
+            let offers = proposals(&one.name, &one.access(), &seen, &self.devices);
             for act in seen.iter().filter(|act| act.name.eq_ignore_ascii_case(&one.name)) {
                 // What was allowed since is no news.
                 let Some(offer) = offers.iter().find(|offer| offer.allows(act)) else { continue };
@@ -349,7 +333,7 @@ impl House {
         let mut left: Vec<(&str, Proposal)> = Vec::new();
         for name in &names {
             let one = self.find(name)?;
-            for offer in proposals(&one.name, &one.access, &seen, &self.devices) {
+            for offer in proposals(&one.name, &one.access(), &seen, &self.devices) {
                 let list = if enforce.accept && offer.reach == Reach::Own { &mut added } else { &mut left };
                 list.push((&one.name, offer));
             }
