@@ -175,10 +175,7 @@ impl<'a> Round<'a> {
     pub(crate) fn leave_parcel(&mut self, key: u32, parcel: Parcel) {
         let session = &mut self.sessions[key as usize];
         let place = session.next_place;
-        let may_go = session.conn.is_some()
-            && session.queue.is_empty()
-            && !session.inflight.owes()
-            && session.may_send();
+        let may_go = session.sends_at_once();
         if !may_go && !session.queue.has_room(parcel.message.weight(), self.settings) {
             return self.drop_copy(key);
         }

@@ -17,6 +17,10 @@ pub const FILTERS_PER_PACKET: usize = 10_000;
 /// Members of one shared subscription. Choosing one looks past those that are not connected.
 pub const GROUP_MEMBERS: usize = 10_000;
 
+/// Members of a shared subscription that are asked for room before one of them has to drop a message. Asking costs two
+/// look-ups each; where so many in a row are full, the next ones hardly are not.
+pub const MEMBERS_TRIED: usize = 16;
+
 /// Retained messages on the node: the design aims at 5 million, some 1.5 kB each with their topics.
 pub const RETAINED: usize = 10_000_000;
 

@@ -111,6 +111,12 @@ impl Session {
         self.inflight.under_way() < self.window && self.inflight.bytes() < self.window_bytes as u64
     }
 
+    /// Whether a QoS 1 or 2 message would be sent now, not queued.
+    #[inline]
+    pub(crate) fn sends_at_once(&self) -> bool {
+        self.conn.is_some() && self.queue.is_empty() && !self.inflight.owes() && self.may_send()
+    }
+
     /// Whether the same peer owns it: by name, so that a renewed certificate is the same peer; without a name, by
     /// what proved it, which for anonymous peers is nothing.
     pub(crate) fn belongs_to(&self, identity: &Identity) -> bool {

@@ -138,15 +138,48 @@ impl Shard {
 
     /// Gives a message to a member of a group that lives here.
     pub(crate) fn hand_to_group(&mut self, group: u32, message: &Arc<Message>, out: &mut Outbox) {
-        let Some(group) = self.groups.groups.get_mut(group as usize) else { return };
-        let Some(member) = group.choose() else { return };
-        let (shard, client_id) = (member.shard, member.client_id.clone());
+        let Some((shard, client_id)) = self.member_for(group, message) else { return };
+        let group = &self.groups.groups[group as usize];
         if shard == self.id {
             let filter = group.filter.clone();
             return self.give(&client_id, &filter, message, out);
         }
         let filter = group.filter.as_str().into();
         out.push(Effect::Mail(shard, Letter::Chosen { client_id, filter, message: message.clone() }));
+    }
+
+    /// The member in turn, and past those of this shard that would have to drop the message. Where all would, the first.
+    fn member_for(&mut self, group: u32, message: &Message) -> Option<(ShardId, Arc<str>)> {
+        let mut first = None;
+        for _ in 0..limits::MEMBERS_TRIED {
+            let group = self.groups.groups.get_mut(group as usize)?;
+            let filter = group.filter.clone();
+            let member = group.choose()?;
+            let chosen = (member.shard, member.client_id.clone());
+            if first.as_ref() == Some(&chosen) {
+                break; // once round
+            }
+            if chosen.0 != self.id || self.can_take(&chosen.1, &filter, message) {
+                return Some(chosen);
+            }
+            first.get_or_insert(chosen);
+        }
+        first
+    }
+
+    /// Whether a message left at this member would be sent or queued. Who has left the group meanwhile is not asked.
+    fn can_take(&self, client_id: &Arc<str>, filter: &TopicFilter, message: &Message) -> bool {
+        let Some(session) = self.by_client.get(client_id).map(|key| &self.sessions[*key as usize]) else {
+            return true;
+        };
+        let Some(own) = session.subscriptions.find(filter) else { return true };
+        if !session.grants.may_receive(&message.topic) {
+            return false;
+        }
+        match self.settings.level(message.qos, own.options.qos) {
+            QoS::AtMostOnce => session.conn.is_none() || !session.is_congested,
+            _ => session.sends_at_once() || session.queue.has_room(message.weight(), &self.settings),
+        }
     }
 
     /// The group's shard chose a client of ours.

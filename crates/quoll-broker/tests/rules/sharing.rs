@@ -1,6 +1,7 @@
 //! Shared subscriptions (§4.8.2), on one shard and on several.
 
-use quoll_broker::vocabulary::Order;
+use quoll_broker::ShardSettings;
+use quoll_broker::vocabulary::{Input, Order};
 use quoll_mqtt::ReasonCode;
 use quoll_mqtt::packet::{Ack, Packet};
 
@@ -129,6 +130,46 @@ fn what_a_dead_member_never_acknowledged_goes_to_another() {
         expected.sort();
         assert_eq!(all, expected, "{shards} shards");
     }
+}
+
+/// One that reads nothing must not cost the others' messages.
+#[test]
+fn a_member_that_is_full_is_passed_over_while_another_has_room() {
+    let settings = ShardSettings { max_queued_messages: 5, ..ShardSettings::default() };
+    let mut town = Town::with(settings, 1);
+    let stuck = members(&mut town, &["stuck"], |caller| caller);
+    let lively = members(&mut town, &["lively", "quick"], Caller::polite);
+    let lamp = town.enter(client("lamp"));
+    for number in 1..=200 {
+        town.send(lamp, message("t", &number.to_string()).qos1(number));
+    }
+    assert_eq!(counts(&mut town, &stuck), [20], "its window; 5 more wait behind it");
+    assert_eq!(counts(&mut town, &lively).iter().sum::<usize>(), 175);
+    // QoS 0 is dropped where the peer takes bytes too slowly.
+    town.input(stuck[0], |conn| Input::Congested(conn, true));
+    for _ in 0..10 {
+        town.send(lamp, message("t", "x"));
+    }
+    assert_eq!(counts(&mut town, &stuck), [0]);
+    assert_eq!(counts(&mut town, &lively).iter().sum::<usize>(), 10);
+    // And what waited for it is not lost.
+    town.lose(stuck[0]);
+    assert_eq!(counts(&mut town, &lively).iter().sum::<usize>(), 25);
+}
+
+#[test]
+fn a_full_group_drops_and_goes_on() {
+    let settings = ShardSettings { max_queued_messages: 1, ..ShardSettings::default() };
+    let mut town = Town::with(settings, 1);
+    let stuck = members(&mut town, &["a", "b"], |caller| caller);
+    let lamp = town.enter(client("lamp"));
+    for number in 1..=60 {
+        town.send(lamp, message("t", "x").qos1(number));
+    }
+    assert_eq!(counts(&mut town, &stuck), [20, 20]);
+    town.send(stuck[0], puback(1));
+    town.send(stuck[1], puback(1));
+    assert_eq!(counts(&mut town, &stuck), [1, 1]);
 }
 
 /// [MQTT-4.8.2-6]
