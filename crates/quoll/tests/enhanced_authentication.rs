@@ -89,6 +89,8 @@ impl Peer {
         let Some(Packet::Auth(auth)) = packet else { panic!("AUTH is due, not {packet:?}") };
         assert_eq!(auth.reason, reason);
         assert_eq!(auth.properties.authentication_method.as_deref(), Some(METHOD));
+        // Nothing that could make it larger than it has to be [MQTT-3.15.2-2] [MQTT-3.15.2-3].
+        assert_eq!((auth.properties.reason_string, auth.properties.user_properties), (None, Vec::new()));
         String::from_utf8(auth.properties.authentication_data.unwrap_or_default().to_vec()).unwrap()
     }
 
