@@ -14,7 +14,8 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use conformance::coverage::{Cited, Elsewhere, VERSIONS, clauses, elsewhere, home, tests};
-use conformance::difference::{Difference, differences, exchanges, explained};
+use conformance::difference::{Difference, differences, exchanges, explained, packets};
+use conformance::wrong::record;
 
 /// Name in `QUOLL_SUBJECT` and in the document.
 const SUBJECTS: [(&str, &str); 2] = [("quoll", "Quoll"), ("mosquitto", "Mosquitto 2.0.11")];
@@ -67,6 +68,11 @@ fn run(check: bool) -> Result<Vec<String>, Failure> {
         }
     }
     let mut complaints = complaints(&outcomes, &differences);
+    for (subject, name) in SUBJECTS {
+        if !answers_wrong_packets_as_written(subject)? {
+            complaints.push(format!("{name} answers wrong packets otherwise than wrong-packets.tsv says"));
+        }
+    }
     let text = document(&outcomes, &differences)?;
     let path = document_path();
     if !check {
@@ -116,6 +122,17 @@ fn play(subject: &str, version: &str) -> Result<BTreeMap<String, bool>, Failure>
     Err(format!("{version} against {subject}: {} of {expected} tests reported\n{said}", found.len()).into())
 }
 
+/// Whether `tests/wrong_packets.rs` holds for this subject.
+fn answers_wrong_packets_as_written(subject: &str) -> Result<bool, Failure> {
+    eprintln!("playing wrong packets against {subject}");
+    let mut command = Command::new("cargo");
+    command
+        .args(["test", "--quiet", "--test", "wrong_packets"])
+        .current_dir(home())
+        .env("QUOLL_SUBJECT", subject);
+    Ok(command.output()?.status.success())
+}
+
 /// Failures without an explanation and explanations without a failure.
 fn complaints(outcomes: &Outcomes, differences: &[Difference]) -> Vec<String> {
     let mut found = Vec::new();
@@ -151,6 +168,7 @@ fn document(outcomes: &Outcomes, differences: &[Difference]) -> Result<String, F
     }
     beyond_table(&mut out)?;
     differences_table(&mut out, differences)?;
+    packets_table(&mut out)?;
     exchanges_table(&mut out)?;
     Ok(out)
 }
@@ -255,6 +273,43 @@ fn beyond_table(out: &mut String) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Where the two answer wrong packets differently.
+fn packets_table(out: &mut String) -> Result<(), Failure> {
+    let record = record::read()?;
+    let reasons = packets()?;
+    let mut counts = vec![0; reasons.len()];
+    for (key, both) in record.iter().filter(|(_, both)| both[0] != both[1]) {
+        if let Some(place) = reasons.iter().position(|it| it.explains(key, both)) {
+            counts[place] += 1;
+        }
+    }
+    let differing: usize = counts.iter().sum();
+    writeln!(
+        out,
+        "\n## Wrong packets\n\n\
+         Every kind of malformed or wrong packet in every version, {} rows, and what each broker does about it, is written down in \
+         [wrong-packets.tsv](../conformance/wrong-packets.tsv), which a test holds both brokers to. 3.x connections are closed \
+         without a word, as their standards have it; so is a malformed CONNECT of any version, by both. In {} rows the two answer \
+         alike, in {differing} for one of these reasons not.\n\n\
+         | name | clause | rows | Quoll | Mosquitto 2.0.11 | why |\n|---|---|---|---|---|---|",
+        record.len(),
+        record.len() - differing,
+    )?;
+    for (reason, count) in reasons.iter().zip(counts) {
+        let shown = |text: &str| text.replace('*', "…");
+        writeln!(
+            out,
+            "| {} | {} | {count} | {} | {} | {} |",
+            reason.id,
+            reason.clause,
+            shown(&reason.quoll),
+            shown(&reason.mosquitto),
+            reason.why.trim()
+        )?;
+    }
+    Ok(())
+}
+
 /// What the differential fuzz takes for a deliberate difference.
 fn exchanges_table(out: &mut String) -> Result<(), Failure> {
     writeln!(
@@ -262,7 +317,8 @@ fn exchanges_table(out: &mut String) -> Result<(), Failure> {
         "\n## Exchanges in which the two differ on purpose\n\n\
          `cargo run --release --manifest-path conformance/Cargo.toml --bin differential` drives two clients against both brokers \
          in lock-step, a million exchanges by default: valid, odd and malformed packets of all three versions. Each difference \
-         is one of these, by its rule in `differences.toml`, or a fault; the run counts both.\n\n\
+         is one of these, by its rule in `differences.toml`, or a fault; the run counts both. How it went: \
+         [measurements/differential](measurements/differential.md).\n\n\
          | name | clause | what and why |\n|---|---|---|"
     )?;
     for rule in exchanges()? {

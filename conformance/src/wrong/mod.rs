@@ -56,6 +56,8 @@ pub fn outcome(v: Version, bytes: &[u8], first: bool, patience: Duration) -> Str
         match client.listen(patience) {
             Heard::Packet(packet) if packet.kind == kind::PINGRESP => {
                 said.push("goes on".to_owned());
+                // What it subscribed to is no other row's affair.
+                client.leave();
                 break;
             }
             Heard::Packet(packet) => said.push(words(v, &packet)),

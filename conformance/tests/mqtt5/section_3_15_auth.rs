@@ -39,7 +39,7 @@ fn without_a_method_there_is_no_auth() {
     client.expect_quiet();
 }
 
-/// [MQTT-4.12.0-7] [MQTT-4.12.1-1] [MQTT-3.15.1-1] [MQTT-3.15.2-1] AUTH from a client that named no method, or of wrong form, ends the connection.
+/// [MQTT-4.12.0-7] [MQTT-3.15.1-1] [MQTT-3.15.2-1] AUTH from a client that named no method, or of wrong form, ends the connection.
 #[test]
 fn auth_without_a_method_ends_the_connection() {
     let method = property::authentication_method("x");

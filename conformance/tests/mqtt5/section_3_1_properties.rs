@@ -263,3 +263,35 @@ fn user_properties_may_repeat() {
     let connect = Connect::new(V5, unique_id()).with(property::user("a", "1")).with(property::user("a", "1"));
     Client::connect(&connect.with(property::user("", ""))).expect_alive();
 }
+
+/// [MQTT-3.1.2-26] 3.3.2.3.4 Aliases of the broker end with their connection: what comes again says its topic again.
+#[test]
+fn aliases_towards_the_client_end_with_the_connection() {
+    let topic = unique_topic();
+    let connect = Connect::lasting(V5, unique_id()).with(property::topic_alias_maximum(5u16));
+    let mut client = Client::connect(&connect);
+    client.must_subscribe(&format!("{topic}/+"), 1);
+    let mut publisher = Client::fresh(V5);
+    for (id, level) in (1..).zip(["a", "b", "a", "b", "a"]) {
+        publisher.publish(&publish(format!("{topic}/{level}"), level).qos(1, id));
+    }
+    for _ in 0..3 {
+        let mut known: Vec<(u32, String)> = Vec::new();
+        for due in ["a", "b", "a", "b", "a"] {
+            let message = client.receive();
+            let alias = property::number(&message.properties, property::TOPIC_ALIAS);
+            let said = match (message.topic.as_str(), alias) {
+                ("", Some(alias)) => known.iter().find(|it| it.0 == alias).map(|it| it.1.clone()),
+                (text, Some(alias)) => {
+                    assert!((1..=5).contains(&alias), "alias {alias}");
+                    known.push((alias, text.to_owned()));
+                    Some(text.to_owned())
+                }
+                (text, None) => Some(text.to_owned()),
+            };
+            assert_eq!((said, message.text()), (Some(format!("{topic}/{due}")), due.to_owned()));
+        }
+        client.vanish();
+        client = Client::connect(&connect);
+    }
+}

@@ -134,3 +134,35 @@ fn a_retained_message_at_subscribing_has_retain() {
         assert!(client.expect_message("kept").retain, "option {option:#x}");
     }
 }
+
+/// [MQTT-3.3.1-13] [MQTT-3.3.1-7] The message that removes a retained one is a message like others, with RETAIN where that is asked.
+#[test]
+fn the_removal_of_a_retained_message_is_passed_on() {
+    let topic = unique_topic();
+    keep(&topic, "kept");
+    let (mut as_published, mut plain) = (Client::fresh(V5), Client::fresh(V5));
+    as_published.must_subscribe(&topic, AS_PUBLISHED | NEVER);
+    plain.must_subscribe(&topic, NEVER);
+    keep(&topic, "");
+    assert!(as_published.expect_message("").retain);
+    assert!(!plain.expect_message("").retain);
+    let mut late = Client::fresh(V5);
+    late.must_subscribe(&topic, 0);
+    late.expect_quiet();
+}
+
+/// [MQTT-3.1.2-15] [MQTT-3.3.1-6] A will with RETAIN and without a payload removes what is retained.
+#[test]
+fn a_will_can_remove_a_retained_message() {
+    let topic = unique_topic();
+    keep(&topic, "online");
+    let mut will = Will::new(topic.as_str(), "");
+    will.retain = true;
+    let mut witness = Client::fresh(V5);
+    witness.must_subscribe(&topic, NEVER);
+    Client::connect(&Connect::new(V5, unique_id()).will(will)).vanish();
+    witness.expect_message("");
+    let mut late = Client::fresh(V5);
+    late.must_subscribe(&topic, 0);
+    late.expect_quiet();
+}

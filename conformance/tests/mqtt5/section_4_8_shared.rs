@@ -160,7 +160,7 @@ fn former_members_get_nothing() {
     assert_eq!(heard(&mut clients, 6).iter().map(Vec::len).collect::<Vec<_>>(), [0, 6]);
 }
 
-/// [MQTT-4.8.2-1] [MQTT-4.8.2-2] (`$share` alone is an ordinary filter.) Filters that are no shared subscription are refused, or end the connection.
+/// [MQTT-4.8.2-1] [MQTT-4.8.2-2] (`$share` alone is nothing in particular, says the standard.) Filters that are no shared subscription are refused, or end the connection.
 #[test]
 fn shared_filters_of_wrong_form_are_refused() {
     let mut rows = Rows::default();
@@ -267,4 +267,134 @@ fn a_present_member_is_served_while_another_is_away() {
     let here = heard(&mut present, 1)[0].len();
     let there = heard(&mut [Client::connect(&away)], 6 - here)[0].len();
     assert_eq!(here + there, 6, "{here} to the present one, {there} to the other");
+}
+
+/// 4.8.2 Members are served in turn: none gets much more than its share.
+#[test]
+fn members_are_served_in_turn() {
+    if !available() {
+        return;
+    }
+    for qos in [0, 1] {
+        let topic = unique_topic();
+        let mut members = members(&shared(&topic), qos, 3);
+        let mut publisher = Client::fresh(V5);
+        for id in 1..=30 {
+            publisher.publish(&publish(topic.as_str(), "m").qos(qos, id));
+        }
+        let shares: Vec<usize> = heard(&mut members, 30).iter().map(Vec::len).collect();
+        assert!(shares.iter().all(|it| (8..=12).contains(it)), "QoS {qos}: {shares:?}");
+    }
+}
+
+/// Publishes six messages, of which the first of two members takes its share and acknowledges nothing.
+fn half_is_under_way(topic: &str, qos: u8, first: &Connect) -> (Client, Vec<Client>, Vec<String>) {
+    let filter = shared(topic);
+    let mut client = Client::connect(first);
+    client.must_subscribe(&filter, 2);
+    let mut others = members(&filter, 1, 1);
+    let mut publisher = Client::fresh(V5);
+    let all: Vec<String> = (1..=6).map(|it| it.to_string()).collect();
+    for (id, text) in (1..).zip(&all) {
+        publisher.publish(&publish(topic, text).qos(qos, id));
+    }
+    let here = heard(&mut others, 3).remove(0);
+    let first: Vec<String> = (here.len()..6).map(|_| client.receive().text()).collect();
+    let second = here.iter().map(Publish::text).collect::<Vec<_>>();
+    let mut both = [first, second.clone()].concat();
+    both.sort();
+    assert_eq!(both, all);
+    (client, others, second)
+}
+
+/// 4.8.2 What a member had and did not acknowledge at QoS 1 goes to another when its session ends: nothing is lost by a death.
+#[test]
+fn what_a_dead_member_did_not_acknowledge_goes_to_another() {
+    if !available() {
+        return;
+    }
+    let (client, mut others, mut seen) =
+        half_is_under_way(&unique_topic(), 1, &Connect::new(V5, unique_id()));
+    client.vanish();
+    seen.extend(heard(&mut others, 6 - seen.len()).remove(0).iter().map(Publish::text));
+    seen.sort();
+    assert_eq!(seen, ["1", "2", "3", "4", "5", "6"]);
+}
+
+/// 4.8.2 The same when a session that outlived its connection expires.
+#[test]
+fn what_a_member_that_stays_away_did_not_acknowledge_goes_to_another() {
+    if !available() {
+        return;
+    }
+    let connect = Connect::new(V5, unique_id()).with(property::session_expiry(2u32));
+    let (client, mut others, mut seen) = half_is_under_way(&unique_topic(), 1, &connect);
+    client.vanish();
+    seen.extend(heard(&mut others, 6 - seen.len()).remove(0).iter().map(Publish::text));
+    seen.sort();
+    assert_eq!(seen, ["1", "2", "3", "4", "5", "6"]);
+}
+
+/// 4.8.2 What waited behind a member's window was not sent: it goes to another, QoS 2 included.
+#[test]
+fn what_waited_for_a_dead_member_goes_to_another() {
+    if !available() {
+        return;
+    }
+    let topic = unique_topic();
+    let filter = shared(&topic);
+    let narrow = Connect::new(V5, unique_id()).with(property::receive_maximum(1u16));
+    let mut first = Client::connect(&narrow);
+    first.must_subscribe(&filter, 2);
+    let mut publisher = Client::fresh(V5);
+    for id in 1..=4 {
+        publisher.publish(&publish(topic.as_str(), id.to_string()).qos(2, id));
+    }
+    assert_eq!(first.receive().text(), "1");
+    first.expect_quiet();
+    let mut second = Client::fresh(V5);
+    second.must_subscribe(&filter, 2);
+    first.vanish();
+    for text in ["2", "3", "4"] {
+        second.expect_message(text);
+    }
+    second.expect_quiet();
+}
+
+/// 4.8.2 With all members away their messages wait for one of them.
+#[test]
+fn messages_wait_for_a_group_that_is_away() {
+    if !available() {
+        return;
+    }
+    let topic = unique_topic();
+    let filter = shared(&topic);
+    let away = [Connect::lasting(V5, unique_id()), Connect::lasting(V5, unique_id())];
+    for connect in &away {
+        let mut client = Client::connect(connect);
+        client.must_subscribe(&filter, 1);
+        client.leave();
+    }
+    let mut publisher = Client::fresh(V5);
+    (1..=6).for_each(|id| publisher.publish(&publish(topic.as_str(), id.to_string()).qos(1, id)));
+    let mut back: Vec<Client> = away.iter().map(Client::connect).collect();
+    let mut all: Vec<String> = heard(&mut back, 6).iter().flatten().map(Publish::text).collect();
+    all.sort();
+    assert_eq!(all, ["1", "2", "3", "4", "5", "6"]);
+}
+
+/// 4.8.2 Subscription identifier and Retain As Published are those of the member.
+#[test]
+fn options_and_identifier_of_a_member_hold() {
+    if !available() {
+        return;
+    }
+    let topic = unique_topic();
+    let filter = shared(&topic);
+    let mut member = Client::fresh(V5);
+    assert_eq!(member.subscribe_with(&[property::subscription_id(7u32)], &filter, 0x09), 1);
+    Client::fresh(V5).publish(&publish(topic.as_str(), "m").qos(2, 1).retained());
+    let message = member.expect_message("m");
+    assert_eq!((message.qos, message.retain), (1, true));
+    assert_eq!(property::numbers(&message.properties, property::SUBSCRIPTION_ID), [7]);
 }
