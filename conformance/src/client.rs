@@ -15,7 +15,7 @@ use crate::property::Property;
 use crate::words::{self, Connect, PINGREQ, Publish, Version};
 
 /// How long something expected may take, on a machine that does other things too.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long silence is listened to before it counts.
 pub const QUIET: Duration = Duration::from_millis(150);
@@ -289,11 +289,29 @@ impl Client {
         self.ending();
     }
 
-    /// Goes without a word, and gives the broker a moment to notice.
-    pub fn vanish(self) {
-        let _ = self.stream.shutdown(Shutdown::Both);
+    /// Goes without a word, and waits until the broker noticed: it closes its side too. A moment more is for what it then does.
+    pub fn vanish(mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.ending_within(Duration::from_secs(5));
         drop(self);
-        std::thread::sleep(Duration::from_millis(60));
+        std::thread::sleep(Duration::from_millis(40));
+    }
+
+    /// How the connection ended, or that it goes on: asked by a PINGREQ behind what was said, so that nobody waits for silence.
+    pub fn fate(&mut self) -> Ending {
+        self.say(PINGREQ);
+        let mut ending = Ending { closed: false, reason: None, others: Vec::new() };
+        loop {
+            match self.listen(PATIENCE) {
+                Heard::Packet(packet) if packet.kind == kind::DISCONNECT && self.version == Version::V5 => {
+                    ending.reason = Some(packet.disconnect().0);
+                }
+                Heard::Packet(packet) if packet.kind == kind::PINGRESP => return ending,
+                Heard::Packet(packet) => ending.others.push(packet),
+                Heard::Closed => return Ending { closed: true, ..ending },
+                Heard::Nothing => return ending,
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Time a broker may take from its start to its first accepted connection.
-const START_PATIENCE: Duration = Duration::from_secs(15);
+const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs `"$@"` until standard input ends.
 const KEEPER: &str = r#""$@" & broker=$!; cat > /dev/null; kill "$broker"; wait "$broker""#;

@@ -494,6 +494,9 @@ fn request(reader: &mut Reader<'_, '_>, kind: u8, five: bool) -> Read<()> {
 
 fn shape_of_filter(reader: &mut Reader<'_, '_>, filter: &str) -> bool {
     let shared = filter == "$share" || filter.starts_with("$share/");
+    if filter == "$share" {
+        reader.note("share-alone");
+    }
     let topic = if shared {
         reader.note("share");
         let mut parts = filter.splitn(3, '/').skip(1);

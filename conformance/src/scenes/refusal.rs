@@ -17,7 +17,7 @@ pub struct Refusal {
 pub fn refusal(bytes: &[u8], v: Version) -> Refusal {
     let mut client = Client::open(v);
     client.say(bytes);
-    let ending = client.ending_within(Duration::from_secs(3));
+    let ending = client.fate();
     let mut outcome = Refusal { closed: ending.closed, code: None, accepted: None };
     for packet in ending.others {
         // A version the broker does not know is answered in the form of 3.1.1: two bytes.

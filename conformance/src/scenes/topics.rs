@@ -1,5 +1,6 @@
 //! Topic names and filters: the wildcard table, `$` topics, case, spaces, Unicode. MQTT 5.0 §4.7 · 3.1.1 §4.7.
 
+use crate::client::PATIENCE;
 use crate::prelude::*;
 
 /// Filter, topic, do they match. Levels are put behind a prefix of the test's own where the first level does not matter.
@@ -64,7 +65,7 @@ pub fn filters_match_as_the_table_says(v: Version) {
         let topic = format!("{base}/{topic}");
         publisher.publish(&publish(topic.as_str(), "m"));
         let heard = matches!(
-            client.listen(Duration::from_millis(if *matches { 2000 } else { 60 })),
+            client.listen(if *matches { PATIENCE } else { Duration::from_millis(60) }),
             Heard::Packet(_)
         );
         rows.equal(&format!("{filter} {topic}"), &heard, matches);
@@ -124,7 +125,7 @@ pub fn filters_of_wrong_form_are_refused(v: Version) {
     for filter in ["", "a#", "a/#/b", "#/a", "##", "a/b#", "a+", "+a", "a/+b", "a/b+/c", "++", "#a"] {
         let mut client = Client::fresh(v);
         client.say(words::subscribe(v, 3, &[(filter, 0)]));
-        let (refused, said) = match client.listen(Duration::from_secs(3)) {
+        let (refused, said) = match client.listen(PATIENCE) {
             Heard::Packet(it) if it.kind == kind::SUBACK => {
                 (it.body.last().is_some_and(|code| *code >= 0x80), it)
             }

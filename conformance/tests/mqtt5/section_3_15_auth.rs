@@ -55,7 +55,7 @@ fn auth_without_a_method_ends_the_connection() {
     ] {
         let mut client = Client::fresh(V5);
         client.say(bytes);
-        let ending = client.ending_within(Duration::from_secs(2));
+        let ending = client.fate();
         let told = ending.reason.is_none_or(|it| codes.contains(&it));
         rows.check(row, ending.closed && ending.others.is_empty() && told, ending);
     }

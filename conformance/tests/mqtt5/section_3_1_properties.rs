@@ -31,7 +31,7 @@ fn a_session_lasts_as_long_as_its_expiry_says() {
         (true, Some(60), ms(100), true),
         (false, Some(60), ms(100), true),
         (true, Some(u32::MAX), ms(100), true),
-        (true, Some(2), ms(800), true),
+        (true, Some(6), ms(800), true),
         (true, Some(1), ms(3500), false),
     ] {
         let mut connect = Connect::new(V5, unique_id());

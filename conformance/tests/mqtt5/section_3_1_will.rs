@@ -42,22 +42,25 @@ fn witness() -> (Client, String) {
 #[test]
 fn the_will_waits_for_its_delay() {
     let (mut witness, topic) = witness();
+    let since = Instant::now();
     Client::connect(&delayed(&topic, 2, 60)).vanish();
-    witness.expect_nothing(Duration::from_millis(1500));
     witness.expect_message("gone");
+    let waited = since.elapsed();
+    // Whole seconds are enough for a broker.
+    assert!(waited > Duration::from_millis(1500), "published after {waited:?}");
 }
 
 /// [MQTT-3.1.3-9] Coming back to the session in time recalls it.
 #[test]
 fn coming_back_in_time_recalls_the_will() {
     let (mut witness, topic) = witness();
-    let mut connect = delayed(&topic, 2, 60);
+    let mut connect = delayed(&topic, 5, 60);
     Client::connect(&connect).vanish();
     connect.clean = false;
     connect.will = None;
     let (_client, answer) = Client::try_connect(&connect);
     assert!(answer.session_present);
-    witness.expect_nothing(Duration::from_millis(3000));
+    witness.expect_nothing(Duration::from_millis(6500));
 }
 
 /// [MQTT-3.1.2-8] The end of the session publishes it before its delay has passed.
@@ -66,7 +69,7 @@ fn the_end_of_the_session_publishes_the_will_early() {
     let (mut witness, topic) = witness();
     for expiry in [1, 0] {
         Client::connect(&delayed(&topic, 60, expiry)).vanish();
-        let heard = witness.listen(Duration::from_secs(10));
+        let heard = witness.listen(Duration::from_secs(20));
         assert!(matches!(heard, Heard::Packet(_)), "expiry {expiry}: {heard:?}");
     }
 }

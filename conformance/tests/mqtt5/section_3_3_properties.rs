@@ -213,10 +213,10 @@ fn a_message_that_was_sent_does_not_expire() {
     let mut client = Client::connect(&connect);
     client.must_subscribe(&topic, 2);
     Client::fresh(V5)
-        .publish(&publish(topic.as_str(), "sent").qos(2, 1).with(property::message_expiry(1u32)));
+        .publish(&publish(topic.as_str(), "sent").qos(2, 1).with(property::message_expiry(3u32)));
     let first = client.receive();
     client.vanish();
-    std::thread::sleep(Duration::from_millis(2000));
+    std::thread::sleep(Duration::from_millis(4000));
     let mut client = Client::connect(&connect);
     let again = client.receive();
     assert_eq!((again.id, again.dup, again.text()), (first.id, true, "sent".into()));

@@ -121,7 +121,7 @@ fn wrong_subscription_identifiers_end_the_connection() {
     ] {
         let mut client = Client::fresh(V5);
         client.say(bytes);
-        let ending = client.ending_within(Duration::from_secs(2));
+        let ending = client.fate();
         rows.check(row, ending.closed && matches!(ending.reason, None | Some(0x81 | 0x82)), ending);
     }
     rows.finish();

@@ -121,7 +121,7 @@ fn wrong_aliases_end_the_connection() {
     ] {
         let mut client = Client::fresh(V5);
         client.say(message.bytes(V5));
-        let ending = client.ending_within(Duration::from_secs(2));
+        let ending = client.fate();
         let told = ending.reason.is_none_or(|it| codes.contains(&it));
         rows.check(row, ending.closed && told, ending);
     }

@@ -24,13 +24,13 @@ scenes! { V5,
 #[test]
 fn a_session_lasts_as_long_as_its_connection() {
     let topic = unique_topic();
-    let connect = Connect::new(V5, unique_id()).with(property::session_expiry(1u32));
+    let connect = Connect::new(V5, unique_id()).with(property::session_expiry(4u32));
     let mut client = Client::connect(&connect);
     client.must_subscribe(&topic, 2);
     let mut publisher = Client::fresh(V5);
     publisher.publish(&publish(topic.as_str(), "open").qos(2, 1));
     let message = client.receive();
-    client.expect_nothing(Duration::from_millis(2500));
+    client.expect_nothing(Duration::from_millis(5500));
     client.say(words::acknowledge(kind::PUBREC, message.id));
     client.expect_ack(kind::PUBREL, message.id);
     client.say(words::acknowledge(kind::PUBCOMP, message.id));

@@ -177,7 +177,7 @@ fn shared_filters_of_wrong_form_are_refused() {
     ] {
         let mut client = Client::fresh(V5);
         client.say(words::subscribe(V5, 3, &[(filter, 0)]));
-        let (refused, said) = match client.listen(Duration::from_secs(3)) {
+        let (refused, said) = match client.listen(client::PATIENCE) {
             Heard::Packet(it) if it.kind == kind::SUBACK => {
                 (it.body.last().is_some_and(|code| *code >= 0x80), it)
             }
