@@ -294,7 +294,11 @@ impl Reissuer for PkiIssuer {
             for (place, folder) in folders.iter().enumerate() {
                 match folder.revoke(&serial, RevocationReason::Superseded, now) {
                     // The list follows where its key is at hand: the first folder's. Others' is behind until it is written.
-                    Ok(_) => {
+                    Ok(revoked) => {
+                        let failed = |error: PkiError| pki(&device, &error);
+                        if revoked.already && !folder.crl_is_behind(now).map_err(failed)? {
+                            return Ok(());
+                        }
                         let authority = authority.as_ref().filter(|_| place == 0);
                         let published = authority.map_or(Ok(()), |authority| authority.publish_crl(now));
                         return published.map_err(|error| pki(&device, &error));

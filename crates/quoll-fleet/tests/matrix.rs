@@ -1,31 +1,31 @@
-//! Chip × firmware × rung × fault at every step: each device ends proven in its new state or back in its old one, and
-//! never in between without the registry saying so. Then the fault is gone, and the same command ends it well.
+//! Chip × firmware × rung × fault at every question × whether the broker sees the device: each ends proven in its new
+//! state or back in its old one, and never in between without the registry saying so. Then the fault is gone, and the
+//! same command ends it well.
 //!
-//! What a run under a fault takes is not judged: on a busy machine it may fail for want of time, and must hold to the
-//! same promise then.
+//! By default each fault comes at each question of each way (a certificate, a pinned key, a refusal), with chips, builds,
+//! wishes and sight taking turns; `QUOLL_MATRIX=all` runs the whole product.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a stage that does not stand is a failed test")]
 
 mod theatre;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use quoll_fleet::device::{DeviceState, Rung};
-use quoll_fleet::enrol::{DeviceConsole, EnrolError, Patience, WantedRung};
-use quoll_fleet::registry::PasswordState;
-use quoll_tasmota::virtual_device::{Chip, ClockFault, Faults, Firmware, VirtualProfile};
+use quoll_fleet::enrol::{DeviceConsole, EnrolError, WantedRung};
+use quoll_tasmota::virtual_device::{Chip, Firmware, MemoryConsole, VirtualProfile};
 use quoll_tasmota::{Command, Console, ConsoleError, Reply};
-use theatre::{MemoryConsole, OLD_HOST, Stage, profile};
+use theatre::paper::{BETWEEN, Paper, profile};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// Runs at a time: they mostly wait for each other's devices.
-const AT_ONCE: usize = 12;
+/// Runs at a time: they wait a little for each other's disks.
+const AT_ONCE: usize = 24;
 
-/// What goes wrong, from a question on that changes something or waits for something.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What goes wrong, from a question on.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Fault {
     /// Power goes before the command is heard.
     CutBefore,
@@ -59,47 +59,55 @@ const FAULTS: [Fault; 9] = [
     Fault::Moved,
 ];
 
-/// A console on which something goes wrong at a question, counted from the first one after the probe.
+impl Fault {
+    /// Whether it is there as long as the run.
+    fn lasts(self) -> bool {
+        matches!(self, Self::Gone | Self::RestartsForEver | Self::Moved)
+    }
+}
+
+/// A console on which something goes wrong at a question.
 struct Bad {
-    console: MemoryConsole,
-    fault: Fault,
-    at: usize,
-    /// Questions after the probe; `None` while it is under way.
-    asked: AtomicUsize,
-    probed: AtomicBool,
+    memory: Arc<MemoryConsole>,
+    fault: Option<(Fault, usize)>,
+    /// The first words of all questions so far.
+    asked: Mutex<Vec<String>>,
     healed: AtomicBool,
 }
 
 impl Bad {
-    fn new(console: MemoryConsole, fault: Fault, at: usize) -> Self {
-        let (probed, healed) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { console, fault, at, asked: AtomicUsize::new(0), probed, healed }
+    fn new(memory: &Arc<MemoryConsole>, fault: Option<(Fault, usize)>) -> Self {
+        let (asked, healed) = (Mutex::default(), AtomicBool::new(false));
+        Self { memory: memory.clone(), fault, asked, healed }
     }
 
     fn broken(&self, why: &str) -> ConsoleError {
-        ConsoleError::Broken { address: self.console.address(), why: why.into() }
+        ConsoleError::Broken { address: self.address(), why: why.into() }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
     }
 }
 
 #[async_trait]
 impl Console for Bad {
     async fn ask(&self, command: &Command) -> Result<Reply, ConsoleError> {
-        // The last question of a probe is the page of vitals; what is changed comes after it.
-        if !self.probed.load(Ordering::SeqCst) {
-            let answer = self.console.ask(command).await;
-            self.probed.fetch_or(command.text() == "Status 11", Ordering::SeqCst);
-            return answer;
-        }
-        let now = self.asked.fetch_add(1, Ordering::SeqCst);
-        if self.healed.load(Ordering::SeqCst) || now < self.at {
-            return self.console.ask(command).await;
-        }
-        let device = &self.console.0;
-        match (self.fault, now == self.at) {
+        self.memory.wait(BETWEEN);
+        let now = {
+            let mut asked = self.asked.lock().unwrap();
+            asked.push(command.keyword().to_owned());
+            asked.len() - 1
+        };
+        let (fault, at) = match self.fault {
+            Some((fault, at)) if !self.healed.load(Ordering::SeqCst) && now >= at => (fault, at),
+            _ => return self.memory.ask(command).await,
+        };
+        match (fault, now == at) {
             (Fault::Gone, _) => Err(self.broken("it is gone")),
             (Fault::RestartsForEver, _) => {
-                let answer = self.console.ask(command).await;
-                device.power_cut();
+                let answer = self.memory.ask(command).await;
+                self.memory.power_cut();
                 answer.and(Err(self.broken("it restarts")))
             }
             (Fault::Moved, _) => match command.text() {
@@ -108,33 +116,32 @@ impl Console for Bad {
                 )
                 .unwrap()),
                 // Another device's settings are its own, and it does not know ours.
-                _ => Err(ConsoleError::Unauthorized { address: self.console.address(), sent: false }),
+                _ => Err(ConsoleError::Unauthorized { address: self.address(), sent: false }),
             },
-            (_, false) => self.console.ask(command).await,
+            (_, false) => self.memory.ask(command).await,
             (Fault::CutBefore, true) => {
-                device.power_cut();
+                self.memory.power_cut();
                 Err(self.broken("no power"))
             }
             (Fault::CutAfter, true) => {
-                let answer = self.console.ask(command).await;
-                device.power_cut();
+                let answer = self.memory.ask(command).await;
+                self.memory.power_cut();
                 answer
             }
             (Fault::AnswerLost, true) => {
-                let _ = self.console.ask(command).await;
+                let _ = self.memory.ask(command).await;
                 Err(self.broken("the answer is lost"))
             }
-            (Fault::Html, true) => Err(ConsoleError::NotTasmota {
-                address: self.console.address(),
-                seen: "a page of HTML".into(),
-            }),
+            (Fault::Html, true) => {
+                Err(ConsoleError::NotTasmota { address: self.address(), seen: "a page of HTML".into() })
+            }
             (Fault::Lies, true) => Ok(Reply::parse(br#"{"Moon":"cheese"}"#).unwrap()),
             (Fault::Refuses, true) => Ok(Reply::parse(br#"{"Command":"Error","Input":"X"}"#).unwrap()),
         }
     }
 
     fn address(&self) -> String {
-        self.console.address()
+        self.memory.address()
     }
 }
 
@@ -187,209 +194,158 @@ const KINDS: [Kind; 18] = {
 };
 
 impl Kind {
-    fn profile(self) -> VirtualProfile {
-        VirtualProfile { chip: self.chip, firmware: self.firmware, crashes_without_key: false, ..profile() }
+    fn stage(self) -> Paper {
+        let profile = VirtualProfile { chip: self.chip, firmware: self.firmware, ..profile() };
+        Paper::new(profile, self.wanted)
     }
 
-    async fn stage(self, faults: Faults) -> Stage {
-        let mut stage = Stage::new(VirtualProfile { faults, ..self.profile() }).await;
-        stage.broker.pinned_port = Some(10);
-        stage.witness.broker.pinned_port = Some(10);
-        stage.request.rung = self.wanted;
-        stage
+    /// Those that take turns: the same questions are asked of them, or nearly.
+    fn way(self) -> &'static str {
+        match self.ends {
+            None => "refused",
+            Some(Rung::Mutual) => "mutual",
+            Some(_) => "pinned",
+        }
     }
 }
 
-/// Short: a run under a fault may as well fail for want of time.
-fn hasty() -> Patience {
-    let ms = Duration::from_millis;
-    Patience {
-        ask: ms(500),
-        attempts: 2,
-        pause: ms(5),
-        back: ms(250),
-        poll: ms(5),
-        poll_max: ms(20),
-        proof: ms(250),
-        broker: None,
-    }
+/// One run under a fault, and one without it.
+#[derive(Clone, Debug)]
+struct Case {
+    kind: Kind,
+    /// Whether the broker sees the device in the first run; where it does not, the old settings go back.
+    seen: bool,
+    fault: Fault,
+    at: usize,
+    /// The first word of that question.
+    question: String,
 }
 
-/// Where the registry says it is, the device is.
-async fn holds_to_its_word(stage: &Stage, result: &Result<(), EnrolError>, case: &str) {
-    // A Backlog that waits, or a restart that is due, is still to come.
-    stage.until("it rests", |state| state.running && !state.restarting).await;
-    let (device, state) = (stage.in_registry(), stage.device.state());
-    let at_old = state.broker == (OLD_HOST.to_owned(), 1884);
-    let Some(device) = device else {
-        assert!(result.is_err() && at_old, "{case}: nothing is registered, and it is at {:?}", state.broker);
-        return;
-    };
-    match device.state {
-        DeviceState::Proven => {
-            assert!(result.is_ok(), "{case}: {result:?}");
-            let port = if device.rung == Rung::Pinned { 10 } else { 9 };
-            assert_eq!(state.broker, ("127.0.0.1".to_owned(), port), "{case}");
-            let open = stage.registry.passwords_of(&stage.request.name).unwrap();
-            if device.rung == Rung::Pinned {
-                let (user, password) = stage.device.login().unwrap();
-                assert!(user == "plug" && open.len() == 1 && open[0].is(password.as_bytes()), "{case}");
-                assert_eq!(open[0].state, PasswordState::Current, "{case}");
-            } else {
-                assert!(state.stored.key.is_some() && open.is_empty(), "{case}: {open:?}");
-            }
-        }
-        // In between, and said so: the registry, with why.
-        DeviceState::Switched => {
-            assert!(result.is_err() && device.problem.is_some(), "{case}: {device:?}");
-        }
-        DeviceState::Known | DeviceState::KeyPushed | DeviceState::RolledBack => {
-            assert!(result.is_err() && device.problem.is_some(), "{case}: {device:?}");
-            assert!(at_old, "{case}: {} and at {:?}", device.state, state.broker);
-            let (user, password) = stage.device.login().unwrap();
-            assert_eq!((user.as_str(), password.as_str()), ("DVES_USER", "DVES_PASS"), "{case}");
-            assert!(stage.told("SetOption103").await.contains("OFF"), "{case}");
-        }
-        other => panic!("{case}: {other}"),
-    }
-}
-
-async fn played(kind: Kind, fault: Fault, at: usize) -> bool {
-    let case = format!("{kind:?} {fault:?} at {at}");
-    let mut stage = kind.stage(Faults::default()).await;
-    stage.patience = hasty();
-    let console = Bad::new(stage.console(), fault, at);
-    let result = stage.enrolment().run(&stage.request, &console).await.map(drop);
-    let came_to_pass = console.asked.load(Ordering::SeqCst) > at;
-    holds_to_its_word(&stage, &result, &case).await;
-    // The fault is gone; the same command ends it well.
+/// What the registry said between the two runs; `None` where the fault did not come to pass.
+async fn played(case: &Case) -> Option<String> {
+    let Case { kind, seen, fault, at, .. } = *case;
+    let text = format!("{case:?}");
+    let stage = kind.stage();
+    let console = Bad::new(&stage.memory, Some((fault, at)));
+    stage.blind.store(!seen, Ordering::SeqCst);
+    let result = stage.enrol(&console).await.map(drop);
+    let came_to_pass = console.asked().len() > at;
+    stage.holds_to_its_word(&result.as_ref().map(drop), &text);
+    let between = stage.in_registry().map_or("nothing", |device| device.state.as_str());
+    // The fault is gone; the same command ends it well, or refuses with good reason.
     console.healed.store(true, Ordering::SeqCst);
-    stage.patience = theatre::patience();
-    let enrolled = stage.enrolment().run(&stage.request, &console).await;
-    let enrolled = enrolled.unwrap_or_else(|error| panic!("{case}: {error}"));
-    assert_eq!(Some(enrolled.device.rung), kind.ends, "{case}");
-    holds_to_its_word(&stage, &Ok(()), &case).await;
+    stage.blind.store(false, Ordering::SeqCst);
+    let ended = stage.enrol(&console).await.map(|enrolled| enrolled.device.rung);
+    match kind.ends {
+        Some(rung) => {
+            assert_eq!(ended.as_ref().ok(), Some(&rung), "{text}: {ended:?}, after {result:?}");
+            stage.holds_to_its_word(&Ok(()), &text);
+        }
+        None => {
+            refused_with_a_reason(&ended, &text);
+            assert_eq!(stage.in_registry(), None, "{text}");
+        }
+    }
     // Turned down logs are up again, but for what it had said yes to and not saved when its power went.
     if fault != Fault::CutAfter {
-        assert_eq!(stage.told("SerialLog").await, r#"{"SerialLog":2}"#, "{case}");
+        assert_eq!(stage.told("SerialLog"), r#"{"SerialLog":2}"#, "{text}");
     }
-    came_to_pass
+    came_to_pass.then(|| between.to_owned())
 }
 
-async fn all(cases: Vec<(Kind, Fault, usize)>) -> usize {
+fn refused_with_a_reason(ended: &Result<Rung, EnrolError>, text: &str) {
+    match ended {
+        Err(error @ (EnrolError::NoTls { .. } | EnrolError::NoTlsKey { .. })) => {
+            assert!(error.hint().is_some(), "{text}");
+        }
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+/// The questions of a run where nothing goes wrong, but that the broker may see nobody.
+async fn questions(kind: Kind, seen: bool) -> Vec<String> {
+    let stage = kind.stage();
+    let console = Bad::new(&stage.memory, None);
+    stage.blind.store(!seen, Ordering::SeqCst);
+    let result = stage.enrol(&console).await;
+    assert_eq!(result.is_ok(), seen && kind.ends.is_some(), "{kind:?} seen {seen}: {result:?}");
+    stage.holds_to_its_word(&result.as_ref().map(drop), &format!("{kind:?} seen {seen}"));
+    match (kind.ends, seen) {
+        (Some(rung), true) => assert_eq!(stage.in_registry().unwrap().rung, rung, "{kind:?}"),
+        (Some(_), false) => {
+            assert_eq!(stage.in_registry().unwrap().state, DeviceState::RolledBack, "{kind:?}")
+        }
+        (None, _) => {
+            refused_with_a_reason(&result.map(|enrolled| enrolled.device.rung), &format!("{kind:?}"));
+            assert_eq!(stage.in_registry(), None, "{kind:?}");
+        }
+    }
+    console.asked()
+}
+
+/// Every case there is.
+async fn product() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for kind in KINDS {
+        // Nobody is looked for where a device is refused.
+        let sights: &[bool] = if kind.ends.is_some() { &[true, false] } else { &[true] };
+        for &seen in sights {
+            for (at, question) in questions(kind, seen).await.into_iter().enumerate() {
+                let one = |fault| Case { kind, seen, fault, at, question: question.clone() };
+                cases.extend(FAULTS.map(one));
+            }
+        }
+    }
+    cases
+}
+
+/// Of the cases that differ in chip, build, wish and sight alone, one each; another one from question to question.
+fn in_turns(all: Vec<Case>) -> Vec<Case> {
+    let mut like: BTreeMap<_, Vec<Case>> = BTreeMap::new();
+    for case in all {
+        let key = (case.kind.way(), case.fault, case.at, case.question.clone());
+        like.entry(key).or_default().push(case);
+    }
+    let turns = like.into_values().enumerate();
+    turns.map(|(number, mut cases)| cases.swap_remove(number % cases.len())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn each_fault_at_each_question_ends_proven_or_back_or_said() {
+    let began = std::time::Instant::now();
+    let mut cases = product().await;
+    if std::env::var("QUOLL_MATRIX").as_deref() != Ok("all") {
+        cases = in_turns(cases);
+    }
+    let count = cases.len();
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut runs = JoinSet::new();
-    for (kind, fault, at) in cases {
+    for case in cases {
         let places = Arc::clone(&places);
         runs.spawn(async move {
             let _place = places.acquire_owned().await.unwrap();
-            played(kind, fault, at).await
+            let said = played(&case).await;
+            (case, said)
         });
     }
-    let mut came = 0;
+    let (mut came, mut broken, mut between) = (0, 0, BTreeMap::<_, usize>::new());
     while let Some(run) = runs.join_next().await {
         match run {
-            Ok(came_to_pass) => came += usize::from(came_to_pass),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
-    came
-}
-
-/// Each fault at each question, on the three ways that differ: a certificate on either chip, and a pinned key.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn each_fault_at_each_step_ends_proven_or_back_or_said() {
-    // Each fault on each way, at every fourth question, others on each way.
-    let ways = [KINDS[6], KINDS[9], KINDS[15]];
-    let mut cases = Vec::new();
-    for (number, way) in ways.into_iter().enumerate() {
-        for (offset, fault) in FAULTS.into_iter().enumerate() {
-            for at in 0..24 {
-                if (at + offset + number) % 4 == 0 {
-                    cases.push((way, fault, at));
+            Ok((case, said)) => {
+                came += usize::from(said.is_some());
+                if said.as_deref() == Some("switched") && !case.fault.lasts() {
+                    println!("in between, and said: {case:?}");
                 }
+                *between.entry((case.fault, said)).or_default() += 1;
             }
+            // It has said why.
+            Err(_) => broken += 1,
         }
     }
-    let (count, came) = (cases.len(), all(cases).await);
-    assert!(came * 2 > count, "{came} of {count} faults came to pass");
-}
-
-/// Every chip, build and wish, without a fault and with one of each.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_chip_build_and_wish_ends_where_it_is_to() {
-    for kind in KINDS {
-        let stage = kind.stage(Faults::default()).await;
-        let result = stage.enrol().await;
-        match kind.ends {
-            Some(rung) => {
-                let enrolled = result.unwrap_or_else(|error| panic!("{kind:?}: {error}"));
-                assert_eq!(
-                    (enrolled.device.rung, enrolled.device.state),
-                    (rung, DeviceState::Proven),
-                    "{kind:?}"
-                );
-            }
-            None => {
-                let error = result.map(drop).unwrap_err();
-                let refused = matches!(error, EnrolError::NoTls { .. } | EnrolError::NoTlsKey { .. });
-                assert!(refused && error.hint().is_some(), "{kind:?}: {error:?}");
-                assert_eq!(stage.in_registry(), None, "{kind:?}");
-            }
-        }
-        holds_to_its_word(&stage, &stage.in_registry().map(drop).ok_or_else(no_error), &format!("{kind:?}"))
-            .await;
+    println!("{came} of {count} faults came to pass, in {:.1} s", began.elapsed().as_secs_f64());
+    for ((fault, said), count) in &between {
+        println!("{fault:?}: {} {count}", said.as_deref().unwrap_or("did not come to pass"));
     }
-    let works = KINDS.into_iter().filter(|kind| kind.ends.is_some());
-    let cases = works.zip(FAULTS.into_iter().cycle()).map(|(kind, fault)| (kind, fault, 7)).collect();
-    all(cases).await;
-}
-
-fn no_error() -> EnrolError {
-    EnrolError::MqttOff { address: String::new() }
-}
-
-/// The faults of the devices themselves (facts §9).
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_device_with_a_fault_of_its_own_ends_proven_or_back() {
-    let cut = |after: &str| Faults { dies_after: Some(after.into()), ..Faults::default() };
-    let refuses = |what: &str| Faults { refuses: Some(what.into()), ..Faults::default() };
-    let mut faults = vec![
-        Faults { clock: ClockFault::Unset, ..Faults::default() },
-        Faults { clock: ClockFault::Wrong(-86_400), ..Faults::default() },
-        Faults { crashes_on_refusal: true, ..Faults::default() },
-        Faults { weak_wifi: Some(Duration::from_secs(20)), ..Faults::default() },
-    ];
-    faults.extend(
-        ["TLSKey1", "TLSKey2", "MqttHost", "SetOption103", "MqttPassword", "MqttFingerprint1"].map(cut),
-    );
-    faults.extend(["TLSKey2", "SetOption132", "MqttPassword", "MqttFingerprint2", "MqttHost"].map(refuses));
-    let mut runs = JoinSet::new();
-    for way in [KINDS[6], KINDS[9], KINDS[15]] {
-        for fault in faults.clone() {
-            runs.spawn(async move {
-                let case = format!("{way:?} {fault:?}");
-                let mut stage = way.stage(fault.clone()).await;
-                let s = Duration::from_secs;
-                stage.patience = Patience { attempts: 5, ask: s(5), back: s(5), proof: s(5), ..hasty() };
-                let mut result = Ok(());
-                // What lasts ends back in the old state, each time; what passes ends proven.
-                for _ in 0..3 {
-                    result = stage.enrol().await.map(drop);
-                    holds_to_its_word(&stage, &result, &case).await;
-                    if result.is_ok() {
-                        break;
-                    }
-                }
-                // Nobody listens at the port of this stage: one that crashes on that goes on crashing.
-                let lasts = fault.refuses.is_some() || fault.crashes_on_refusal || fault.weak_wifi.is_some();
-                assert!(result.is_ok() || lasts, "{case}: {result:?}");
-            });
-        }
-    }
-    while let Some(run) = runs.join_next().await {
-        if let Err(error) = run {
-            std::panic::resume_unwind(error.into_panic());
-        }
-    }
+    assert_eq!(broken, 0, "of {count}");
+    assert!(came * 100 > count * 95, "{came} of {count} faults came to pass");
 }

@@ -9,7 +9,7 @@ use quoll_fleet::enrol::{
     BrokerTarget, DeviceConsole, EnrolRequest, Enrolled, Patience, WantedRung, http_console,
 };
 use quoll_fleet::issuer::{DeviceCredential, IssueError, Issuer, Reissuer};
-use quoll_fleet::life::{Changed, Life, LifeError, Replaced, retire_superseded};
+use quoll_fleet::life::{Changed, Life, LifeError, Replaced};
 use quoll_fleet::registry::{Registry, RegistryError};
 use zeroize::Zeroizing;
 
@@ -121,22 +121,10 @@ impl Bench {
         rung: WantedRung,
         say: impl Fn(&str) + Send + Sync,
     ) -> Result<(Replaced, Enrolled), LifeFailure> {
-        let issuer = Again { inner: self.desk.issuer() };
-        let replaced = quoll_fleet::life::replace(
-            self.registry(),
-            &issuer,
-            name,
-            address,
-            road.console(),
-            Patience::default(),
-        )
-        .await?;
-        // The old one is out from here on, whatever becomes of the new one.
-        crate::bell::ring(&self.home).await?;
-        let mut request = EnrolRequest::new(name.clone(), address.clone());
-        (request.rung, request.replace_key) = (rung, true);
-        let enrolled = self.enrol(&request, road, say).await?;
-        Ok((replaced, enrolled))
+        let (witness, reporter) = (NodeWitness { home: &self.home }, Lines { say });
+        let issuer = road.fitting(self.desk.issuer());
+        let life = self.life(&issuer, &witness, &reporter);
+        Ok(life.replace(name, address, rung, road.console()).await?)
     }
 
     /// Brings a device of ours back: settings, and its certificate, or a new one where its key is not at hand.
@@ -146,31 +134,10 @@ impl Bench {
         road: &Road,
         say: impl Fn(&str) + Send + Sync,
     ) -> Result<Enrolled, LifeFailure> {
-        let change = self.registry().change_of(&device.name).map_err(LifeError::from)?;
-        if let Some(to) = change.and_then(|change| change.new_name) {
-            return Err(LifeError::OtherChange { name: device.name.clone(), to }.into());
-        }
-        let mut request = EnrolRequest::new(device.name.clone(), road.address(device));
-        request.replace_key = true;
-        let enrolled = self.enrol(&request, road, say).await?;
-        // A new key that was under way has arrived with it, or is void.
-        self.registry().end_change(&device.name).map_err(LifeError::from)?;
-        Ok(enrolled)
-    }
-
-    async fn enrol(
-        &self,
-        request: &EnrolRequest,
-        road: &Road,
-        say: impl Fn(&str) + Send + Sync,
-    ) -> Result<Enrolled, LifeFailure> {
-        let fitting = road.fitting(self.desk.issuer());
-        let issuer = Again { inner: &fitting };
-        let enrolled = enrolment::enrol_over(&self.desk, request, road.console(), &issuer, &self.target, say)
-            .await
-            .map_err(LifeError::from)?;
-        retire_superseded(self.registry(), self.desk.issuer(), &request.name).await?;
-        Ok(enrolled)
+        let (witness, reporter) = (NodeWitness { home: &self.home }, Lines { say });
+        let issuer = road.fitting(self.desk.issuer());
+        let life = self.life(&issuer, &witness, &reporter);
+        Ok(life.repair(&device.name, &road.address(device), road.console()).await?)
     }
 
     fn life<'a>(
@@ -359,40 +326,6 @@ impl Reissuer for Fitting<'_> {
     async fn reissue(&self, name: &DeviceName) -> Result<DeviceCredential, IssueError> {
         let made = self.inner.reissue(name).await?;
         self.check(name, &made).map(|()| made)
-    }
-
-    async fn held(&self, name: &DeviceName, serial: &str) -> Result<Option<DeviceCredential>, IssueError> {
-        self.inner.held(name, serial).await
-    }
-
-    async fn retire(&self, name: &DeviceName, serial: &str) -> Result<(), IssueError> {
-        self.inner.retire(name, serial).await
-    }
-}
-
-/// An issuer for a device that had a certificate: where its key is not at hand, it gets a new one over the old.
-struct Again<'a> {
-    inner: &'a dyn Reissuer,
-}
-
-#[async_trait]
-impl Issuer for Again<'_> {
-    async fn issue(&self, name: &DeviceName) -> Result<DeviceCredential, IssueError> {
-        self.inner.reissue(name).await
-    }
-
-    async fn existing(&self, name: &DeviceName) -> Result<Option<DeviceCredential>, IssueError> {
-        match self.inner.existing(name).await {
-            Err(IssueError::KeyMissing { .. }) => Ok(None),
-            other => other,
-        }
-    }
-}
-
-#[async_trait]
-impl Reissuer for Again<'_> {
-    async fn reissue(&self, name: &DeviceName) -> Result<DeviceCredential, IssueError> {
-        self.inner.reissue(name).await
     }
 
     async fn held(&self, name: &DeviceName, serial: &str) -> Result<Option<DeviceCredential>, IssueError> {

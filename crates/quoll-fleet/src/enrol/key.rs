@@ -12,6 +12,10 @@ use crate::step::Step;
 /// Rounds of key, certificate and lengths: a damaged one is sent once more (facts §8.3 row 3).
 pub(crate) const PUSH_ROUNDS: u32 = 2;
 
+/// What stands with a device that had been proven, while it gets another key.
+pub(crate) const KEY_UNDER_WAY: &str =
+    "its key is being changed; if that stopped, run the same command again: it goes on";
+
 /// Level of the web log during an enrolment: shows TLS errors, hides command data (facts §7.4, §8).
 const WEB_LOG: u8 = 2;
 

@@ -53,7 +53,7 @@ impl Run<'_> {
         }
         self.done(Step::Password, &new.id)?;
         self.quiet_logs(found).await?;
-        self.switch_pinned(pins, &new).await?;
+        self.switch_pinned(pins, &new, !is_there).await?;
         let cause = match self.prove_pinned(pins, &new).await? {
             Ok(sighting) => return self.commit_pinned(found, &new.id, sighting, false),
             Err(cause) => cause,
@@ -68,7 +68,12 @@ impl Run<'_> {
         Err(EnrolError::NotProven { address: self.asker.address(), cause, stands })
     }
 
-    async fn switch_pinned(&mut self, pins: Pins, new: &NewPassword) -> Result<(), EnrolError> {
+    async fn switch_pinned(
+        &mut self,
+        pins: Pins,
+        new: &NewPassword,
+        goes_back: bool,
+    ) -> Result<(), EnrolError> {
         self.begin(Step::Clock)?;
         let detail = self.asker.set_clock().await?;
         self.done(Step::Clock, &detail)?;
@@ -76,8 +81,7 @@ impl Run<'_> {
         let backlog: Command = pins.switch(self.with.broker, new).map_err(EnrolError::Target)?;
         // Before it is sent: from now on the device may be anywhere.
         self.advance(DeviceState::Switched, None)?;
-        self.asker.send_backlog(Step::Switch, &backlog).await?;
-        self.done(Step::Switch, "")
+        self.send_switch(&backlog, goes_back).await
     }
 
     async fn prove_pinned(

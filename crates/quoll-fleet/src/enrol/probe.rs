@@ -82,9 +82,9 @@ impl Asker<'_> {
         let settings = SavedSettings {
             host: mqtt.host.clone(),
             port: mqtt.port,
-            tls: self.option(SetOption::MQTT_TLS).await?.unwrap_or(false),
-            fingerprint_mode: self.option(SetOption::FINGERPRINT_MODE).await?.unwrap_or(false),
-            ecdsa: self.option(SetOption::ECDSA).await?,
+            tls: self.option(SetOption::MQTT_TLS).await?,
+            fingerprint_mode: self.option(SetOption::FINGERPRINT_MODE).await?,
+            ecdsa: self.maybe_option(SetOption::ECDSA).await?,
             user: Some(mqtt.user.clone()),
             fingerprints: match tls {
                 TlsAbility::None => None,
@@ -128,17 +128,24 @@ impl Asker<'_> {
         self.read(&Command::ask(setting), |reply| reply.setting(setting)).await
     }
 
-    async fn maybe_setting(&self, setting: Setting) -> Result<Option<String>, EnrolError> {
-        Ok(self.ask(Step::Probe, &Command::ask(setting)).await?.setting(setting).ok())
+    /// `None` where the firmware does not have it, and says so. Any other answer that makes no sense is no answer: what
+    /// is taken for the old settings goes back one day.
+    fn known<T>(&self, told: Result<T, ReplyError>) -> Result<Option<T>, EnrolError> {
+        match told {
+            Ok(told) => Ok(Some(told)),
+            Err(ReplyError::Unknown | ReplyError::Refused) => Ok(None),
+            Err(why) => Err(self.answer(Step::Probe, why)),
+        }
     }
 
-    /// Both fingerprint slots as the device shows them.
+    /// Both fingerprint slots as the device shows them; `None` where it has no such command.
     async fn fingerprints(&self) -> Result<Option<[String; 2]>, EnrolError> {
         let mut slots = [String::new(), String::new()];
         for (slot, text) in [FingerprintSlot::One, FingerprintSlot::Two].into_iter().zip(&mut slots) {
             match self.ask(Step::Probe, &Command::ask_fingerprint(slot)).await?.fingerprint(slot) {
                 Ok(held) => *text = held.to_string(),
-                Err(_) => return Ok(None),
+                Err(ReplyError::Unknown) => return Ok(None),
+                Err(why) => return Err(self.answer(Step::Probe, why)),
             }
         }
         Ok(Some(slots))
@@ -146,7 +153,8 @@ impl Asker<'_> {
 
     /// A setting that releases without it have at its factory value.
     async fn setting_or(&self, setting: Setting, factory: &str) -> Result<String, EnrolError> {
-        let told = self.maybe_setting(setting).await?.filter(|text| !text.is_empty());
+        let told = self.ask(Step::Probe, &Command::ask(setting)).await?.setting(setting);
+        let told = self.known(told)?.filter(|text| !text.is_empty());
         Ok(told.unwrap_or_else(|| factory.to_owned()))
     }
 
@@ -155,18 +163,27 @@ impl Asker<'_> {
         let mut groups: Vec<String> = Vec::new();
         for setting in [Setting::GroupTopic, Setting::GroupTopic2, Setting::GroupTopic3, Setting::GroupTopic4]
         {
-            let group = self.maybe_setting(setting).await?.filter(|group| !group.is_empty());
+            // Releases with one group topic alone answer for that one.
+            let told = self.ask(Step::Probe, &Command::ask(setting)).await?.setting(setting).ok();
+            let group = told.filter(|group| !group.is_empty());
             groups.extend(group.filter(|group| !groups.contains(group)));
         }
         Ok(groups)
     }
 
+    /// A log that is not known of is not turned down, and would show the key.
     async fn level(&self, setting: Setting) -> Result<Option<u8>, EnrolError> {
-        Ok(self.maybe_setting(setting).await?.and_then(|level| level.parse().ok()))
+        let told = self.ask(Step::Probe, &Command::ask(setting)).await?.setting(setting);
+        Ok(self.known(told)?.and_then(|level| level.parse().ok()))
     }
 
-    async fn option(&self, option: SetOption) -> Result<Option<bool>, EnrolError> {
-        Ok(self.ask(Step::Probe, &Command::ask_option(option)).await?.option(option).ok())
+    async fn option(&self, option: SetOption) -> Result<bool, EnrolError> {
+        self.read(&Command::ask_option(option), |reply| reply.option(option)).await
+    }
+
+    async fn maybe_option(&self, option: SetOption) -> Result<Option<bool>, EnrolError> {
+        let told = self.ask(Step::Probe, &Command::ask_option(option)).await?.option(option);
+        self.known(told)
     }
 }
 

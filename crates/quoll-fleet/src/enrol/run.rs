@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::ask::Asker;
 use super::error::{Cause, EnrolError, Stands};
-use super::key::{Cargo, PUSH_ROUNDS};
+use super::key::{Cargo, KEY_UNDER_WAY, PUSH_ROUNDS};
 use super::pins::OldLogin;
 use super::probe::{Probe, Way};
 use super::switch::{Back, has_broker, rollback_commands, switch_commands};
@@ -18,8 +18,12 @@ use crate::device::{Device, DeviceState, Rung};
 use crate::issuer::{DeviceCredential, IssueError};
 use crate::registry::journal::Progress;
 use crate::registry::{Owner, PasswordState, RegistryError};
+use crate::saved::SavedSettings;
 use crate::step::{Step, StepState};
 use crate::witness::{self, Sighting};
+
+/// Times that the old settings are sent: once more where the first Backlog was lost, or fell into a restart.
+const ROLL_BACK_ROUNDS: u32 = 2;
 
 pub(super) struct Run<'a> {
     pub(super) with: &'a Enrolment<'a>,
@@ -192,7 +196,10 @@ impl<'a> Run<'a> {
         if !is_there {
             self.with.registry.keep_settings(name, &found.settings)?;
         }
-        self.with.registry.note_problem(name, None)?;
+        // What is wrong with a proven device stands until it is proven again.
+        if self.device()?.state != DeviceState::Proven {
+            self.with.registry.note_problem(name, None)?;
+        }
         self.done(Step::Register, "")
     }
 
@@ -240,6 +247,9 @@ impl<'a> Run<'a> {
     }
 
     async fn push(&mut self, cargo: &Cargo, found: &Probe) -> Result<(), EnrolError> {
+        if self.device()?.state == DeviceState::Proven {
+            self.with.registry.note_problem(&self.request.name, Some(KEY_UNDER_WAY))?;
+        }
         self.quiet_logs(found).await?;
         let mut round = 1;
         loop {
@@ -290,8 +300,20 @@ impl<'a> Run<'a> {
             switch_commands(self.with.broker, found.settings.ecdsa.is_some()).map_err(EnrolError::Target)?;
         // Before it is sent: from now on the device may be anywhere.
         self.advance(DeviceState::Switched, None)?;
-        self.asker.send_backlog(Step::Switch, &backlog).await?;
-        self.done(Step::Switch, "")
+        self.send_switch(&backlog, true).await
+    }
+
+    /// Sends the Backlog of either rung. One that was answered with nonsense may have been heard or not: the old settings
+    /// go back, where there are some to go back to.
+    pub(super) async fn send_switch(&mut self, backlog: &Command, goes_back: bool) -> Result<(), EnrolError> {
+        let Err(error) = self.asker.send_backlog(Step::Switch, backlog).await else {
+            return self.done(Step::Switch, "");
+        };
+        self.report(Step::Switch, Progress::Failed, &error.to_string())?;
+        if goes_back {
+            self.roll_back().await?;
+        }
+        Err(error)
     }
 
     /// Waits for the device and for the broker's word. `stale` is what the broker had seen before the switch.
@@ -360,18 +382,12 @@ impl<'a> Run<'a> {
             Ok(backlog) => backlog,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        if let Err(error) = self.asker.send_backlog(Step::RollBack, &backlog).await {
-            return Ok(Err(error.to_string()));
-        }
-        let old_port = |port| if old.port > 1 { port == old.port } else { true };
-        let old_user = |user: &str| login.is_none() || old.user.as_deref().is_none_or(|old| old == user);
-        let back = self.asker.wait_back(|mqtt| {
-            old_port(mqtt.port) && old_user(&mqtt.user) && has_broker(mqtt, &old.host, mqtt.port, old.tls)
-        });
-        match back.await {
-            Back::With => {}
-            Back::Without => return Ok(Err("it did not take the old settings".into())),
-            Back::Silent => return Ok(Err("its console does not answer".into())),
+        let mut round = 1;
+        while let Err(why) = self.send_back(&backlog, &old, login.as_ref()).await {
+            if round == ROLL_BACK_ROUNDS {
+                return Ok(Err(why));
+            }
+            round += 1;
         }
         Ok(Ok(match login {
             None => Stands::RolledBack,
@@ -382,6 +398,26 @@ impl<'a> Run<'a> {
                 if lost { Stands::WithoutPassword } else { Stands::RolledBack }
             }
         }))
+    }
+
+    /// Sends the old settings, and waits until the device is back with them; else says why not.
+    async fn send_back(
+        &self,
+        backlog: &Command,
+        old: &SavedSettings,
+        login: Option<&OldLogin>,
+    ) -> Result<(), String> {
+        self.asker.send_backlog(Step::RollBack, backlog).await.map_err(|error| error.to_string())?;
+        let old_port = |port| if old.port > 1 { port == old.port } else { true };
+        let old_user = |user: &str| login.is_none() || old.user.as_deref().is_none_or(|old| old == user);
+        let back = self.asker.wait_back(|mqtt| {
+            old_port(mqtt.port) && old_user(&mqtt.user) && has_broker(mqtt, &old.host, mqtt.port, old.tls)
+        });
+        match back.await {
+            Back::With => Ok(()),
+            Back::Without => Err("it did not take the old settings".into()),
+            Back::Silent => Err("its console does not answer".into()),
+        }
     }
 
     pub(super) async fn back_by_wish(mut self) -> Result<Device, EnrolError> {

@@ -4,21 +4,17 @@
 //! At no moment is there a device without a way on: both certificates open the door until the new one was seen, the old
 //! key is kept until then, and a row in the registry tells from before the first step what may have happened.
 
-use quoll_tasmota::{Command, Setting, Stored};
 use time::OffsetDateTime;
 
-use super::error::{After, LifeError, living};
-use crate::device::{Device, DeviceName, DeviceState, Rung, Topics};
-use crate::enrol::{
-    Asker, Back, BrokerTarget, Cargo, Cause, DeviceConsole, EnrolError, PUSH_ROUNDS, Patience, Probe,
-    TlsAbility, has_broker,
-};
+use super::error::{LifeError, living};
+use crate::device::{Device, DeviceName, DeviceState, Rung};
+use crate::enrol::{Asker, BrokerTarget, Cargo, DeviceConsole, EnrolError, Patience, Probe, TlsAbility};
 use crate::issuer::{DeviceCredential, IssueError, Reissuer};
 use crate::registry::changes::{Change, Stage};
 use crate::registry::journal::Progress;
 use crate::registry::{Owner, Registry, RegistryError};
 use crate::step::{Reporter, Step, StepState};
-use crate::witness::{self, Sighting, Witness, WitnessError};
+use crate::witness::{Sighting, Witness, WitnessError};
 
 /// Everything that a change works with, apart from the device.
 #[derive(Clone, Copy)]
@@ -122,14 +118,14 @@ impl Life<'_> {
     }
 }
 
-struct Run<'a> {
-    with: &'a Life<'a>,
-    device: Device,
-    to: Option<&'a DeviceName>,
-    asker: Asker<'a>,
+pub(super) struct Run<'a> {
+    pub(super) with: &'a Life<'a>,
+    pub(super) device: Device,
+    pub(super) to: Option<&'a DeviceName>,
+    pub(super) asker: Asker<'a>,
     id: String,
-    current: Step,
-    notes: Vec<String>,
+    pub(super) current: Step,
+    pub(super) notes: Vec<String>,
 }
 
 impl Run<'_> {
@@ -190,7 +186,7 @@ impl Run<'_> {
     }
 
     /// The broker must know of what is new before the device shows it.
-    async fn ready(&self) -> Result<(), LifeError> {
+    pub(super) async fn ready(&self) -> Result<(), LifeError> {
         let (host, port) = (self.with.broker.host.clone(), self.with.broker.port);
         let not_ready =
             |error: WitnessError| EnrolError::BrokerNotReady { host, port, why: error.to_string() };
@@ -253,226 +249,6 @@ impl Run<'_> {
         }
     }
 
-    /// From the key to the broker's word.
-    async fn push_and_prove(
-        &mut self,
-        found: &Probe,
-        change: &Change,
-        new: &DeviceCredential,
-        old: Option<&DeviceCredential>,
-    ) -> Result<Sighting, LifeError> {
-        let registry = self.with.registry;
-        let cargo = Cargo::new(new)?;
-        let stored = match found.tls {
-            TlsAbility::Client(stored) => stored,
-            TlsAbility::None | TlsAbility::Server => Stored { key: None, certificate: None },
-        };
-        let pushed = change.stage >= Stage::Pushed && stored == cargo.expected();
-        if !pushed {
-            registry.note_problem(&self.device.name, Some(UNDER_WAY))?;
-            registry.advance_change(&self.device.name, Stage::Pushing)?;
-            self.quiet_logs(found).await?;
-            self.push(&cargo, found).await?;
-            registry.advance_change(&self.device.name, Stage::Pushed)?;
-        }
-        self.begin(Step::Clock)?;
-        let detail = self.asker.set_clock().await?;
-        self.done(Step::Clock, &detail)?;
-        let topic = self.new_topic(found);
-        registry.advance_change(&self.device.name, Stage::Restarting)?;
-        let cause = match self.restart_and_prove(&cargo, new, topic.as_ref()).await? {
-            Ok(sighting) => return Ok(sighting),
-            Err(cause) => cause,
-        };
-        registry.note_problem(&self.device.name, Some(&cause.to_string()))?;
-        self.report(self.current, Progress::Failed, &cause.to_string())?;
-        let stands = self.put_back(found, old, topic.is_some()).await?;
-        Err(LifeError::NotProven { name: self.device.name.clone(), cause, stands })
-    }
-
-    /// The topics that it is to have, where its topic was its name and is to follow.
-    fn new_topic(&self, found: &Probe) -> Option<Topics> {
-        let to = self.to?;
-        let was = self.device.name.as_str();
-        let topics = &found.topics;
-        let follows = topics.topic.eq_ignore_ascii_case(was) || topics.topic == to.as_str();
-        follows.then(|| Topics { topic: to.as_str().to_owned(), ..topics.clone() })
-    }
-
-    async fn push(&mut self, cargo: &Cargo, found: &Probe) -> Result<(), LifeError> {
-        let mut round = 1;
-        loop {
-            match self.push_once(cargo, found).await {
-                Ok(()) => return Ok(()),
-                Err(
-                    LifeError::Device(EnrolError::LengthMismatch { .. })
-                    | LifeError::Device(EnrolError::Refused { step: Step::PushCertificate, .. }),
-                ) if round < PUSH_ROUNDS => {
-                    self.report(self.current, Progress::Failed, "once more")?;
-                    round += 1;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn push_once(&mut self, cargo: &Cargo, found: &Probe) -> Result<(), LifeError> {
-        self.begin(Step::PushKey)?;
-        self.asker.push_key(cargo, found.network.mac).await?;
-        self.done(Step::PushKey, "32 bytes")?;
-        self.begin(Step::PushCertificate)?;
-        self.asker.push_certificate(cargo).await?;
-        self.done(Step::PushCertificate, "")?;
-        self.begin(Step::ReadBack)?;
-        self.read_back(cargo).await
-    }
-
-    async fn read_back(&mut self, cargo: &Cargo) -> Result<(), LifeError> {
-        let (stored, expected) = (self.asker.stored(Step::ReadBack).await?, cargo.expected());
-        if stored != expected {
-            return Err(EnrolError::LengthMismatch { address: self.asker.address(), stored, expected }.into());
-        }
-        self.done(Step::ReadBack, &stored.to_string())
-    }
-
-    /// A restart shows at once what a power cut would show one day: whether the device kept what it was given.
-    async fn restart_and_prove(
-        &mut self,
-        cargo: &Cargo,
-        credential: &DeviceCredential,
-        topics: Option<&Topics>,
-    ) -> Result<Result<Sighting, Cause>, LifeError> {
-        let stale = witness::seen_now(self.with.witness, self.with.patience, &credential.serial).await;
-        match topics {
-            Some(topics) => {
-                self.begin(Step::Rename)?;
-                // The door first: when the device comes it speaks under its new topic.
-                self.with.registry.change_topics(&self.device.name, topics)?;
-                self.ready().await?;
-                let command = Command::set(Setting::Topic, &topics.topic).map_err(EnrolError::Target)?;
-                let backlog = Command::backlog(&[command, Command::restart()]).map_err(EnrolError::Target)?;
-                self.asker.send_backlog(Step::Rename, &backlog).await?;
-                self.done(Step::Rename, &topics.topic)?;
-            }
-            None => {
-                self.begin(Step::Restart)?;
-                self.asker.send_backlog(Step::Restart, &Command::restart()).await?;
-                self.done(Step::Restart, "")?;
-            }
-        }
-        let broker = self.with.broker;
-        self.begin(Step::Return)?;
-        let mut gone = false;
-        match self.asker.wait_back(|mqtt| has_broker(mqtt, &broker.host, broker.port, true)).await {
-            Back::With => self.done(Step::Return, "")?,
-            Back::Without => return Ok(Err(Cause::NotSwitched)),
-            Back::Silent => {
-                gone = true;
-                self.report(Step::Return, Progress::Failed, "its console does not answer")?;
-            }
-        }
-        self.begin(Step::Prove)?;
-        let error =
-            match witness::see(self.with.witness, self.with.patience, &credential.serial, stale.as_ref())
-                .await
-            {
-                Ok(sighting) => {
-                    self.done(Step::Prove, &format!("{} from {}", sighting.client_id, sighting.address))?;
-                    self.begin(Step::Commit)?;
-                    self.device = self.with.registry.settle_change(&self.device.name)?;
-                    self.done(Step::Commit, &format!("certificate {}", credential.serial))?;
-                    return Ok(Ok(sighting));
-                }
-                Err(error) => error,
-            };
-        if !gone
-            && let Ok(stored) = self.asker.stored(Step::ReadBack).await
-            && stored != cargo.expected()
-        {
-            return Ok(Err(Cause::Forgot(stored)));
-        }
-        Ok(Err(match self.asker.cause(broker, error).await {
-            Cause::Unknown(_) if gone => Cause::Gone,
-            cause => cause,
-        }))
-    }
-
-    /// The old key back onto the device, and the broker's word that it came with it.
-    async fn put_back(
-        &mut self,
-        found: &Probe,
-        old: Option<&DeviceCredential>,
-        topic_changed: bool,
-    ) -> Result<After, LifeError> {
-        self.begin(Step::PutBack)?;
-        let Some(old) = old else {
-            let why = "the old key is not at hand".to_owned();
-            self.report(Step::PutBack, Progress::Failed, &why)?;
-            return Ok(After::Ahead { why });
-        };
-        let after = match self.try_put_back(found, old, topic_changed).await {
-            Ok(after) => after,
-            Err(error @ (LifeError::Registry(_) | LifeError::Issue(_))) => return Err(error),
-            Err(error) => {
-                let why = error.to_string();
-                self.report(Step::PutBack, Progress::Failed, &why)?;
-                return Ok(After::Ahead { why });
-            }
-        };
-        // It has the old key: nobody is to use the new one.
-        if let Some(serial) = self.with.registry.abandon_change(&self.device.name)? {
-            if let Err(error) = self.with.issuer.retire(self.to.unwrap_or(&self.device.name), &serial).await {
-                self.notes.push(format!(
-                    "certificate {serial} is void, but not revoked in the pki folder: {error}"
-                ));
-            }
-            self.with.witness.ready().await.ok();
-        }
-        self.done(Step::PutBack, &old.serial)?;
-        Ok(after)
-    }
-
-    async fn try_put_back(
-        &mut self,
-        found: &Probe,
-        old: &DeviceCredential,
-        topic_changed: bool,
-    ) -> Result<After, LifeError> {
-        let cargo = Cargo::new(old)?;
-        let mut round = 1;
-        loop {
-            self.asker.push_key(&cargo, found.network.mac).await?;
-            self.asker.push_certificate(&cargo).await?;
-            let (stored, expected) = (self.asker.stored(Step::PutBack).await?, cargo.expected());
-            if stored == expected {
-                break;
-            }
-            if round == PUSH_ROUNDS {
-                return Err(
-                    EnrolError::LengthMismatch { address: self.asker.address(), stored, expected }.into()
-                );
-            }
-            round += 1;
-        }
-        let stale = witness::seen_now(self.with.witness, self.with.patience, &old.serial).await;
-        let restart = if topic_changed {
-            self.with.registry.change_topics(&self.device.name, &self.device.topics)?;
-            self.with.witness.ready().await.ok();
-            let command =
-                Command::set(Setting::Topic, &self.device.topics.topic).map_err(EnrolError::Target)?;
-            Command::backlog(&[command, Command::restart()]).map_err(EnrolError::Target)?
-        } else {
-            Command::restart()
-        };
-        self.asker.send_backlog(Step::PutBack, &restart).await?;
-        let broker = self.with.broker;
-        self.asker.wait_back(|mqtt| has_broker(mqtt, &broker.host, broker.port, true)).await;
-        Ok(match witness::see(self.with.witness, self.with.patience, &old.serial, stale.as_ref()).await {
-            Ok(_) => After::Back,
-            Err(_) => After::BackUnseen,
-        })
-    }
-
     /// The old certificate is void: at our door, then in the folder.
     async fn retire(&mut self, change: Change, sighting: Option<Sighting>) -> Result<Changed, LifeError> {
         self.begin(Step::Retire)?;
@@ -502,13 +278,6 @@ impl Run<'_> {
         Ok(Changed { device: self.device.clone(), sighting, old_serial: change.old_serial, notes })
     }
 
-    async fn quiet_logs(&mut self, found: &Probe) -> Result<(), LifeError> {
-        self.begin(Step::QuietLogs)?;
-        self.with.registry.keep_log_levels(&self.device.name, &found.logs)?;
-        self.asker.quiet_logs(&found.logs).await?;
-        self.done(Step::QuietLogs, "")
-    }
-
     async fn try_restore_logs(&mut self) {
         if let Err(error) = self.restore_logs().await {
             self.notes.push(format!("the device's logs are still turned down: {error}"));
@@ -531,17 +300,17 @@ impl Run<'_> {
         Ok(restored?)
     }
 
-    fn begin(&mut self, step: Step) -> Result<(), LifeError> {
+    pub(super) fn begin(&mut self, step: Step) -> Result<(), LifeError> {
         self.current = step;
         self.report(step, Progress::Begun, "")
     }
 
-    fn done(&self, step: Step, detail: &str) -> Result<(), LifeError> {
+    pub(super) fn done(&self, step: Step, detail: &str) -> Result<(), LifeError> {
         self.report(step, Progress::Done, detail)
     }
 
     /// The journal first, then whoever watches.
-    fn report(&self, step: Step, progress: Progress, detail: &str) -> Result<(), LifeError> {
+    pub(super) fn report(&self, step: Step, progress: Progress, detail: &str) -> Result<(), LifeError> {
         self.with.registry.note_step(&self.device.name, &self.id, step, progress, detail)?;
         self.with.reporter.step(step, StepState::of(progress, detail));
         Ok(())
@@ -566,6 +335,3 @@ impl Run<'_> {
         }
     }
 }
-
-/// What stands with a device while its key is being changed.
-const UNDER_WAY: &str = "its key is being changed; if that stopped, run the same command again: it goes on";

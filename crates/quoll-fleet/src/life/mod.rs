@@ -3,9 +3,11 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `adopt` | a certificate of our CA that nobody has becomes a device's or a client's |
-//! | `change` | a new key and certificate, and perhaps a new name |
+//! | `change` | a new key and certificate, and perhaps a new name: the order of it, and its journal |
+//! | `exchange` | what that does on the device, and the old key back |
 //! | `check` | how a device stands, asked and not changed |
-//! | `replace` | new hardware under an old name |
+//! | `repair` | a device brought back, and new hardware enrolled under an old name |
+//! | `replace` | what comes before that: the old one out, its topics onto the new one |
 //! | [`server_key`] | a new key of the server, told to the devices that pin it |
 //! | `error` | why a change stopped, and where that leaves the device |
 //!
@@ -15,6 +17,8 @@ mod adopt;
 mod change;
 mod check;
 mod error;
+mod exchange;
+mod repair;
 mod replace;
 pub mod server_key;
 

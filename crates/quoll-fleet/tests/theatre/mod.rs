@@ -1,6 +1,9 @@
 //! The stage of the enrolment tests: a virtual device, consoles that fail on cue, a fake issuer and a fake witness.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part of the stage")]
-#![allow(clippy::unwrap_used, reason = "a stage that does not stand is a failed test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a stage that does not stand is a failed test")]
+
+pub mod living;
+pub mod paper;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};

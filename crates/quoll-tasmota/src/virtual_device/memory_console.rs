@@ -63,6 +63,13 @@ impl MemoryConsole {
         state.machine = boot(profile, flash, state.now);
     }
 
+    /// Runs a console command as if typed on its serial line, and gives the merged answer.
+    #[must_use]
+    pub fn type_command(&self, line: &str) -> String {
+        let State { machine, now } = &mut *self.lock();
+        merged(&machine.command(line, *now))
+    }
+
     /// Looks at the device.
     pub fn with<R>(&self, look: impl FnOnce(&Machine) -> R) -> R {
         look(&self.lock().machine)

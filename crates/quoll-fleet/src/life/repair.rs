@@ -1,0 +1,89 @@
+//! A device of ours brought back: settings, and its certificate, or a new one where the key of the old one is not at hand.
+//! The enrolment of new hardware in an old one's place is the same.
+
+use async_trait::async_trait;
+
+use super::change::Life;
+use super::error::LifeError;
+use super::replace::{Replaced, replace, retire_superseded};
+use crate::device::{Address, DeviceName};
+use crate::enrol::{DeviceConsole, EnrolRequest, Enrolled, Enrolment, WantedRung};
+use crate::issuer::{DeviceCredential, IssueError, Issuer, Reissuer};
+
+impl Life<'_> {
+    /// Brings a device back that lost its keys or its settings, or was given others. A new key that was under way arrives
+    /// with it, or is void. Doing it twice changes nothing.
+    ///
+    /// # Errors
+    /// See [`LifeError`]; [`LifeError::OtherChange`] where it is being given another name.
+    pub async fn repair(
+        &self,
+        name: &DeviceName,
+        address: &Address,
+        console: &dyn DeviceConsole,
+    ) -> Result<Enrolled, LifeError> {
+        let change = self.registry.change_of(name)?;
+        if let Some(to) = change.and_then(|change| change.new_name) {
+            return Err(LifeError::OtherChange { name: name.clone(), to });
+        }
+        let request = EnrolRequest { replace_key: true, ..EnrolRequest::new(name.clone(), address.clone()) };
+        let enrolled = self.enrol_again(&request, console).await?;
+        self.registry.end_change(name)?;
+        Ok(enrolled)
+    }
+
+    /// Puts the hardware at `address` in the place of a device, and enrols it ([`replace`]).
+    ///
+    /// # Errors
+    /// See [`LifeError`]. The old one is out from the moment on in which the new one had answered, whatever becomes of
+    /// the new one; the same command goes on.
+    pub async fn replace(
+        &self,
+        name: &DeviceName,
+        address: &Address,
+        rung: WantedRung,
+        console: &dyn DeviceConsole,
+    ) -> Result<(Replaced, Enrolled), LifeError> {
+        let replaced = replace(self.registry, self.issuer, name, address, console, self.patience).await?;
+        // Where no broker runs, the enrolment says so.
+        self.witness.ready().await.ok();
+        let request =
+            EnrolRequest { replace_key: true, rung, ..EnrolRequest::new(name.clone(), address.clone()) };
+        Ok((replaced, self.enrol_again(&request, console).await?))
+    }
+
+    async fn enrol_again(
+        &self,
+        request: &EnrolRequest,
+        console: &dyn DeviceConsole,
+    ) -> Result<Enrolled, LifeError> {
+        let enrolment = Enrolment {
+            registry: self.registry,
+            issuer: &Again(self.issuer),
+            witness: self.witness,
+            reporter: self.reporter,
+            broker: self.broker,
+            patience: self.patience,
+        };
+        let enrolled = enrolment.run(request, console).await?;
+        retire_superseded(self.registry, self.issuer, &request.name).await?;
+        Ok(enrolled)
+    }
+}
+
+/// An issuer for a device that had a certificate: where its key is not at hand, it gets a new one over the old.
+struct Again<'a>(&'a dyn Reissuer);
+
+#[async_trait]
+impl Issuer for Again<'_> {
+    async fn issue(&self, name: &DeviceName) -> Result<DeviceCredential, IssueError> {
+        self.0.reissue(name).await
+    }
+
+    async fn existing(&self, name: &DeviceName) -> Result<Option<DeviceCredential>, IssueError> {
+        match self.0.existing(name).await {
+            Err(IssueError::KeyMissing { .. }) => Ok(None),
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A device brought back, and new hardware in an old one's place: on virtual devices, with a real CA, killed at every
+//! moment that acts on the outside.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a stage that does not stand is a failed test"
+)]
+
+mod theatre;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quoll_fleet::device::DeviceState;
+use quoll_fleet::life::LifeError;
+use quoll_tasmota::virtual_device::Chip;
+use theatre::living::{Act, Plug, Stage, mac, name};
+use tokio::task::JoinSet;
+
+/// What the registry says must not be better than what is: a device that cannot come is not proven without a word.
+async fn says_so(stage: &Arc<Stage>, case: &str) {
+    let device = stage.device("plug");
+    match stage.plug.shows(&stage.target).await {
+        Some(serial) => assert!(stage.valid("plug").0.contains(&serial), "{case}: {serial} is void"),
+        None => {
+            let said = device.state != DeviceState::Proven || device.problem.is_some();
+            assert!(said, "{case}: nobody is told: {device:?}");
+        }
+    }
+}
+
+/// What an update over the air, or somebody at its console, may have done to it.
+fn broken(stage: &Stage, how: usize) {
+    let lines: &[&str] = match how % 4 {
+        0 => &["TLSKey1 0"],
+        1 => &["Backlog SetOption103 0; MqttHost elsewhere.lan; MqttPort 1883"],
+        2 => &["TLSKey1 0", "Backlog MqttHost elsewhere.lan; SetOption132 1"],
+        _ => &[],
+    };
+    for line in lines {
+        let _ = stage.plug.memory.type_command(line);
+        stage.plug.memory.wait(Duration::from_secs(5));
+    }
+    stage.plug.memory.power_cut();
+    // As `device check` notes it.
+    let problem = (!lines.is_empty()).then_some("it needs a hand");
+    stage.registry.note_problem(&name("plug"), problem).unwrap();
+}
+
+/// Kills in one world; what is issued in it makes it slower.
+const IN_A_WORLD: usize = 12;
+
+/// Each moment on one of the ways in which it is broken and one chip; `QUOLL_MATRIX=all` takes all of them at each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_anywhere_a_repair_is_carried_through_by_the_same_command() {
+    let all = std::env::var("QUOLL_MATRIX").as_deref() == Ok("all");
+    let mut moments = 0;
+    for (how, chip) in (0..4).flat_map(|how| [Chip::Esp8266, Chip::Esp32].map(|chip| (how, chip))) {
+        let stage = Stage::new(chip).await;
+        let turn = how * 2 + usize::from(chip == Chip::Esp32);
+        let mine = (0..).filter(|at| all || at % 8 == turn);
+        for at in mine {
+            let case = format!("{chip:?} broken by {how}, killed at {at}");
+            broken(&stage, how);
+            let killed = stage.act("plug", Act::Repair, Some(at)).await;
+            says_so(&stage, &case).await;
+            let through = killed.is_some();
+            match killed {
+                Some(done) => drop(done.unwrap()),
+                None => drop(stage.act("plug", Act::Repair, None).await.unwrap().unwrap()),
+            }
+            stage.assert_settled("plug", &case).await;
+            if through {
+                break;
+            }
+            moments += 1;
+        }
+    }
+    assert!(moments > 20, "only {moments} moments");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_anywhere_a_replacement_is_carried_through_by_the_same_command() {
+    let mut worlds = JoinSet::new();
+    for world in 0..WORLDS {
+        worlds.spawn(replaced_again_and_again(world));
+    }
+    let mut through = 0;
+    while let Some(done) = worlds.join_next().await {
+        match done {
+            Ok(done) => through += usize::from(done),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    assert!((1..WORLDS - 3).contains(&through), "{through} of {WORLDS} worlds were through");
+}
+
+/// Worlds in which moments are looked for; the last of them find none any more.
+const WORLDS: usize = 14;
+
+/// Whether the last moment lay before the end of this world.
+async fn replaced_again_and_again(world: usize) -> bool {
+    let first = Stage::new(Chip::Esp32).await;
+    for at in world * IN_A_WORLD..(world + 1) * IN_A_WORLD {
+        let case = format!("killed at {at}");
+        let before = first.device("plug");
+        // Each time yet other hardware, as it leaves the factory; its topic is not the old one's.
+        let chip = if at % 2 == 0 { Chip::Esp8266 } else { Chip::Esp32 };
+        let last = u8::try_from(at % 128).unwrap();
+        let stage = first.with_hardware(Plug::new(chip, last, "tasmota_new"));
+        let killed = stage.act("plug", Act::Replace, Some(at)).await;
+        let between = stage.device("plug");
+        if between.mac == before.mac {
+            // Not begun: the old one is what it was.
+            assert_eq!((&between.serial, between.state), (&before.serial, DeviceState::Proven), "{case}");
+            assert_eq!(stage.valid("plug").0, before.serial.iter().cloned().collect::<Vec<_>>(), "{case}");
+        } else {
+            let old = stage.registry.certificate(before.serial.as_ref().unwrap()).unwrap().unwrap();
+            assert!(old.revoked, "{case}: the old one's certificate opens the door");
+            says_so(&stage, &case).await;
+        }
+        let through = killed.is_some();
+        match killed {
+            Some(done) => drop(done.unwrap()),
+            None => drop(stage.act("plug", Act::Replace, None).await.unwrap().unwrap()),
+        }
+        stage.assert_settled("plug", &case).await;
+        let now = stage.device("plug");
+        assert_eq!(now.mac, mac(last), "{case}");
+        assert_eq!((stage.plug.topic(), now.topics.topic), ("plug".to_owned(), "plug".to_owned()), "{case}");
+        if through {
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn hardware_that_cannot_be_asked_leaves_the_old_one_in_its_place() {
+    let first = Stage::new(Chip::Esp32).await;
+    let before = first.device("plug");
+    let stage = first.with_hardware(Plug::new(Chip::Esp32, 0x77, "tasmota_new"));
+    stage.plug.dead.store(true, std::sync::atomic::Ordering::SeqCst);
+    let error = stage.act("plug", Act::Replace, None).await.unwrap().unwrap_err();
+    assert!(matches!(error, LifeError::Device(_)), "{error:?}");
+    assert_eq!(stage.device("plug"), before);
+    first.assert_settled("plug", "the old one").await;
+}
