@@ -5,7 +5,7 @@
 //! whole, revoked connections are ended, and permissions follow.
 //!
 //! Here it starts, watches and stops; `door` says who comes in, `identity` what the listeners show of themselves and when
-//! to look again, `answers` what the commands are told.
+//! to look again, `rereading` who shares a look, `answers` what the commands are told.
 
 use std::collections::HashSet;
 use std::hash::{Hash as _, Hasher as _};
@@ -31,9 +31,11 @@ use tokio::sync::broadcast;
 mod answers;
 mod door;
 mod identity;
+mod rereading;
 
 use self::door::Door;
 use self::identity::{Stamps, identities};
+use self::rereading::Rereading;
 use crate::absence::{self, OtherDoor};
 use crate::config::Settings;
 use crate::denials::Denials;
@@ -85,8 +87,7 @@ pub(crate) struct Node {
     directory: ArcSwap<Directory>,
     /// When the directory was read last, and the files' stamps then.
     read: Mutex<(Instant, Stamps)>,
-    /// One rereading at a time.
-    reading: tokio::sync::Mutex<()>,
+    reading: Rereading,
     server: std::sync::OnceLock<Handle>,
     presence: PresenceBoard,
     refusals: Refusals,
@@ -138,7 +139,7 @@ impl Node {
             pinned,
             directory: ArcSwap::from_pointee(directory),
             read: Mutex::new((Instant::now(), stamps)),
-            reading: tokio::sync::Mutex::new(()),
+            reading: Rereading::default(),
             server: std::sync::OnceLock::new(),
             presence: PresenceBoard::new(),
             refusals: Refusals::default(),
@@ -220,9 +221,12 @@ impl Node {
     }
 
     /// Reads folder and registry anew and puts what changed into force: revoked ones first. Says how many connections
-    /// it ended.
+    /// it ended. What was changed before the call is in force then.
     pub(crate) async fn reread(&self) -> Outcome<usize> {
-        let _one_at_a_time = self.reading.lock().await;
+        self.reading.after_now(|| self.read_anew()).await
+    }
+
+    async fn read_anew(&self) -> Outcome<usize> {
         let stamps = Stamps::take(&self.settings, &self.registry);
         let folders = Folders::open(&self.settings)?;
         let fresh = Directory::read(&folders, &self.registry)?;
