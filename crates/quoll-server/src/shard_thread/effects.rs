@@ -113,11 +113,24 @@ impl ShardThread {
         };
         match put(outgoing, version, out) {
             Ok(()) => {
-                if out.waiting() >= FLUSH_EARLY && self.brimming.last() != Some(&conn) {
-                    self.brimming.push(conn);
+                let waiting = out.waiting();
+                if waiting >= FLUSH_EARLY {
+                    self.is_brimming(conn, waiting);
                 }
             }
             Err(error) => self.cannot_encode(conn, &error),
+        }
+    }
+
+    /// One message may be for a hundred thousand subscriptions of one client: what is too much for it is too much at once, not
+    /// only at the end of the turn.
+    #[cold]
+    fn is_brimming(&mut self, conn: ConnId, waiting: usize) {
+        if waiting > self.common.limits.max_waiting {
+            return self.flush_early(conn);
+        }
+        if self.brimming.last() != Some(&conn) {
+            self.brimming.push(conn);
         }
     }
 

@@ -27,12 +27,17 @@ impl ShardThread {
             return;
         }
         for conn in std::mem::take(&mut self.brimming) {
-            let dirty = self.table.get_mut(conn).is_some_and(|it| it.dirty);
-            self.flush(conn);
-            // It still stands in the turn's list.
-            if let Some(connection) = self.table.get_mut(conn) {
-                connection.dirty = dirty;
-            }
+            self.flush_early(conn);
+        }
+    }
+
+    /// Writes before the end of the turn.
+    pub(super) fn flush_early(&mut self, conn: ConnId) {
+        let dirty = self.table.get_mut(conn).is_some_and(|it| it.dirty);
+        self.flush(conn);
+        // It still stands in the turn's list.
+        if let Some(connection) = self.table.get_mut(conn) {
+            connection.dirty = dirty;
         }
     }
 
