@@ -260,7 +260,8 @@ impl Road {
         }
     }
 
-    fn address(&self, device: &Device) -> Address {
+    /// Where its web console is, as far as it was said or is known.
+    pub(crate) fn address(&self, device: &Device) -> Address {
         match self {
             Self::Web(_, address) | Self::Cable(_, Some(address)) => address.clone(),
             Self::Cable(_, None) => device.address.clone(),

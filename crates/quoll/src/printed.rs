@@ -1,11 +1,14 @@
-//! Console lines to be pasted by hand: an enrolment whose road is a person. The certificate is issued and the device
-//! registered as by any other road; that it works is seen when it comes to the broker.
+//! Console lines to be pasted by hand: an enrolment whose road is a person. The certificate is issued, or the password
+//! made, and the device registered as by any other road; `device check` proves it when it has come to the broker.
 
-use quoll_fleet::device::{Address, Device, DeviceState, Topics};
+use quoll_fleet::device::{Address, Device, DeviceState, Rung, Topics};
+use quoll_fleet::enrol::{BrokerTarget, WantedRung, pinned_switch};
 use quoll_fleet::issuer::{DeviceCredential, Issuer};
-use quoll_fleet::registry::NewDevice;
+use quoll_fleet::registry::{NewDevice, NewPassword, Registry};
 use quoll_tasmota::limits::SERIAL_COMMAND_CHARS;
-use quoll_tasmota::{Command, Mac, Road, SetOption, Setting, TlsKey1, TlsKey2};
+use quoll_tasmota::{
+    Command, CommandError, Fingerprint, FingerprintSlot, Mac, Road, SetOption, Setting, TlsKey1, TlsKey2,
+};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -21,7 +24,8 @@ pub(crate) struct Printed {
     pub(crate) notes: Vec<String>,
 }
 
-/// Issues, registers, and writes the lines. Without `reveals` the key's line hides the key.
+/// Issues, registers, and writes the lines. Without `reveals` the line of the key, or of the
+/// password, hides it.
 pub(crate) async fn print(desk: &Desk, wish: &Wish, mac: Option<Mac>, reveals: bool) -> Outcome<Printed> {
     let name = enrolment::device_name(&wish.name)?;
     let target = desk.target(wish)?;
@@ -31,6 +35,13 @@ pub(crate) async fn print(desk: &Desk, wish: &Wish, mac: Option<Mac>, reveals: b
     let Some(_lock) = registry.lock_enrolment(&name).map_err(trouble::registry)? else {
         return Err(Failure::new(Exit::Partial, format!("{name} is being enrolled by another command")));
     };
+    let rung = match (wish.rung, known.as_ref().map(|device| device.rung)) {
+        (WantedRung::Pinned, _) | (WantedRung::Auto, Some(Rung::Pinned)) => Rung::Pinned,
+        _ => Rung::Mutual,
+    };
+    if rung == Rung::Pinned {
+        return pinned(registry, &new, &target, reveals);
+    }
     let device = registry.register(&new).map_err(trouble::registry)?;
     let unusable = |error: &dyn std::fmt::Display, hint: Option<String>| {
         Failure::new(Exit::Unusable, error).maybe_hint(hint)
@@ -51,6 +62,64 @@ pub(crate) async fn print(desk: &Desk, wish: &Wish, mac: Option<Mac>, reveals: b
             .maybe_hint(error.hint())
     })?;
     Ok(Printed { notes: notes(&lines, &credential, &device, reveals), lines })
+}
+
+/// The lines of the pinned rung. A password cannot be shown twice, so it is made when it is shown.
+fn pinned(registry: &Registry, new: &NewDevice, target: &BrokerTarget, reveals: bool) -> Outcome<Printed> {
+    let name = &new.name;
+    let hidden = NewPassword {
+        id: String::new(),
+        login: name.to_string(),
+        secret: Zeroizing::new("hidden".to_owned()),
+    };
+    // Before anything is noted: what cannot be pinned, or written as a command, is refused.
+    pinned_switch(target, &hidden).map_err(enrolment::failure)?;
+    registry.register(new).map_err(trouble::registry)?;
+    let password = match reveals {
+        true => registry.propose_password(name).map_err(trouble::registry)?,
+        false => hidden,
+    };
+    let detail = json!({"password": password.id, "revealed": reveals});
+    registry.record("device.printed", name.as_str(), &detail).map_err(trouble::registry)?;
+    let switch = pinned_switch(target, &password).map_err(enrolment::failure)?;
+    let plain = |command: Command| Zeroizing::new(command.text().to_owned());
+    let logs = quiet_logs().map_err(|error| {
+        Failure::new(Exit::System, "the lines cannot be written").why(&error).maybe_hint(error.hint())
+    })?;
+    let lines = vec![
+        plain(Command::mqtt_tls()),
+        plain(logs),
+        Zeroizing::new(if reveals { switch.text().to_owned() } else { switch.to_string() }),
+        plain(Command::ask_fingerprint(FingerprintSlot::One)),
+        plain(Command::ask_fingerprint(FingerprintSlot::Two)),
+        Zeroizing::new("WebLog 2".to_owned()),
+    ];
+    let print = Fingerprint::new(target.server_fingerprint).map(|print| print.to_string());
+    let mut notes = vec![
+        "paste the lines one by one into the device's console, while the broker runs; the first must answer ON or OFF and \
+         not Unknown: if it does, stop, for this firmware has no TLS"
+            .to_owned(),
+        format!(
+            "the third restarts it; once it is back, both MqttFingerprint must answer {}: a slot of zeros accepts any server",
+            print.unwrap_or_default()
+        ),
+        format!("when it is connected: quoll device check {name} --at ADDRESS proves it"),
+    ];
+    if !reveals {
+        notes.push(format!(
+            "the password is hidden, and is made when it is shown: quoll device add {name} --rung pinned --print --reveal"
+        ));
+    }
+    Ok(Printed { lines, notes })
+}
+
+/// Consoles log what is typed.
+fn quiet_logs() -> Result<Command, CommandError> {
+    Command::backlog(&[
+        Command::set(Setting::SysLog, "0")?,
+        Command::set(Setting::MqttLog, "0")?,
+        Command::set(Setting::WebLog, "1")?,
+    ])
 }
 
 fn new_device(wish: &Wish, known: Option<&Device>, mac: Option<Mac>) -> Outcome<NewDevice> {
@@ -128,9 +197,9 @@ fn checked(credential: &DeviceCredential) -> Outcome<Checked> {
 /// Facts §8.3, with the logs down around the key: consoles log what is typed.
 fn lines(
     credential: &Checked,
-    target: &quoll_fleet::enrol::BrokerTarget,
+    target: &BrokerTarget,
     reveals: bool,
-) -> Result<Vec<Zeroizing<String>>, quoll_tasmota::CommandError> {
+) -> Result<Vec<Zeroizing<String>>, CommandError> {
     let key = Command::tls_key1(&credential.key);
     let secret =
         if reveals { Zeroizing::new(key.text().to_owned()) } else { Zeroizing::new(key.to_string()) };
@@ -145,11 +214,7 @@ fn lines(
     let plain = |command: Command| Zeroizing::new(command.text().to_owned());
     Ok(vec![
         plain(Command::tls_key()),
-        plain(Command::backlog(&[
-            Command::set(Setting::SysLog, "0")?,
-            Command::set(Setting::MqttLog, "0")?,
-            Command::set(Setting::WebLog, "1")?,
-        ])?),
+        plain(quiet_logs()?),
         secret,
         plain(Command::tls_key2(&credential.certificate)),
         plain(Command::set(Setting::WebLog, "2")?),
@@ -165,6 +230,7 @@ fn notes(lines: &[Zeroizing<String>], credential: &Checked, device: &Device, rev
          lengths and not with Unknown: if it does, stop, for this firmware has no TLSKey and would log the key"
             .to_owned(),
         format!("the second TLSKey must answer {{\"TLSKey1\":32,\"TLSKey2\":{stored}}}; otherwise begin again"),
+        format!("when it is connected: quoll device check {} --at ADDRESS proves it", device.name),
     ];
     if let Some(long) = lines.iter().find(|line| line.len() > SERIAL_COMMAND_CHARS) {
         notes.push(format!(

@@ -28,6 +28,7 @@ mod target;
 pub(crate) use self::ask::Asker;
 pub use self::error::{Cause, EnrolError, Stands};
 pub(crate) use self::key::{Cargo, KEY_UNDER_WAY, PUSH_ROUNDS};
+pub use self::pins::pinned_switch;
 pub use self::probe::{Probe, TlsAbility, probe};
 pub(crate) use self::switch::{Back, has_broker};
 pub use self::target::{

@@ -47,6 +47,19 @@ impl Pins {
     }
 }
 
+/// The Backlog that puts a device on the pinned rung, for those who type it in by hand. Shown, it hides the password.
+///
+/// # Errors
+/// [`EnrolError::NoPinnedDoor`], [`EnrolError::NoPin`], and [`EnrolError::Target`] where host or name make no command.
+pub fn pinned_switch(broker: &BrokerTarget, new: &NewPassword) -> Result<Command, EnrolError> {
+    let address = broker.host.clone();
+    match (broker.pinned_port, Pins::of(broker)) {
+        (None, _) => Err(EnrolError::NoPinnedDoor { address }),
+        (_, None) => Err(EnrolError::NoPin { address }),
+        (Some(_), Some(pins)) => pins.switch(broker, new).map_err(EnrolError::Target),
+    }
+}
+
 /// What becomes of a device's password on the way back.
 #[derive(Clone, Debug)]
 pub(super) enum OldLogin {

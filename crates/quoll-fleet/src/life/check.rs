@@ -1,10 +1,15 @@
 //! How a device of ours stands, asked and not changed: after an update over the air its key store may be empty, and it
-//! would never come back by itself.
+//! would never come back by itself; and one that was set up by hand is proven by its coming.
+
+use std::time::Duration;
 
 use quoll_tasmota::Stored;
 
-use crate::device::{Device, Mac, Rung};
+use super::error::{LifeError, living};
+use crate::device::{Device, DeviceName, DeviceState, Mac, Rung};
 use crate::enrol::{BrokerTarget, DeviceConsole, EnrolError, Patience, Probe, TlsAbility, probe};
+use crate::registry::Registry;
+use crate::witness::Witness;
 
 /// What a check found. The first that is wrong, in the order in which it matters.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -102,8 +107,69 @@ pub async fn check(
     logins: &[&str],
 ) -> Result<(Probe, Finding), EnrolError> {
     let found = probe(console, patience).await?;
-    let finding = judge(&found, device, broker, expected, logins);
+    let rung = rung_in_question(device, &found, !logins.is_empty());
+    let device = Device { rung, ..device.clone() };
+    let finding = judge(&found, &device, broker, expected, logins);
     Ok((found, finding))
+}
+
+/// The rung that a device is to be judged by: its own; or the one that it was made ready for and is not proven on yet, by
+/// lines that somebody typed in.
+#[must_use]
+pub fn rung_in_question(device: &Device, found: &Probe, has_password: bool) -> Rung {
+    let under_way =
+        matches!(device.state, DeviceState::Known | DeviceState::KeyPushed | DeviceState::Switched);
+    match (device.rung, device.serial.is_some()) {
+        (Rung::Plain, has_serial) if under_way => {
+            if has_password && (!has_serial || found.settings.fingerprint_mode) {
+                Rung::Pinned
+            } else if has_serial {
+                Rung::Mutual
+            } else {
+                Rung::Plain
+            }
+        }
+        (rung, _) => rung,
+    }
+}
+
+/// Proves a device that [`check`] found as it should be on `rung`, and that is not proven yet: the broker sees it with its
+/// certificate or one of its passwords. `None` where it does not.
+///
+/// # Errors
+/// A registry that cannot be written, and an enrolment that is under way.
+pub async fn prove(
+    registry: &Registry,
+    witness: &dyn Witness,
+    name: &DeviceName,
+    rung: Rung,
+    within: Duration,
+) -> Result<Option<Device>, LifeError> {
+    let busy = || EnrolError::Busy { name: name.clone() };
+    let _lock = registry.lock_enrolment(name)?.ok_or_else(busy)?;
+    let device = living(registry.device(name)?, name)?;
+    let ids: Vec<String> = match rung {
+        Rung::Mutual => device.serial.iter().cloned().collect(),
+        Rung::Pinned => registry.passwords_of(name)?.into_iter().map(|one| one.id).collect(),
+        Rung::Plain => Vec::new(),
+    };
+    let each = within / u32::try_from(ids.len().max(1)).unwrap_or(u32::MAX);
+    for id in ids {
+        if witness.wait_for(&id, each).await.is_err() {
+            continue;
+        }
+        if rung == Rung::Mutual && device.state == DeviceState::Known {
+            registry.advance(name, DeviceState::KeyPushed, None)?;
+        }
+        registry.advance(name, DeviceState::Switched, None)?;
+        let device = registry.advance(name, DeviceState::Proven, Some(rung))?;
+        match rung {
+            Rung::Pinned => registry.settle_password(name, &id)?,
+            Rung::Mutual | Rung::Plain => registry.void_passwords(name)?,
+        }
+        return Ok(Some(device));
+    }
+    Ok(None)
 }
 
 fn judge(

@@ -28,7 +28,8 @@ pub(crate) enum Device {
         quoll device add kitchen --at 192.168.1.40 --dry-run\n  \
         quoll device add kitchen --serial /dev/ttyUSB0\n  \
         quoll device add stock-esp32 --at 192.168.1.41 --rung pinned\n  \
-        quoll device add kitchen --print --reveal --mac A0:B1:C2:D3:E4:F5\n\n\
+        quoll device add kitchen --print --reveal --mac A0:B1:C2:D3:E4:F5\n  \
+        quoll device add porch --rung pinned --print --reveal --mac A0:B1:C2:D3:E4:F6\n\n\
         The broker must be running (quoll up). A run that was interrupted is continued by the same command.")]
     Add(Add),
     /// Find devices in a range of addresses, in a list, or on an existing broker, and say what each can become
@@ -131,7 +132,7 @@ pub(crate) struct Add {
     /// Issue and register, and print the console lines to be pasted by hand
     #[arg(long, conflicts_with_all = ["serial", "dry_run", "replace_key"])]
     print: bool,
-    /// Print the key itself
+    /// Print the key, or the password, itself
     #[arg(long, requires = "print")]
     reveal: bool,
     /// The MAC of a new device whose lines are printed

@@ -1,11 +1,12 @@
 //! `quoll device check` and `repair`: how devices stand after an update over the air, and what brings them back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use quoll_fleet::device::{Device, Rung};
-use quoll_fleet::enrol::{BrokerTarget, Patience};
-use quoll_fleet::life::{Finding, check};
+use quoll_fleet::enrol::{BrokerTarget, EnrolRequest, Patience, Probe};
+use quoll_fleet::life::{Finding, check, prove, rung_in_question};
 use quoll_fleet::registry::Registry;
 use quoll_pki::{Pki, Serial};
 use quoll_tasmota::Stored;
@@ -15,14 +16,18 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use super::{Common, ServerArgs};
-use crate::enrolment::{self, Wish, device_name, read_password};
+use crate::enrolment::{self, NodeWitness, Wish, device_name, read_password};
 use crate::failure::{Exit, Failure, Outcome};
+use crate::home::Home;
 use crate::life::{Bench, Road, RoadArgs};
 use crate::output::{Listing, print_facts};
 use crate::{bell, dates, trouble, workshop};
 
 /// Devices asked at a time.
 const AT_ONCE: usize = 16;
+
+/// How long a device that was set up by hand is waited for: it tries again after 10 s and more.
+const SEEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// `quoll device check`.
 #[derive(Args, Debug)]
@@ -48,6 +53,7 @@ pub(crate) struct Repair {
 
 /// What is asked for and compared with; no key of the CA.
 struct Desk {
+    home: Home,
     registry: Registry,
     folders: Vec<Pki>,
     target: BrokerTarget,
@@ -80,7 +86,7 @@ impl Check {
         if self.all && (self.road.at.is_some() || self.road.serial.is_some()) {
             return Err(Failure::new(Exit::Usage, "--at and --serial are of one device"));
         }
-        let desk = Arc::new(Desk { registry, folders, target, password });
+        let desk = Arc::new(Desk { home: home.clone(), registry, folders, target, password });
         let at_once = Arc::new(Semaphore::new(AT_ONCE));
         let mut work = JoinSet::new();
         for device in devices.into_iter().filter(|device| device.state.admits()) {
@@ -138,7 +144,13 @@ impl Desk {
         let expected = self.expected(&device)?;
         let looked =
             check(road.console(), Patience::default(), &device, &self.target, expected, &logins).await;
+        let mut device = device;
         let (word, firmware, problem, next) = match looked {
+            Ok((probe, Finding::Well)) => {
+                let rung = rung_in_question(&device, &probe, !logins.is_empty());
+                let (word, problem, next) = self.proven(&mut device, rung, &probe, &road).await?;
+                (word, probe.firmware.version, problem, next)
+            }
             Ok((probe, finding)) => {
                 (finding.word(), probe.firmware.version, finding.problem(), finding.hint(&device))
             }
@@ -154,9 +166,39 @@ impl Desk {
         Ok(Standing { device, word, firmware, problem, next })
     }
 
+    /// One that is as it should be on a rung that it was never seen on: does the broker see it?
+    async fn proven(
+        &self,
+        device: &mut Device,
+        rung: Rung,
+        found: &Probe,
+        road: &Road,
+    ) -> Outcome<(&'static str, Option<String>, Option<String>)> {
+        let well = (Finding::Well.word(), None, None);
+        if rung == device.rung {
+            return Ok(well);
+        }
+        // Printed lines know neither its address nor its firmware.
+        let request = EnrolRequest::new(device.name.clone(), road.address(device));
+        self.registry.register(&found.device(&request)).map_err(trouble::registry)?;
+        let witness = NodeWitness { home: &self.home };
+        match prove(&self.registry, &witness, &device.name, rung, SEEN_WITHIN).await {
+            Ok(Some(proven)) => {
+                *device = proven;
+                Ok(well)
+            }
+            Ok(None) => {
+                let problem = "it has our settings, and the broker has not seen it with them".to_owned();
+                let next = format!("is it connected? then again: quoll device check {}", device.name);
+                Ok(("unseen", Some(problem), Some(next)))
+            }
+            Err(error) => Ok(("unseen", Some(error.to_string()), error.hint())),
+        }
+    }
+
     /// The lengths that `TLSKey` should report.
     fn expected(&self, device: &Device) -> Outcome<Option<Stored>> {
-        let serial = device.serial.as_deref().filter(|_| device.rung == Rung::Mutual);
+        let serial = device.serial.as_deref().filter(|_| device.rung != Rung::Pinned);
         let Some(serial) = serial.and_then(|text| text.parse::<Serial>().ok()) else { return Ok(None) };
         for folder in &self.folders {
             if let Some(certificate) = folder.certificate_by_serial(&serial).map_err(trouble::pki)? {
