@@ -117,7 +117,10 @@ impl Shard {
         }
         if session.ends_at() <= self.now {
             // One that a restart found with nothing but its will ended with its connection.
-            self.stats.expired_sessions += u64::from(session.is_kept());
+            if session.is_kept() {
+                self.stats.expired_sessions += 1;
+                out.push(Effect::Tell(Event::Expired { client_id: session.client_id.clone() }));
+            }
             return self.end_session(key, out);
         }
         self.say_last_word(key, out);

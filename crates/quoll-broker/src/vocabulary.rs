@@ -271,6 +271,11 @@ pub enum Event {
         /// How it ended.
         how: Departure,
     },
+    /// The time of a session without a connection is over: it ends.
+    Expired {
+        /// Client identifier.
+        client_id: Arc<str>,
+    },
     /// A session ended: nothing of it is kept.
     SessionEnded {
         /// Client identifier.

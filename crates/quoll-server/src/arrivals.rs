@@ -216,11 +216,7 @@ impl Arriving {
     }
 
     async fn run(mut self, mut socket: TcpStream) {
-        let tuned = tune_accepted(&socket).and_then(|()| {
-            // Listening sockets hand on that it is off.
-            if self.settings.nagle { socket.set_nodelay(false) } else { Ok(()) }
-        });
-        if let Err(error) = tuned {
+        if let Err(error) = tune_accepted(&socket, self.settings.nagle) {
             tracing::debug!(peer = %self.peer, %error, "socket options");
         }
         let (hall, patience, since) = (Arc::clone(&self.hall), self.hall.patience, Instant::now());
@@ -527,6 +523,10 @@ fn name(terms: &Terms, connect: &Connect, admission: &mut Admission) -> Result<(
     };
     match &terms.empty_client_id {
         Some(_) if !connect.client_id.is_empty() || !may_be_empty => Ok(()),
+        // What Mosquitto says to each of them.
+        Some(EmptyClientId::Refused) if connect.version == ProtocolVersion::V5 => {
+            Err(ReasonCode::UNSPECIFIED_ERROR)
+        }
         Some(EmptyClientId::Refused) => Err(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID),
         Some(EmptyClientId::Given(prefix)) => {
             admission.client_id = Some(invented(prefix)?.into());

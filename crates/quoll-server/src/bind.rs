@@ -202,9 +202,12 @@ fn tune(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE))
 }
 
-/// Options of an accepted socket, where it has not inherited them.
-pub(crate) fn tune_accepted(socket: &tokio::net::TcpStream) -> io::Result<()> {
-    if cfg!(target_os = "linux") { Ok(()) } else { tune(SockRef::from(socket)) }
+/// Options of an accepted socket, where it has not inherited them. `nagle`: see [`Listener::nagle`].
+pub(crate) fn tune_accepted(socket: &tokio::net::TcpStream, nagle: bool) -> io::Result<()> {
+    if !cfg!(target_os = "linux") {
+        tune(SockRef::from(socket))?;
+    }
+    if nagle { socket.set_nodelay(false) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -229,9 +232,11 @@ mod tests {
         let Some(Bound::Tcp(listener)) = sockets.pop() else { panic!("no TCP socket") };
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        tune_accepted(&socket).unwrap();
+        tune_accepted(&socket, false).unwrap();
         let options = SockRef::from(&socket);
         assert!(options.tcp_nodelay().unwrap() && options.keepalive().unwrap());
+        tune_accepted(&socket, true).unwrap();
+        assert!(!options.tcp_nodelay().unwrap() && options.keepalive().unwrap());
     }
 
     #[test]

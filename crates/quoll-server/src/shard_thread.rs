@@ -120,6 +120,8 @@ pub(crate) struct ShardThread {
     deserted: Vec<ConnId>,
     /// Who is being let in at the moment, for the log.
     arriving: Option<tell::Greeting>,
+    /// The last PUBLISH as the log shows it, while it shows packets.
+    said_publish: Option<String>,
     /// The identifier that CONNACK has to tell the one who is being let in.
     assigned: Option<Arc<str>>,
     /// How the one who is being let in was authenticated; CONNACK tells.
@@ -183,6 +185,7 @@ impl ShardThread {
             lingering: VecDeque::new(),
             deserted: Vec::new(),
             arriving: None,
+            said_publish: None,
             assigned: None,
             agreed: None,
             mail: Vec::new(),

@@ -2,7 +2,7 @@
 
 use quoll_broker::vocabulary::{ConnId, Outgoing};
 use quoll_mqtt::packet::{Packet, Publish};
-use quoll_mqtt::{Delivery, QoS};
+use quoll_mqtt::{Delivery, ProtocolVersion, QoS};
 
 use super::ShardThread;
 use crate::log::{PACKETS, UNSUBSCRIBE, shown};
@@ -14,11 +14,14 @@ pub(super) fn is_wanted() -> bool {
 
 impl ShardThread {
     /// A packet came from a client that is connected.
-    pub(super) fn say_received(&self, client: &str, packet: &Packet) {
+    pub(super) fn say_received(&mut self, client: &str, packet: &Packet) {
         let client = shown(client);
         match packet {
             Packet::Publish(publish) => {
-                tracing::debug!(target: PACKETS, "Received PUBLISH from {client} ({})", publish_words(publish));
+                let words = publish_words(publish);
+                tracing::debug!(target: PACKETS, "Received PUBLISH from {client} ({words})");
+                // If it is denied, this is said once more.
+                self.said_publish = Some(words);
             }
             Packet::PubAck(ack) | Packet::PubComp(ack) => {
                 let (name, id, reason) = (packet.kind().name(), ack.packet_id.get(), ack.reason.0);
@@ -57,8 +60,17 @@ impl ShardThread {
         let name = packet.kind().name();
         match packet {
             Packet::ConnAck(answer) => {
-                let present = u8::from(answer.session_present);
-                tracing::debug!(target: PACKETS, "Sending {name} to {client} ({present}, {})", answer.reason.0);
+                let (present, reason) = (u8::from(answer.session_present), answer.reason);
+                let code = match connection.version {
+                    ProtocolVersion::V5 => reason.0,
+                    ProtocolVersion::V31 | ProtocolVersion::V311 => reason.connect_return_code(),
+                };
+                let line = format!("Sending {name} to {client} ({present}, {code})");
+                match &mut self.arriving {
+                    // The greeting comes first.
+                    Some(greeting) if !reason.is_failure() => greeting.answer = Some(line),
+                    _ => tracing::debug!(target: PACKETS, "{line}"),
+                }
             }
             Packet::PubRel(ack) | Packet::PubComp(ack) => {
                 tracing::debug!(target: PACKETS, "Sending {name} to {client} (m{})", ack.packet_id.get());

@@ -21,6 +21,8 @@ pub(super) struct Greeting {
     user: Option<String>,
     /// Whether there is a will, and its level, retention, topic and size.
     will: Option<String>,
+    /// The line about its CONNACK, which stands below the others.
+    pub(super) answer: Option<String>,
 }
 
 impl Greeting {
@@ -39,6 +41,7 @@ impl Greeting {
             username: connect.username.clone(),
             user: named.map(str::to_owned).or_else(|| connect.username.clone()),
             will,
+            answer: None,
         }
     }
 }
@@ -76,6 +79,9 @@ impl ShardThread {
                     }
                 }
             }
+            Event::Expired { client_id } => {
+                tracing::info!(target: NOTICE, "Expiring client {} due to timeout.", shown(&client_id));
+            }
             Event::SessionEnded { client_id } => {
                 self.common.placement.left(&client_id);
                 self.announce(ServerEvent::SessionEnded { client_id });
@@ -86,8 +92,10 @@ impl ShardThread {
             }
             Event::Denied { client_id, identity, act, topic, refused } => {
                 if refused && act == Act::Publish {
-                    let (client, topic) = (shown(&client_id), shown(&topic));
-                    tracing::debug!(target: PACKETS, "Denied PUBLISH from {client} ('{topic}')");
+                    let client = shown(&client_id);
+                    // Of a will there was no PUBLISH.
+                    let words = self.said_publish.take().unwrap_or_else(|| format!("'{}'", shown(&topic)));
+                    tracing::debug!(target: PACKETS, "Denied PUBLISH from {client} ({words})");
                 }
                 self.announce(ServerEvent::Denied { client_id, identity, act, topic, refused });
             }
@@ -111,14 +119,14 @@ impl ShardThread {
         // The rules' own copy of the name, which may be one that they gave.
         connection.who.client_id = Arc::clone(client_id);
         let (who, version) = (&connection.who, connection.version);
-        let peer = who.seat.as_ref().map(|seat| seat.listener().shown(who.peer).to_string());
-        let peer = peer.unwrap_or_default();
+        let seat = who.seat.as_ref().filter(|_| self.arriving.is_some());
+        let peer = seat.map(|seat| seat.listener().shown(who.peer).to_string()).unwrap_or_default();
         if self.common.events.receiver_count() > 0 {
             let who = Arc::new(connection.who.info(version, self.id));
             self.announce(ServerEvent::Connected(who));
         }
         self.common.placement.settled(client_id, self.id);
-        if let Some(Greeting { clean_start, bridge, user, will, .. }) = &self.arriving {
+        if let Some(Greeting { clean_start, bridge, user, will, answer, .. }) = &self.arriving {
             let protocol = match version {
                 ProtocolVersion::V31 => 1,
                 ProtocolVersion::V311 => 2,
@@ -133,7 +141,9 @@ impl ShardThread {
             );
             if self.verbose {
                 let will = will.as_deref().unwrap_or("No will message specified.");
-                will.lines().for_each(|line| tracing::debug!(target: PACKETS, "{line}"));
+                will.lines()
+                    .chain(answer.as_deref())
+                    .for_each(|line| tracing::debug!(target: PACKETS, "{line}"));
             }
         }
     }
@@ -157,6 +167,9 @@ fn log_departure(client_id: &str, how: &Departure) {
             return;
         }
         Departure::Error(error) => {
+            if matches!(error, DecodeError::Protocol { packet: "CONNECT", .. }) {
+                tracing::info!(target: NOTICE, "Bad client {client} sending multiple CONNECT messages.");
+            }
             tracing::debug!(client = client_id, %error, "protocol error");
             match error {
                 DecodeError::TooLarge { .. } => "disconnected due to oversize packet.",

@@ -156,8 +156,10 @@ impl Sinks {
         is_wanted && self.kinds.contains(&kind(metadata))
     }
 
-    fn write(&self, kind: LogType, text: &str, now: DateTime<Local>) {
+    /// `is_plain`: Mosquitto says this without a word in front, whatever kind it is.
+    fn write(&self, kind: LogType, text: &str, is_plain: bool, now: DateTime<Local>) {
         let word = match kind {
+            _ if is_plain => "",
             LogType::Error if !text.starts_with("Error") => "Error: ",
             LogType::Warning if !text.starts_with("Warning") => "Warning: ",
             _ => "",
@@ -257,7 +259,7 @@ impl<S: Subscriber> Layer<S> for Lines {
             // Lines that come faster than they are published are lost to the topic alone.
             self.0.topics.try_send((topic, text.clone())).ok();
         }
-        sinks.write(kind, &text, Local::now());
+        sinks.write(kind, &text, event.metadata().target() == CONNECTION, Local::now());
     }
 }
 

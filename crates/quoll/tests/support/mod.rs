@@ -148,6 +148,16 @@ impl Up {
         }
     }
 
+    /// What it said and nobody waited for, until it ends.
+    pub(crate) fn rest(&mut self) -> Vec<String> {
+        let mut rest = Vec::new();
+        let until = Instant::now() + PATIENCE;
+        while let Ok(line) = self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            rest.push(line);
+        }
+        rest
+    }
+
     /// SIGTERM, and its exit code.
     pub(crate) fn stop(mut self) -> i32 {
         self.signal("-TERM");
