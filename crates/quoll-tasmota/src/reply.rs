@@ -247,10 +247,7 @@ impl Reply {
     #[must_use]
     pub fn last_boot(&self) -> LastBoot {
         let Ok(page) = self.page("StatusPRM") else { return LastBoot::default() };
-        LastBoot {
-            reason: page.text("RestartReason").ok().map(Into::into),
-            boots: page.number("BootCount").ok(),
-        }
+        LastBoot { reason: page.text("RestartReason").ok(), boots: page.number("BootCount").ok() }
     }
 
     /// `Status 11`: seconds since it booted.

@@ -52,6 +52,12 @@ pub struct Registered {
     pub client_id: String,
     /// When it was last seen.
     pub last_seen: Option<i64>,
+    /// Its topic.
+    pub topic: String,
+    /// Other devices that have the topic which this one uses now.
+    pub topic_of: Vec<String>,
+    /// Other devices whose client id this one uses now.
+    pub client_id_of: Vec<String>,
 }
 
 /// Our broker, as devices are to reach it.
@@ -83,6 +89,8 @@ pub enum SilenceKind {
     Referer,
     /// Somebody else answers.
     NotTasmota,
+    /// Another device answers.
+    OtherDevice,
     /// Its web server is in user mode.
     UserMode,
     /// The answers make no sense.
@@ -151,6 +159,12 @@ pub struct DeviceSide {
     pub user: Option<String>,
     /// MQTT connections since boot.
     pub mqtt_count: Option<u64>,
+    /// Seconds since its boot.
+    pub uptime: Option<i64>,
+    /// Boots so far.
+    pub boots: Option<u64>,
+    /// Why it restarted last, as it writes it.
+    pub restart_reason: Option<String>,
     /// Whether TLS was on at boot.
     pub tls_at_boot: Option<bool>,
     /// Topic.
@@ -349,6 +363,8 @@ pub struct WireSide {
     pub encounters: Vec<Encounter>,
     /// Other devices that the same address belongs to.
     pub shared_with: Vec<String>,
+    /// Who has a connection under this device's client id now, where it is another: name or address.
+    pub rival: Option<String>,
 }
 
 /// What a certificate says.

@@ -42,6 +42,10 @@ impl LogReading {
             } else if let Some(code) = return_code(text) {
                 read.code = Some(code);
                 read.connected = false;
+            } else if text.starts_with("TLS connected") {
+                // Whatever goes wrong now is not what went wrong then.
+                read.number = after_connected;
+                read.code = None;
             } else if text == "Connected" {
                 read.connected = true;
                 read.number = after_connected;
@@ -53,7 +57,7 @@ impl LogReading {
                 read.plain_on_tls_port = true;
             } else if let Some(learned) = text.strip_prefix("Fingerprint learned: ") {
                 read.learned = Some(learned.chars().take(59).collect());
-            } else if !text.starts_with("Attempting") && !text.starts_with("TLS connected") {
+            } else if !text.starts_with("Attempting") {
                 continue;
             }
             if read.lines.len() == LINES {
@@ -95,6 +99,17 @@ mod tests {
         let round = ["MQT: Connected", "MQT: TLS connection error: 6", "MQT: Disconnected"];
         let log = read(&[round[0], round[1], round[2], round[0]]);
         assert_eq!((log.number, log.connected, log.lost), (Some(6), true, 1));
+    }
+
+    #[test]
+    fn a_handshake_that_went_well_is_the_end_of_an_older_error() {
+        let log = read(&[
+            "MQT: TLS connection error: 54",
+            "MQT: Connect failed to hub.lan:8883, rc -2. Retry in 10 sec",
+            "MQT: TLS connected in 300 ms",
+            "MQT: Connect failed to hub.lan:8883, rc 5. Retry in 20 sec",
+        ]);
+        assert_eq!((log.number, log.code, log.connected), (None, Some(5), false));
     }
 
     #[test]

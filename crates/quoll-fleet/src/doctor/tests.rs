@@ -235,10 +235,26 @@ fn the_commands_of_repairs_touch_no_key() {
         Repair::Fingerprint([7; 20]),
         Repair::Clock,
         Repair::Restart,
+        Repair::ClientId("DVES_1".into()),
+        Repair::Topic("kitchen".into()),
     ];
+    let before = DeviceSide {
+        host: Some("old.lan".into()),
+        port: Some(1883),
+        client: Some("x".into()),
+        topic: Some("y".into()),
+        ecdsa: Some(false),
+        slots: [Some([1; 20]), Some([0; 20])],
+        ..DeviceSide::default()
+    };
     for repair in repairs {
         let command = repair.command(1_795_000_000).expect("it can be written");
-        assert!(!command.text().contains("TLSKey") && !command.is_secret(), "{command}");
+        let undo = repair.undo(&before);
+        assert_eq!(undo.is_none(), repair == Repair::Restart, "{command}");
+        for command in [Some(command), undo].into_iter().flatten() {
+            assert!(!command.text().contains("TLSKey") && !command.is_secret(), "{command}");
+            assert!(!command.text().contains("00 00 00"), "never a zero slot: {command}");
+        }
     }
     assert!(Repair::Fingerprint([0; 20]).command(0).is_none(), "never a zero slot");
     assert!(Repair::Broker { host: "a b".into(), port: 1 }.command(0).is_none());

@@ -3,7 +3,7 @@
 use quoll_tasmota::{Command, Fingerprint, FingerprintSlot, SetOption, Setting};
 use serde::Serialize;
 
-use super::evidence::Evidence;
+use super::evidence::{DeviceSide, Evidence, Silence, SilenceKind};
 use super::rules::RULES;
 
 /// One rule: what it looks at, what it then takes for the cause, what to do. The order of [`RULES`] is their rank.
@@ -93,6 +93,10 @@ pub enum Repair {
     Clock,
     /// A restart.
     Restart,
+    /// MqttClient to the one of the registry.
+    ClientId(String),
+    /// Topic to the one of the registry.
+    Topic(String),
 }
 
 impl Repair {
@@ -112,6 +116,44 @@ impl Repair {
             }
             Self::Clock => "set the clock (Time; NTP is off until `Time 0`)".into(),
             Self::Restart => "restart the device (Restart 1)".into(),
+            Self::ClientId(id) => format!("give it its client id again (MqttClient {id})"),
+            Self::Topic(topic) => format!("give it its topic again (Topic {topic})"),
+        }
+    }
+
+    /// The command that takes it back, from what the device said before; none where there is nothing to take back, or
+    /// nothing is known of before. A fingerprint slot that was open is not opened again.
+    #[must_use]
+    pub fn undo(&self, before: &DeviceSide) -> Option<Command> {
+        let backlog = |commands: &[Command]| Command::backlog(commands).ok();
+        match self {
+            Self::MqttOn => Some(Command::set_option(SetOption::MQTT, false)),
+            Self::Broker { .. } => {
+                let host = match before.host.as_deref()? {
+                    "" => Command::clear(Setting::MqttHost),
+                    host => Command::set(Setting::MqttHost, host).ok()?,
+                };
+                backlog(&[host, Command::set(Setting::MqttPort, &before.port?.to_string()).ok()?])
+            }
+            Self::TlsOn => Some(Command::set_option(SetOption::MQTT_TLS, false)),
+            Self::Ecdsa if before.ecdsa == Some(false) => {
+                backlog(&[Command::set_option(SetOption::ECDSA, false), Command::restart()])
+            }
+            Self::Fingerprint(_) => {
+                let slot = |which, bytes: Option<[u8; 20]>| {
+                    Some(Command::set_fingerprint(which, &Fingerprint::new(bytes?).ok()?))
+                };
+                let slots = [
+                    slot(FingerprintSlot::One, before.slots[0]),
+                    slot(FingerprintSlot::Two, before.slots[1]),
+                ];
+                let slots: Vec<Command> = slots.into_iter().flatten().collect();
+                if slots.is_empty() { None } else { backlog(&slots) }
+            }
+            Self::Clock => Some(Command::time_by_ntp()),
+            Self::ClientId(_) => Command::set(Setting::MqttClient, before.client.as_deref()?).ok(),
+            Self::Topic(_) => Command::set(Setting::Topic, before.topic.as_deref()?).ok(),
+            Self::Ecdsa | Self::Restart => None,
         }
     }
 
@@ -137,6 +179,8 @@ impl Repair {
             }
             Self::Clock => Command::time(now).ok()?,
             Self::Restart => Command::restart(),
+            Self::ClientId(id) => Command::set(Setting::MqttClient, id).ok()?,
+            Self::Topic(topic) => Command::set(Setting::Topic, topic).ok()?,
         })
     }
 }
@@ -181,9 +225,28 @@ pub struct Verdict {
     pub also: Vec<Finding>,
 }
 
+/// What another device says is no evidence about this one.
+fn without_strangers_words(evidence: &Evidence) -> Evidence {
+    let mut own = evidence.clone();
+    let said = &evidence.device;
+    let other = said.mac.as_ref().filter(|mac| !mac.eq_ignore_ascii_case(&evidence.registered.mac));
+    if let Some(mac) = other.filter(|_| !evidence.registered.mac.is_empty()) {
+        let why =
+            format!("{} answers with the MAC {mac}, registered is {}", said.address, evidence.registered.mac);
+        own.device = DeviceSide {
+            address: said.address.clone(),
+            silence: Some(Silence { kind: SilenceKind::OtherDevice, why, hint: None }),
+            ..DeviceSide::default()
+        };
+        own.network.rehearsal = None;
+    }
+    own
+}
+
 /// Judges. The first rule that applies is the cause; what else applies is told beside it.
 #[must_use]
 pub fn diagnose(evidence: &Evidence) -> Verdict {
+    let evidence = &without_strangers_words(evidence);
     let mut found = Vec::new();
     let mut warnings = Vec::new();
     for rule in RULES {

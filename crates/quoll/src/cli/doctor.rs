@@ -7,17 +7,16 @@ use std::time::Duration;
 use clap::Args;
 use quoll_fleet::device::{Address, Device};
 use quoll_fleet::doctor::{Evidence, Finding, Health, Repair, Verdict, diagnose};
-use quoll_fleet::enrol::http_console;
 use quoll_fleet::registry::Registry;
-use quoll_tasmota::HttpConsole;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+use super::doctor_fix::{Done, Surgery};
 use super::{Common, ServerArgs};
 use crate::doctor::house::{self, State};
-use crate::doctor::{self, Practice, ask};
+use crate::doctor::{self, Practice};
 use crate::enrolment::{device_name, read_password};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
@@ -45,6 +44,9 @@ pub(crate) struct Doctor {
     /// A file with the web password on its first line
     #[arg(long, value_name = "FILE")]
     web_password_file: Option<PathBuf>,
+    /// How long a device's console, or the server at its broker's address, may be silent before it counts as hanging
+    #[arg(long, value_name = "SECONDS", default_value_t = doctor::SILENCE.as_secs(), value_parser = clap::value_parser!(u64).range(1..=60))]
+    patience: u64,
 }
 
 impl Doctor {
@@ -58,9 +60,10 @@ impl Doctor {
         let settings = common.settings(&home, &ServerArgs::default())?;
         let password = self.web_password_file.as_deref().map(read_password).transpose()?;
         let devices = devices(&home);
+        let patience = Duration::from_secs(self.patience);
         match &self.device {
             Some(name) => {
-                let practice = Practice::open(&home, &settings, devices?).await;
+                let practice = Practice::open(&home, &settings, devices?).await.patient_for(patience);
                 self.one(common, &practice, name, password).await
             }
             None => {
@@ -69,7 +72,8 @@ impl Doctor {
                     // The house can still be looked at; fleet.db has a line of its own.
                     Err(failure) => (Vec::new(), Some(failure)),
                 };
-                let practice = Arc::new(Practice::open(&home, &settings, devices).await);
+                let practice =
+                    Arc::new(Practice::open(&home, &settings, devices).await.patient_for(patience));
                 whole_house(common, practice, password, unreadable).await
             }
         }
@@ -95,73 +99,18 @@ impl Doctor {
                     .maybe_hint(error.hint())
             })?;
         }
-        let console = console(&device, password.as_deref().map(String::as_str));
+        let console = practice.console(&device, password.as_deref().map(String::as_str));
         let mut evidence = practice.examine(&device, &console).await;
         let mut verdict = diagnose(&evidence);
-        let mut repaired = Vec::new();
+        let mut done = Done::default();
         if self.fix {
-            let mut wanted = verdict.clone();
-            for patience in doctor::RETURN_PATIENCE {
-                repaired = self.repair(common, practice, &device, &console, &wanted, patience).await?;
-                if repaired.is_empty() {
-                    break;
-                }
-                evidence = practice.examine(&device, &console).await;
-                verdict = diagnose(&evidence);
-                // A device in the middle of a restart forgets what it was told last.
-                let rule = |verdict: &Verdict| verdict.cause.as_ref().map(|finding| finding.rule);
-                if verdict.health != Health::Ill || rule(&verdict) != rule(&wanted) {
-                    break;
-                }
-                wanted = verdict.clone();
-            }
+            let registry = Registry::open(&practice.home.fleet_db()).map_err(trouble::registry)?;
+            let surgery = Surgery { common, practice, registry, device: &device, console: &console };
+            (evidence, verdict, done) = surgery.operate(evidence, verdict).await?;
         }
-        show(common, &evidence, &verdict, &repaired)?;
+        show(common, &evidence, &verdict, &done)?;
         unwell(&evidence.name, &verdict)
     }
-
-    /// Does what the cause calls safe; of warnings, all.
-    async fn repair(
-        &self,
-        common: &Common,
-        practice: &Practice,
-        device: &Device,
-        console: &HttpConsole,
-        verdict: &Verdict,
-        patience: Duration,
-    ) -> Outcome<Vec<Repair>> {
-        let is_ill = verdict.health == Health::Ill;
-        let mut repairs: Vec<Repair> =
-            verdict.cause.iter().filter_map(|finding| finding.repair.clone()).collect();
-        if !is_ill {
-            repairs.extend(verdict.also.iter().filter_map(|finding| finding.repair.clone()));
-            repairs.dedup();
-        }
-        if repairs.is_empty() {
-            eprintln!("quoll: note: there is nothing that --fix may do about it");
-            return Ok(repairs);
-        }
-        let registry = Registry::open(&practice.home.fleet_db()).map_err(trouble::registry)?;
-        for repair in &repairs {
-            if common.is_for_people() {
-                eprintln!("  ..  {}", repair.words());
-            }
-            doctor::repair(console, repair).await?;
-            let detail = json!({ "repair": repair.words() });
-            registry.record("device.repaired", device.name.as_str(), &detail).map_err(trouble::registry)?;
-        }
-        if is_ill {
-            if common.is_for_people() {
-                eprintln!("  ..  waiting until it is back");
-            }
-            doctor::wait_until_back(practice, device, console, patience).await;
-        }
-        Ok(repairs)
-    }
-}
-
-fn console(device: &Device, password: Option<&str>) -> HttpConsole {
-    http_console(&device.address, password).with_patience(ask::CONNECT, ask::ANSWER)
 }
 
 fn devices(home: &Home) -> Outcome<Vec<Device>> {
@@ -173,13 +122,15 @@ fn devices(home: &Home) -> Outcome<Vec<Device>> {
 }
 
 /// What a person is told about one device.
-fn show(common: &Common, evidence: &Evidence, verdict: &Verdict, repaired: &[Repair]) -> Outcome {
+fn show(common: &Common, evidence: &Evidence, verdict: &Verdict, done: &Done) -> Outcome {
     match common.output {
         Format::Json => {
             let all = json!({
                 "device": evidence.name,
                 "verdict": verdict,
-                "repaired": repaired,
+                "repaired": done.repaired,
+                "put_back": done.put_back,
+                "not_put_back": done.not_put_back,
                 "evidence": evidence,
             });
             print(&format!("{all:#}\n"))
@@ -189,11 +140,11 @@ fn show(common: &Common, evidence: &Evidence, verdict: &Verdict, repaired: &[Rep
             listing.row(row(evidence, verdict));
             listing.print(Format::Csv)
         }
-        _ => print(&text(evidence, verdict, repaired)),
+        _ => print(&text(evidence, verdict, done)),
     }
 }
 
-fn text(evidence: &Evidence, verdict: &Verdict, repaired: &[Repair]) -> String {
+fn text(evidence: &Evidence, verdict: &Verdict, done: &Done) -> String {
     let mut text = format!("{}: {}\n", evidence.name, words(verdict.health));
     let mut part = |heading: &str, lines: &[String]| {
         for (at, line) in lines.iter().enumerate() {
@@ -218,8 +169,10 @@ fn text(evidence: &Evidence, verdict: &Verdict, repaired: &[Repair]) -> String {
         .collect();
     part("also", &also);
     part("not found out", &unknown(evidence));
-    let done: Vec<String> = repaired.iter().map(Repair::words).collect();
-    part("done", &done);
+    let words = |repairs: &[Repair]| repairs.iter().map(Repair::words).collect::<Vec<_>>();
+    part("done", &words(&done.repaired));
+    part("taken back", &words(&done.put_back));
+    part("not taken back", &done.not_put_back);
     text
 }
 
@@ -364,7 +317,7 @@ async fn examine_all(
         let (practice, room, password) = (Arc::clone(practice), Arc::clone(&room), password.clone());
         work.spawn(async move {
             let _permit = room.acquire_owned().await;
-            let console = console(&device, password.as_deref().map(String::as_str));
+            let console = practice.console(&device, password.as_deref().map(String::as_str));
             let evidence = practice.examine(&device, &console).await;
             let verdict = diagnose(&evidence);
             (place, evidence, verdict)

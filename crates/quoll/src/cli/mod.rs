@@ -21,6 +21,7 @@ pub(crate) mod device_rename;
 pub(crate) mod device_replace;
 pub(crate) mod device_rotate;
 pub(crate) mod doctor;
+mod doctor_fix;
 pub(crate) mod find;
 pub(crate) mod firmware;
 pub(crate) mod firmware_lint;

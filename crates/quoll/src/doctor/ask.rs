@@ -15,8 +15,6 @@ use tokio::time::{Instant, timeout_at};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// For a connection to its console.
 pub(crate) const CONNECT: Duration = Duration::from_secs(3);
-/// For one answer. A busy ESP8266 takes two seconds.
-pub(crate) const ANSWER: Duration = Duration::from_secs(8);
 /// A device in the middle of a restart is asked again; those are the pauses.
 const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 /// Longest text of a device's that is taken over.
@@ -37,6 +35,17 @@ pub(crate) async fn ask(console: &HttpConsole) -> DeviceSide {
 pub(crate) async fn is_connected(console: &HttpConsole) -> bool {
     let reply = console.ask(&Command::status(StatusPage::State)).await;
     reply.ok().and_then(|reply| reply.mqtt_count().ok()).is_some_and(|count| count > 0)
+}
+
+/// Seconds since its boot.
+pub(crate) async fn uptime(console: &HttpConsole) -> Option<u64> {
+    console.ask(&Command::status(StatusPage::State)).await.ok()?.uptime()
+}
+
+/// The lines of its log that tell of a failed attempt; none where it does not answer.
+pub(crate) async fn failed_attempts(console: &HttpConsole) -> Option<Vec<String>> {
+    let page = console.log(0).await.ok()?;
+    Some(page.lines.into_iter().filter(|line| line.contains("MQT: Connect failed to ")).collect())
 }
 
 struct Asking<'a> {
@@ -74,12 +83,25 @@ impl Asking<'_> {
             let vitals = reply.vitals();
             self.side.heap = vitals.heap;
             self.side.rssi = vitals.rssi;
+            self.side.uptime = reply.uptime().and_then(|seconds| i64::try_from(seconds).ok());
+        }
+        if let Some(reply) = self.reply(&Command::status(StatusPage::Parameters)).await {
+            let boot = reply.last_boot();
+            self.side.boots = boot.boots;
+            self.side.restart_reason = boot.reason.map(|reason| cut(&reason));
         }
         if let Some(reply) = self.reply(&Command::ask(Setting::Topic)).await {
             self.side.topic = self.read("its topic", reply.setting(Setting::Topic)).map(|topic| cut(&topic));
         }
         if self.side.mqtt_on != Some(false) {
             self.tls().await;
+        }
+        // Where older questions had pushed its attempts out, there may have been one by now.
+        if self.side.silence.is_none()
+            && self.side.log.as_ref().is_some_and(|log| log.lines.is_empty())
+            && let Some(Ok(page)) = self.timed(self.console.log(0)).await
+        {
+            self.side.log = Some(LogReading::of(&page.lines));
         }
     }
 

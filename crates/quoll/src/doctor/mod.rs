@@ -17,9 +17,10 @@ pub(crate) mod wire;
 use std::time::Duration;
 
 use quoll_fleet::device::Device;
-use quoll_fleet::doctor::evidence::{Registered, Target};
+use quoll_fleet::doctor::evidence::{DeviceSide, Registered, Target};
 use quoll_fleet::doctor::{Evidence, Repair};
-use quoll_tasmota::{Console as _, HttpConsole, Refusal};
+use quoll_fleet::enrol::http_console;
+use quoll_tasmota::{Command, Console as _, HttpConsole, Refusal};
 use time::OffsetDateTime;
 
 use crate::config::Settings;
@@ -27,11 +28,18 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
 use certificates::Folder;
 
+/// Who has been silent for so long will not answer. A busy ESP8266 takes two seconds.
+pub(crate) const SILENCE: Duration = Duration::from_secs(8);
 /// How long a repaired device gets to come back, each time that it is repaired: a restart of 15 s and an attempt; then two
 /// attempts with their pauses. Twice, since a device that was about to restart may have forgotten the first.
 pub(crate) const RETURN_PATIENCE: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(120)];
+/// Attempts of a repaired device that may fail before no more are waited for: the first may come too early.
+const ATTEMPTS: usize = 2;
 /// How often it is looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Other devices that are named where they share something with this one.
+const OTHERS: usize = 8;
 
 /// What all examinations share.
 pub(crate) struct Practice {
@@ -41,6 +49,8 @@ pub(crate) struct Practice {
     /// Every device, for telling apart those with one address.
     pub(crate) devices: Vec<Device>,
     pub(crate) node: wire::NodeFacts,
+    /// For one answer of a device's, or of the server at its broker's address.
+    pub(crate) patience: Duration,
 }
 
 impl Practice {
@@ -48,7 +58,18 @@ impl Practice {
     pub(crate) async fn open(home: &Home, settings: &Settings, devices: Vec<Device>) -> Self {
         let folder = Folder::read(settings);
         let node = wire::NodeFacts::ask(home).await;
-        Self { home: home.clone(), settings: settings.clone(), folder, devices, node }
+        let (home, settings) = (home.clone(), settings.clone());
+        Self { home, settings, folder, devices, node, patience: SILENCE }
+    }
+
+    /// With another patience than [`SILENCE`].
+    pub(crate) fn patient_for(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// A device's console.
+    pub(crate) fn console(&self, device: &Device, password: Option<&str>) -> HttpConsole {
+        http_console(&device.address, password).with_patience(ask::CONNECT, self.patience)
     }
 
     /// Collects all that can be found out about a device.
@@ -62,7 +83,7 @@ impl Practice {
         Evidence {
             name: device.name.to_string(),
             now,
-            registered: registered(device),
+            registered: self.registered(device, &said),
             target,
             device: said,
             wire,
@@ -87,6 +108,25 @@ impl Practice {
     }
 }
 
+impl Practice {
+    fn registered(&self, device: &Device, said: &DeviceSide) -> Registered {
+        let others = |has: &dyn Fn(&Device) -> bool| -> Vec<String> {
+            let others =
+                self.devices.iter().filter(|other| other.name != device.name && other.state.is_present());
+            others.filter(|other| has(other)).map(|other| other.name.to_string()).take(OTHERS).collect()
+        };
+        let (topic, client) = (said.topic.as_deref(), said.client.as_deref());
+        Registered {
+            topic_of: others(&|other| {
+                topic == Some(other.topics.topic.as_str())
+                    && other.topics.full_topic == device.topics.full_topic
+            }),
+            client_id_of: others(&|other| client == Some(other.topics.client_id.as_str())),
+            ..registered(device)
+        }
+    }
+}
+
 fn registered(device: &Device) -> Registered {
     let seconds = OffsetDateTime::unix_timestamp;
     Registered {
@@ -99,18 +139,41 @@ fn registered(device: &Device) -> Registered {
         mac: device.mac.to_string(),
         client_id: device.topics.client_id.clone(),
         last_seen: device.last_seen.map(seconds),
+        topic: device.topics.topic.clone(),
+        ..Registered::default()
     }
 }
 
-/// Does what a verdict calls safe.
-pub(crate) async fn repair(console: &HttpConsole, repair: &Repair) -> Outcome {
-    let failed = |why: &dyn std::fmt::Display| {
-        Failure::new(Exit::Device, format!("could not {}", repair.words())).why(why)
-    };
+/// Does what a verdict calls safe; whether the device restarts over it.
+pub(crate) async fn repair(console: &HttpConsole, repair: &Repair) -> Outcome<bool> {
     let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0);
-    let command =
-        repair.command(now).ok_or_else(|| failed(&"the value cannot be written on a console line"))?;
-    match console.ask(&command).await {
+    let could_not = format!("could not {}", repair.words());
+    let command = repair.command(now).ok_or_else(|| {
+        Failure::new(Exit::Device, could_not.clone()).why("the value cannot be written on a console line")
+    })?;
+    obey(console, &command, could_not).await?;
+    Ok(command.restarts())
+}
+
+/// Waits until the device has restarted, which it does two seconds after a setting that calls for it.
+pub(crate) async fn wait_for_restart(console: &HttpConsole, patience: Duration) {
+    let since = tokio::time::Instant::now();
+    while since.elapsed() < patience {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if ask::uptime(console).await.is_some_and(|uptime| uptime <= since.elapsed().as_secs()) {
+            return;
+        }
+    }
+}
+
+/// Takes a repair back.
+pub(crate) async fn put_back(console: &HttpConsole, repair: &Repair, command: &Command) -> Outcome {
+    obey(console, command, format!("could not take back: {}", repair.words())).await
+}
+
+async fn obey(console: &HttpConsole, command: &Command, could_not: String) -> Outcome {
+    let failed = |why: &dyn std::fmt::Display| Failure::new(Exit::Device, could_not.clone()).why(why);
+    match console.ask(command).await {
         Ok(reply) => match reply.refusal() {
             None => Ok(()),
             Some(Refusal::Unknown) => Err(failed(&"its firmware has no such command")),
@@ -122,16 +185,22 @@ pub(crate) async fn repair(console: &HttpConsole, repair: &Repair) -> Outcome {
     }
 }
 
-/// Waits until the node, or where none runs the device itself, says that it is connected.
+/// Waits until the node, or where none runs the device itself, says that it is connected; not longer than until it has
+/// tried in vain. `before` are the failed attempts that its log had before the repair.
 pub(crate) async fn wait_until_back(
     practice: &Practice,
     device: &Device,
     console: &HttpConsole,
+    before: &[String],
     patience: Duration,
 ) -> bool {
     let end = tokio::time::Instant::now() + patience;
     while tokio::time::Instant::now() < end {
         tokio::time::sleep(LOOK_EVERY).await;
+        let failed = ask::failed_attempts(console).await.unwrap_or_default();
+        if failed.iter().filter(|line| !before.contains(line)).count() >= ATTEMPTS {
+            return false;
+        }
         if practice.node.silence.is_none() {
             let node = wire::NodeFacts::ask(&practice.home).await;
             if node.connection_of(device).is_some() {

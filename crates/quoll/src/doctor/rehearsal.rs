@@ -23,8 +23,6 @@ const RESOLVE: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(3);
 /// For the handshake; a device gives it ten.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// A server that has said nothing for so long will not.
-const SILENCE: Duration = Duration::from_secs(8);
 /// Most bytes that are read of a server's flight.
 const FLIGHT: usize = 64 * 1024;
 /// Addresses of a name that are told.
@@ -116,7 +114,7 @@ async fn rehearse(mut socket: TcpStream, settings: TlsSettings, practice: &Pract
             break;
         }
         let mut buffer = [0; 4096];
-        let patience = SILENCE.min(end.saturating_duration_since(Instant::now()));
+        let patience = practice.patience.min(end.saturating_duration_since(Instant::now()));
         match timeout(patience, socket.read(&mut buffer)).await {
             Err(_) => {
                 failure = Some(TlsFailure::HANDSHAKE_TIMEOUT);
@@ -146,8 +144,9 @@ async fn rehearse(mut socket: TcpStream, settings: TlsSettings, practice: &Pract
     }
     read_flight(&flight, &mut tried, practice);
     tried.number = match failure {
-        // What it says to one without a certificate is no news about the device, which may have one.
-        Some(_) if tried.asks_certificate => None,
+        // What it says to one without a certificate is no news about the device, which may have one. What the device has
+        // to say about the server's is.
+        Some(TlsFailure::Number(number)) if tried.asks_certificate && !(1..256).contains(&number) => None,
         Some(TlsFailure::Number(number)) => Some(number),
         Some(TlsFailure::Crash) | None => None,
     };

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use quoll_fleet::device::Device;
+use quoll_fleet::device::{Device, Rung};
 use quoll_fleet::doctor::evidence::{Attribution, DeviceSide, Encounter, WireSide};
 
 use super::Practice;
@@ -42,9 +42,12 @@ impl NodeFacts {
         }
     }
 
-    /// By its certificate; by its client id where it has none.
+    /// By its certificate; by the name that its password stands for where it is pinned; else by its client id.
     pub(crate) fn connection_of(&self, device: &Device) -> Option<&Seen> {
-        let by_serial = |seen: &&Seen| seen.serial.is_some() && seen.serial == device.serial;
+        let by_serial = |seen: &&Seen| match device.rung {
+            Rung::Pinned => seen.name == device.name.as_str(),
+            _ => seen.serial.is_some() && seen.serial == device.serial,
+        };
         let by_id = |seen: &&Seen| seen.serial.is_none() && seen.client_id == device.topics.client_id;
         self.connections.iter().find(by_serial).or_else(|| self.connections.iter().find(by_id))
     }
@@ -63,6 +66,7 @@ pub(crate) async fn of(practice: &Practice, device: &Device, said: &DeviceSide) 
     // Asked anew: asking the device took its time.
     let node = NodeFacts::ask(&practice.home).await;
     side.online = node.connection_of(device).map(|seen| (seen.client_id.clone(), seen.address.clone()));
+    side.rival = rival(practice, &node, device);
     let neighbours = neighbours();
     let mut addresses = host_addresses(device).await;
     let of_mac = neighbours.iter().filter(|(_, mac)| mac.eq_ignore_ascii_case(&device.mac.to_string()));
@@ -98,6 +102,16 @@ pub(crate) async fn of(practice: &Practice, device: &Device, said: &DeviceSide) 
     let surplus = side.encounters.len().saturating_sub(SHOWN);
     side.encounters.drain(..surplus);
     side
+}
+
+/// Who has a connection under the device's client id, where it is not the device.
+fn rival(practice: &Practice, node: &NodeFacts, device: &Device) -> Option<String> {
+    let other = |seen: &&Seen| {
+        seen.client_id == device.topics.client_id && seen.serial.is_some() && seen.serial != device.serial
+    };
+    let seen = node.connections.iter().find(other)?;
+    let named = practice.devices.iter().find(|known| known.serial.is_some() && known.serial == seen.serial);
+    Some(named.map_or_else(|| seen.address.clone(), |known| known.name.to_string()))
 }
 
 fn mac_of<'a>(encounter: &Encounter, neighbours: &'a [(IpAddr, String)]) -> Option<&'a str> {

@@ -36,15 +36,13 @@ pub(super) const STRANGER: Rule = Rule {
         if it.is_connected() {
             return None;
         }
-        if let Some(silence) = it.device.silence.as_ref().filter(|it| it.kind == SilenceKind::NotTasmota) {
-            return Some(Found::because(format!("device: {}", silence.why)));
-        }
-        let mac = it.device.mac.as_ref().filter(|mac| !mac.eq_ignore_ascii_case(&it.registered.mac))?;
-        let found = Found::because(format!(
-            "device: {} answers with the MAC {mac}, registered is {}",
-            it.device.address, it.registered.mac
-        ));
-        Some(found.cause("another device answers at its address"))
+        let strangers = [SilenceKind::NotTasmota, SilenceKind::OtherDevice];
+        let silence = it.device.silence.as_ref().filter(|it| strangers.contains(&it.kind))?;
+        let found = Found::because(format!("device: {}", silence.why)).and_all(it.wire_line());
+        Some(match silence.kind {
+            SilenceKind::OtherDevice => found.cause("another device answers at its address"),
+            _ => found,
+        })
     },
 };
 
@@ -79,8 +77,7 @@ pub(super) const HANGS: Rule = Rule {
     repairs: None,
     is_warning: false,
     judge: |it| {
-        let kinds = [SilenceKind::Hangs, SilenceKind::Senseless];
-        let silence = it.device.silence.as_ref().filter(|it| kinds.contains(&it.kind))?;
+        let silence = it.device.silence.as_ref().filter(|it| it.kind == SilenceKind::Hangs)?;
         if it.is_connected() {
             return None;
         }
@@ -110,5 +107,32 @@ pub(super) const GONE: Rule = Rule {
             (None, None) => None,
         };
         Some(found.and_all(seen))
+    },
+};
+
+/// Answers that make no sense before it is the device, and not a question that its firmware does not know.
+const SENSELESS: usize = 3;
+
+pub(super) const NONSENSE: Rule = Rule {
+    id: "console-senseless",
+    numbers: &[],
+    looks_at: "the console's answers",
+    cause: "what answers at the device's address calls itself a Tasmota, and its answers make no sense",
+    fix: "look at it in a browser; find out its address (quoll device find --range …), or update its firmware",
+    repairs: None,
+    is_warning: false,
+    judge: |it| {
+        if it.is_connected() {
+            return None;
+        }
+        if let Some(silence) = it.device.silence.as_ref() {
+            let senseless = silence.kind == SilenceKind::Senseless;
+            return senseless.then(|| Found::because(format!("device: {}", silence.why)));
+        }
+        let missing = &it.device.missing;
+        (it.device.firmware.is_none() && missing.len() >= SENSELESS).then(|| {
+            Found::lines(missing.iter().take(SENSELESS).map(|what| format!("device: no sense in {what}")))
+                .and_all(it.wire_line())
+        })
     },
 };

@@ -105,8 +105,12 @@ pub(super) const NO_SUITE: Rule = Rule {
                 found.fix("give the broker an RSA key: in fingerprint mode a device offers nothing else"),
             );
         }
-        let off = it.device.ecdsa == Some(false);
-        Some(if off { found.and("device: SetOption165 is OFF").repair(Repair::Ecdsa) } else { found })
+        // The device switches it on by itself after this error (facts §3.3), and tries again after its pause.
+        let found = found.and_all(it.device.ecdsa.map(|on| {
+            let how = if on { "ON, by now" } else { "OFF" };
+            format!("device: SetOption165 is {how}")
+        }));
+        Some(if it.device.ecdsa.is_some() { found.repair(Repair::Ecdsa) } else { found })
     },
 };
 
@@ -213,7 +217,7 @@ pub(super) const FOREIGN_CA: Rule = Rule {
         let found = Found::lines(it.shows(&[304])?).and_all(shown_line(it)).and_all(issued_line(it));
         let ca = it.pki.ca.as_ref().map(|ca| format!("pki: our CA is {:?}", ca.subject));
         let fix = format!("give it one of this CA: {} --replace-key", it.add_command());
-        Some(found.and_all(ca).fix(fix))
+        Some(found.and_all(it.stored_line()).and_all(ca).fix(fix))
     },
 };
 
@@ -248,13 +252,15 @@ refused!(
 
 pub(super) const VERSION: Rule = Rule {
     id: "tls-version",
-    numbers: &[326],
+    numbers: &[326, 3],
     looks_at: "the log, the versions of the ClientHello",
     cause: "the broker does not speak TLS 1.2, the one version that a device has",
     fix: "allow TLS 1.2 at the broker",
     repairs: None,
     is_warning: false,
-    judge: |it| Some(Found::lines(it.shows(&[326])?).and_all(it.hello_line()).and_all(it.rehearsal_line())),
+    judge: |it| {
+        Some(Found::lines(it.shows(&[326, 3])?).and_all(it.hello_line()).and_all(it.rehearsal_line()))
+    },
 };
 
 impl Evidence {

@@ -3,6 +3,7 @@
 
 mod asked;
 mod client;
+mod identity;
 mod mqtt;
 mod network;
 mod server;
@@ -16,6 +17,7 @@ use super::verdict::Rule;
 pub const RULES: &[Rule] = &[
     client::REVOKED,
     client::QUARANTINED,
+    asked::STRANGER,
     settings::MQTT_OFF,
     settings::NO_BROKER,
     settings::NOT_SWITCHED,
@@ -55,19 +57,22 @@ pub const RULES: &[Rule] = &[
     client::NOT_ACCEPTED,
     client::DENIED,
     client::VERSION,
+    identity::CLIENT_ID_TAKEN,
     mqtt::REFUSED,
     mqtt::NO_ANSWER,
-    mqtt::ID_TAKEN,
-    mqtt::KEEP_ALIVE,
     network::CLOSED,
     server::LEFT,
+    mqtt::RESTARTS,
+    mqtt::KEEP_ALIVE,
     server::UNKNOWN_NUMBER,
     asked::NO_NODE,
-    asked::STRANGER,
     asked::PASSWORD,
     asked::HANGS,
     asked::GONE,
+    asked::NONSENSE,
     settings::ELSEWHERE,
+    identity::TOPIC_SHARED,
+    identity::TOPIC_CHANGED,
     worry::OPEN_SLOT,
     worry::EXPIRES,
     worry::CRL,

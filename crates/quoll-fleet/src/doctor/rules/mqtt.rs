@@ -1,9 +1,9 @@
 //! Rules about MQTT itself: TLS is open, and the device still does not stay.
 
-use crate::doctor::evidence::Ending;
+use crate::doctor::evidence::{Encounter, Ending, Evidence};
 use crate::doctor::verdict::{Found, Rule};
 
-/// Connections that were taken over or lost before it is called a fight, or a pattern.
+/// Connections that were lost for want of a sign of life before it is called a pattern.
 const OFTEN: usize = 2;
 
 pub(super) const REFUSED: Rule = Rule {
@@ -57,6 +57,9 @@ pub(super) const REFUSED: Rule = Rule {
             4 => found
                 .cause("user name or password are wrong (rc 4)")
                 .fix("set MqttUser and MqttPassword again; an empty MqttUser sends no password either"),
+            _ if it.registered.rung == "pinned" => found
+                .cause("user name or password are not those that this device was given (rc 5)")
+                .fix(format!("give it new ones: {add}")),
             _ if refused.is_some_and(|last| last.certificate.is_none()) => found
                 .cause("the broker lets nobody in without a certificate here, and the device came without (rc 5)")
                 .fix("point it at the TLS port, or set up users for this listener"),
@@ -86,36 +89,52 @@ pub(super) const NO_ANSWER: Rule = Rule {
     },
 };
 
-fn departures(it: &crate::doctor::evidence::Evidence, how: &str) -> usize {
-    let gone = it.wire.encounters.iter().filter_map(|encounter| encounter.departure.as_deref());
-    gone.filter(|departure| departure.contains(how)).count()
-}
+/// Words of a departure after which a device did not say goodbye.
+const BROKEN: [&str; 3] = ["broke", "taken over", "keep-alive"];
+/// What a device gives as the reason of a restart that nobody asked for: ESP8266 and ESP32 name them alike.
+const CRASHES: [&str; 4] = ["exception", "watchdog", "panic", "brownout"];
+/// Connections that a boot ended before it is called over and over.
+const BOOTS: usize = 3;
+/// How far back they count, and how fresh a crash must be, in seconds.
+const LATELY: i64 = 900;
 
-pub(super) const ID_TAKEN: Rule = Rule {
-    id: "client-id-taken",
+pub(super) const RESTARTS: Rule = Rule {
+    id: "restarts",
     numbers: &[],
-    looks_at: "how its connections ended at the broker",
-    cause: "two clients with the same client id throw each other out",
-    fix: "give one of them another: MqttClient DVES_%06X",
+    looks_at: "RestartReason and BootCount (Status 1), the uptime, how its connections ended at the broker",
+    cause: "the device restarts over and over",
+    fix: "look at its power supply first, then at its firmware: a build that is too large, a rule or a driver that crashes it",
     repairs: None,
     is_warning: false,
     judge: |it| {
-        let times = departures(it, "taken over");
-        (times >= OFTEN).then(|| {
-            let id = it.device.client.as_deref().unwrap_or(&it.registered.client_id);
-            let peers: std::collections::BTreeSet<&str> = it
-                .wire
-                .encounters
-                .iter()
-                .map(|it| it.peer.rsplit_once(':').map_or(it.peer.as_str(), |it| it.0))
-                .collect();
-            Found::because(format!(
-                "wire: {times} of its last connections were taken over by another with the id {id}"
-            ))
-            .and(format!("wire: they came from {}", peers.into_iter().collect::<Vec<_>>().join(", ")))
+        let uptime = it.device.uptime?;
+        let boot = it.now.saturating_sub(uptime);
+        let broken = |encounter: &&Encounter| {
+            let how = encounter.departure.as_deref().unwrap_or_default();
+            (boot.saturating_sub(LATELY)..boot).contains(&encounter.at)
+                && BROKEN.iter().any(|it| how.contains(it))
+        };
+        let times = it.wire.encounters.iter().filter(broken).count();
+        let reason = it.device.restart_reason.as_deref().unwrap_or_default();
+        let crashed = CRASHES.iter().any(|word| reason.to_ascii_lowercase().contains(word));
+        let just_now = crashed && uptime < LATELY && !it.is_connected() && it.number().is_none();
+        if times < BOOTS && !just_now {
+            return None;
+        }
+        let boots = it.device.boots.map(|boots| format!(", boot {boots}")).unwrap_or_default();
+        let found = Found::because(format!("device: up for {uptime} s{boots}, restarted by {reason:?}"));
+        Some(if times > 0 {
+            found.and(format!("wire: {times} of its last connections broke off before that boot"))
+        } else {
+            found
         })
     },
 };
+
+fn departures(it: &Evidence, how: &str) -> usize {
+    let gone = it.wire.encounters.iter().filter_map(|encounter| encounter.departure.as_deref());
+    gone.filter(|departure| departure.contains(how)).count()
+}
 
 pub(super) const KEEP_ALIVE: Rule = Rule {
     id: "keep-alive",

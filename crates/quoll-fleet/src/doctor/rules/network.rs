@@ -114,7 +114,7 @@ pub(super) const BLOCKED: Rule = Rule {
 
 pub(super) const PLAIN_PORT: Rule = Rule {
     id: "port-without-tls",
-    numbers: &[0, -1005, 3, 4, 9],
+    numbers: &[0, -1005, 4, 9],
     looks_at: "the log, the first bytes at the broker, a handshake from here",
     cause: "the device speaks TLS to a port that does not",
     fix: "set MqttPort to the broker's TLS port",
@@ -126,7 +126,7 @@ pub(super) const PLAIN_PORT: Rule = Rule {
         }
         let at_the_door = it.failed_at().is_some_and(|(last, _)| !last.secure && last.hello.is_some());
         let answer = it.network.rehearsal.as_ref().and_then(|tried| tried.is_tls);
-        let said = it.shows(&[0, -1005, 3, 4, 9]);
+        let said = it.shows(&[0, -1005, 4, 9]);
         if !at_the_door && (said.is_none() || answer != Some(false)) {
             return None;
         }

@@ -334,6 +334,10 @@ pub(super) const CA_TOO_LARGE: Rule = Rule {
     judge: |it| {
         let lines = it.shows(&[62])?;
         let ca = it.pki.ca.as_ref()?;
+        // Another server's certificate is not of our CA.
+        if it.served().is_some_and(|served| served.issuer != ca.subject) {
+            return None;
+        }
         let limit = if it.device.is_esp32 { 4096 } else { 2048 };
         let bits = ca.rsa_bits.filter(|bits| *bits > limit)?;
         Some(
@@ -414,8 +418,9 @@ pub(super) const UNKNOWN_NUMBER: Rule = Rule {
     is_warning: false,
     judge: |it| {
         let number = it.number()?;
-        let known = super::RULES.iter().any(|rule| rule.numbers.contains(&number));
-        if known {
+        // A rule may know the number and still see that it is not that.
+        let explained = |rule: &Rule| rule.numbers.contains(&number) && (rule.judge)(it).is_some();
+        if super::RULES.iter().any(explained) {
             return None;
         }
         let found = Found::lines(it.number_lines(number)).and_all(it.rehearsal_line());

@@ -128,7 +128,7 @@ pub(super) const OTHER_BROKER: Rule = Rule {
     id: "other-broker",
     numbers: &[-1001, -1002],
     looks_at: "MqttHost and MqttPort against ours, the log",
-    cause: "the device was pointed at another broker, and does not reach that one",
+    cause: "the device was pointed at another broker, and has no connection there",
     fix: "set MqttHost and MqttPort to this broker's",
     repairs: Some("MqttHost, MqttPort, where the device was proven before"),
     is_warning: false,
@@ -140,7 +140,12 @@ pub(super) const OTHER_BROKER: Rule = Rule {
             return None;
         }
         // A TLS error of another broker's certificate has a rule of its own.
-        let unreached = it.number().is_none_or(|number| [-1001, -1002].contains(&number));
+        // So has what another broker says to its CONNECT.
+        let unreached = match (it.number(), it.code()) {
+            (Some(number), _) => [-1001, -1002].contains(&number),
+            (None, Some(code)) => [-2, -5].contains(&code),
+            (None, None) => true,
+        };
         if !unreached {
             return None;
         }
