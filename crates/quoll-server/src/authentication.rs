@@ -12,10 +12,8 @@ use quoll_mqtt::packet::{Auth, AuthProperties, Packet};
 use quoll_mqtt::{ProtocolVersion, ReasonCode};
 
 use crate::doorkeeper::Verdict;
+use crate::limits::AUTH_STEPS;
 use crate::shard_thread::ShardThread;
-
-/// AUTH packets of a peer in one dialogue; SCRAM needs one.
-pub(crate) const MAX_STEPS: usize = 8;
 
 /// A method that a client may prove itself by: begins a dialogue each time that it is asked.
 pub type Authenticator = Arc<dyn Fn() -> Box<dyn Dialogue> + Send + Sync>;
@@ -66,7 +64,7 @@ impl LiveMethod {
             ReasonCode::REAUTHENTICATE => ((self.again)(), 0),
             _ => self.dialogue.take().ok_or(ReasonCode::PROTOCOL_ERROR)?,
         };
-        if steps >= MAX_STEPS {
+        if steps >= AUTH_STEPS {
             return Err(ReasonCode::NOT_AUTHORIZED);
         }
         match dialogue.hear(auth.properties.authentication_data.as_deref().unwrap_or_default()) {

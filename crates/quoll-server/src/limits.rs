@@ -101,3 +101,32 @@ pub const PANICS_PER_SHARD: u32 = 3;
 
 /// Share of a second that the busiest shard works, from which on new clients go to another (`coat.md` §4).
 pub const OPEN_NEXT_SHARD: f32 = 0.6;
+
+/// Bytes of a PROXY header of version 1 (§2.1 of its specification).
+pub const MAX_PROXY_1: usize = 107;
+
+/// Longest PROXY header of version 2. The form allows 64 KiB; addresses take 216 bytes, TLS facts with a certificate's names a few
+/// hundred.
+pub const MAX_PROXY_2: usize = 4096;
+
+/// AUTH packets of a peer in one dialogue; SCRAM needs one.
+pub const AUTH_STEPS: usize = 8;
+
+/// Letters in one shard's box from which on the senders leave their sockets unread, until it has caught up.
+pub const FULL_BOX: usize = 20_000;
+
+/// Bytes waiting for a peer from which on its pings stay without answer: it does not read them (RFC 6455 §5.5.3 asks for the
+/// latest alone).
+pub const UNREAD_PONGS: usize = 64 * 1024;
+
+/// A bridge's time for a TCP connection and the TLS handshake, also with a peer that drips bytes.
+pub const BRIDGE_DIAL_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A bridge's time from CONNECT to CONNACK.
+pub const BRIDGE_CONNACK_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Of a bridge: bytes waiting for one side from which on the other side is not read.
+pub const BRIDGE_HIGH_WATER: usize = 1 << 20;
+
+/// Of a bridge: payload bytes of QoS 2 messages that wait for room at the local broker: two of its largest packets.
+pub const BRIDGE_HELD_BYTES: usize = 4_000_000;

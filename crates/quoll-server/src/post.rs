@@ -18,13 +18,11 @@ use crate::authentication::Agreed;
 use crate::config::Listener;
 use crate::events::{ConnectionInfo, Stats};
 use crate::journal::transit::LetterKey;
+use crate::limits::FULL_BOX;
 use crate::listener::Seat;
 use crate::sessions::{Subscriber, Wanted};
 use crate::tls::record::Tls;
 use crate::websocket::WebSocket;
-
-/// Letters in one shard's box from which on the senders leave their sockets unread, until it has caught up.
-pub(crate) const FULL_BOX: usize = 20_000;
 
 /// Where a letter goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

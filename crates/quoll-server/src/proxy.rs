@@ -8,12 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use thiserror::Error;
 
-/// Longest header of version 1, its line end included (§2.1).
-const MAX_V1: usize = 107;
-
-/// Longest header of version 2. The form allows 64 KiB; addresses take 216 bytes, TLS facts with a certificate's names a few
-/// hundred.
-const MAX_V2: usize = 4096;
+use crate::limits::{MAX_PROXY_1, MAX_PROXY_2};
 
 /// Begins version 2 (§2.2).
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -94,8 +89,8 @@ fn read_v1(input: &[u8]) -> Result<Option<(Proxied, usize)>, ProxyError> {
     if input[..known] != START[..known] {
         return Err(ProxyError("no header of version 1"));
     }
-    let Some(end) = input.iter().take(MAX_V1).position(|byte| *byte == b'\n') else {
-        let too_long = input.len() >= MAX_V1;
+    let Some(end) = input.iter().take(MAX_PROXY_1).position(|byte| *byte == b'\n') else {
+        let too_long = input.len() >= MAX_PROXY_1;
         return if too_long { Err(ProxyError("the header does not end")) } else { Ok(None) };
     };
     let line = input[..end].strip_suffix(b"\r").ok_or(ProxyError("the line ends without CR"))?;
@@ -139,7 +134,7 @@ fn read_v2(input: &[u8]) -> Result<Option<(Proxied, usize)>, ProxyError> {
         return Ok(None);
     };
     let end = 16 + usize::from(u16::from_be_bytes([high, low]));
-    if end > MAX_V2 {
+    if end > MAX_PROXY_2 {
         return Err(ProxyError("the header is too long"));
     }
     let local = match version_command {

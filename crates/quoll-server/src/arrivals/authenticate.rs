@@ -7,9 +7,9 @@ use tokio::net::TcpStream;
 
 use super::Arriving;
 use super::turned::Turned;
-use crate::authentication::{Agreed, Authenticator, MAX_STEPS, Step, packet};
+use crate::authentication::{Agreed, Authenticator, Step, packet};
 use crate::doorkeeper::Verdict;
-use crate::limits::MAX_ARRIVAL_BYTES;
+use crate::limits::{AUTH_STEPS, MAX_ARRIVAL_BYTES};
 use crate::websocket::binary_head;
 
 impl Arriving {
@@ -24,7 +24,7 @@ impl Arriving {
     ) -> Result<(Verdict, Agreed), Turned> {
         let mut dialogue = again();
         let mut step = dialogue.hear(connect.properties.authentication_data.as_deref().unwrap_or_default());
-        for _ in 0..MAX_STEPS {
+        for _ in 0..AUTH_STEPS {
             let data = match step {
                 Step::Over(verdict, data) => return Ok((verdict, Agreed { method, data, again })),
                 Step::Ask(data) => data,

@@ -15,18 +15,10 @@ use super::link::{Ending, Link, Outs};
 use super::pace::Pace;
 use super::wire::Wire;
 use super::{Bridge, Told};
+use crate::limits::{BRIDGE_CONNACK_PATIENCE, BRIDGE_DIAL_PATIENCE, BRIDGE_HIGH_WATER};
 use crate::log::{CONNECTION, NOTICE, shown};
 use crate::mosquitto::bridge::{BridgeAddress, Reload, Start};
 use crate::server::{Handle, Inner};
-
-/// Time for a TCP connection and the TLS handshake, also with a peer that drips bytes.
-const DIAL_PATIENCE: Duration = Duration::from_secs(20);
-
-/// Time from CONNECT to CONNACK.
-const CONNACK_PATIENCE: Duration = Duration::from_secs(20);
-
-/// Bytes waiting for one side from which on the other side is not read.
-const HIGH_WATER: usize = 1 << 20;
 
 /// How often a lazy bridge looks whether there is enough to do.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -238,7 +230,7 @@ impl Life {
         tracing::info!(target: NOTICE, "Connecting bridge (step 2) {name} ({host}:{port})");
         let dialled = async {
             let dialled = dial(&address, &bridge.configuration, bridge.tls.as_ref());
-            tokio::time::timeout(DIAL_PATIENCE, dialled).await
+            tokio::time::timeout(BRIDGE_DIAL_PATIENCE, dialled).await
         };
         tokio::pin!(dialled);
         let dialled = loop {
@@ -255,7 +247,7 @@ impl Life {
                 Over::Failed
             }
             Err(_) => {
-                let seconds = DIAL_PATIENCE.as_secs();
+                let seconds = BRIDGE_DIAL_PATIENCE.as_secs();
                 tracing::error!(
                     "Error creating bridge: {name}: no connection to {host}:{port} within {seconds} s."
                 );
@@ -293,7 +285,7 @@ impl Life {
     }
 
     async fn relay(&mut self, link: &mut Link, remote: &mut Wire, since: &mut Option<Instant>) -> Over {
-        let until_connack = Instant::now() + CONNACK_PATIENCE;
+        let until_connack = Instant::now() + BRIDGE_CONNACK_PATIENCE;
         let mut local: Option<Wire> = None;
         // What is for the local half before there is one.
         let mut early = Vec::new();
@@ -327,8 +319,8 @@ impl Life {
                 return ended(Ending::ClosedHere(error.to_string()));
             }
             let due = if link.is_in() { link.next_deadline() } else { Some(until_connack) };
-            let remote_wanted = local.as_ref().is_none_or(|local| local.waiting() < HIGH_WATER);
-            let local_wanted = remote.waiting() < HIGH_WATER;
+            let remote_wanted = local.as_ref().is_none_or(|local| local.waiting() < BRIDGE_HIGH_WATER);
+            let local_wanted = remote.waiting() < BRIDGE_HIGH_WATER;
             tokio::select! {
                 ready = remote.ready(remote_wanted) => {
                     let is_open = ready.and_then(|_| if remote_wanted { remote.read(&mut plain) } else { Ok(true) });

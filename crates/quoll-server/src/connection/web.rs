@@ -3,15 +3,11 @@
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 
 use super::{Buffers, Connection, Flushed, Lender, Line, Received};
-use crate::limits::SEAL_CHUNK;
+use crate::limits::{SEAL_CHUNK, UNREAD_PONGS};
 use crate::log::WEBSOCKETS;
 use crate::out::{Out, SLICES};
 use crate::tls::record::{Scratch, Tls};
 use crate::websocket::{NORMAL, Step, binary_head};
-
-/// Bytes waiting for a peer from which on its pings stay without answer: it does not read them (RFC 6455 §5.5.3 asks for the
-/// latest alone).
-const UNREAD_PONGS: usize = 64 * 1024;
 
 impl Connection {
     /// As [`Connection::receive`], out of frames.

@@ -78,6 +78,7 @@ async fn a_broker_for_the_other_tests_to_attack() {
             "patience" => settings.limits.connect_patience = Duration::from_secs(value.parse().unwrap()),
             "arrivals" => settings.limits.max_arrivals = value.parse().unwrap(),
             "sessions" => settings.rules.max_sessions = value.parse().unwrap(),
+            "subscriptions" => settings.rules.max_subscriptions = value.parse().unwrap(),
             "queued" => settings.rules.max_queued_messages = value.parse().unwrap(),
             "stall" => settings.limits.stall_patience = Duration::from_secs(value.parse().unwrap()),
             "shards" => settings.shards = value.parse().unwrap(),

@@ -81,10 +81,10 @@ fn too_much_of_anything_ends_as_the_limits_say() {
             "a SUBSCRIBE of 2 MB and a byte",
             (vec![0x82, 0x81, 0x89, 0x7a], Ends(ReasonCode::PACKET_TOO_LARGE)),
         ),
-        ("65,535 levels", (of(&publish(&slashes, "x", at_once)), Ends(ReasonCode::TOPIC_NAME_INVALID))),
-        ("202 levels", (of(&publish(&levels, "x", at_once)), Ends(ReasonCode::TOPIC_NAME_INVALID))),
+        ("65,536 levels", (of(&publish(&slashes, "x", at_once)), Told(ReasonCode::TOPIC_NAME_INVALID))),
+        ("202 levels", (of(&publish(&levels, "x", at_once)), Told(ReasonCode::TOPIC_NAME_INVALID))),
         (
-            "a filter of 65,535 levels",
+            "a filter of 65,536 levels",
             (filters([slashes.clone()].into_iter()), Told(ReasonCode::TOPIC_FILTER_INVALID)),
         ),
         (

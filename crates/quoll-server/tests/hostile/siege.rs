@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use quoll_mqtt::packet::{Ack, Packet};
+use quoll_mqtt::packet::{Ack, Packet, Publish};
 use quoll_mqtt::{Delivery, PacketId, ProtocolVersion, QoS, ReasonCode};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
@@ -262,16 +262,17 @@ impl Drop for Siege {
     }
 }
 
-/// Waits for a witness's message, and acknowledges it.
-fn hear(witness: &mut Peer) {
+/// Waits for a message of QoS 1, and acknowledges it.
+pub(crate) fn hear(peer: &mut Peer) -> Publish {
     loop {
-        match witness.receive() {
+        match peer.receive() {
             Some(Packet::Publish(publish)) => {
                 let id = publish.delivery.packet_id().expect("QoS 1");
-                return witness.send(&Packet::PubAck(Ack::new(id, ReasonCode::SUCCESS)));
+                peer.send(&Packet::PubAck(Ack::new(id, ReasonCode::SUCCESS)));
+                return publish;
             }
             Some(_) => {}
-            None => panic!("a witness was thrown out"),
+            None => panic!("one who does no harm was thrown out"),
         }
     }
 }

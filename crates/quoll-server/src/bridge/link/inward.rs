@@ -6,10 +6,8 @@ use quoll_mqtt::packet::{Ack, Packet, Publish};
 use quoll_mqtt::{DecodeError, Delivery, PacketId, QoS, ReasonCode, TopicName, encode};
 
 use super::{Ending, Link, Outs, Own, Stage};
+use crate::limits::BRIDGE_HELD_BYTES;
 use crate::log::{NOTICE, PACKETS, shown};
-
-/// Payload bytes of QoS 2 messages that wait for room at the local broker: two of its largest packets.
-const MAX_WAITS: usize = 4_000_000;
 
 impl Link {
     pub(super) fn take_remote(
@@ -130,7 +128,7 @@ impl Link {
     /// What the local broker does not take yet may wait, but not without bound [MQTT-3.3.4-7].
     fn has_room_for(&self, publish: &Publish) -> Result<(), Ending> {
         let waiting: usize = self.waits.iter().map(|it| it.payload.len()).sum();
-        if self.waits.is_empty() || waiting + publish.payload.len() <= MAX_WAITS {
+        if self.waits.is_empty() || waiting + publish.payload.len() <= BRIDGE_HELD_BYTES {
             return Ok(());
         }
         Err(broken_as("PUBLISH", "more messages of QoS 2 than were asked for [MQTT-3.3.4-7]"))
