@@ -397,6 +397,9 @@ fn topic(reader: &mut Reader<'_, '_>, place: &str) -> Read<()> {
         reader.note(format!("{place}-dollar"));
         if topic.starts_with("$SYS") {
             reader.note(format!("{place}-sys"));
+            if topic.len() > 4 && !topic.starts_with("$SYS/") {
+                reader.note(format!("{place}-like-sys"));
+            }
         }
         if topic.starts_with("$share") {
             reader.note(format!("{place}-share"));

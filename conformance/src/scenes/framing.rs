@@ -1,5 +1,6 @@
 //! Packets and segments: the stream has no edges but those of packets.
 
+use crate::client::PATIENCE;
 use crate::prelude::*;
 
 /// A conversation that touches most packets, and how many packets answer it.
@@ -28,8 +29,10 @@ fn conversation(v: Version, topic: &str) -> (Vec<u8>, Vec<u8>) {
 
 fn expect_answers(client: &mut Client, answers: &[u8], row: &str) {
     for wanted in answers {
-        let packet = client.hear();
-        assert_eq!(packet.kind, *wanted, "{row}: {packet:?}");
+        match client.listen(PATIENCE) {
+            Heard::Packet(packet) => assert_eq!(packet.kind, *wanted, "{row}: {packet:?}"),
+            other => panic!("{row}: a packet of type {wanted} was due, heard: {other:?}"),
+        }
     }
 }
 

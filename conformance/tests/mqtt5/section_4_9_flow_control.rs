@@ -139,3 +139,16 @@ fn finished_handshakes_do_not_count() {
     }
     client.expect_alive();
 }
+
+/// [MQTT-4.9.0-3] Nor are retained messages that come at QoS 0.
+#[test]
+fn retained_messages_of_qos_0_are_not_held_back() {
+    let (topic, kept) = (unique_topic(), unique_topic());
+    Client::fresh(V5).publish(&publish(kept.as_str(), "kept").qos(2, 1).retained());
+    let mut client = narrow(1, &topic);
+    send(&topic, 1, 1..=3);
+    assert_eq!(client.receive().qos, 1);
+    client.must_subscribe(&kept, 0);
+    let message = client.expect_message("kept");
+    assert_eq!((message.qos, message.retain), (0, true));
+}
