@@ -10,7 +10,7 @@ use quoll_tasmota::{Command, Fingerprint, FingerprintSlot, SetOption, Slot};
 use super::error::{LifeError, living};
 use crate::device::{Device, DeviceName, Rung};
 use crate::enrol::{Asker, Back, BrokerTarget, Cause, DeviceConsole, EnrolError, Patience, has_broker};
-use crate::registry::server_key::SlotStage;
+use crate::registry::server_key::{KeyStage, SlotStage};
 use crate::registry::{PasswordState, Registry};
 use crate::step::Step;
 use crate::witness::{self, Sighting, Witness, WitnessError};
@@ -130,6 +130,14 @@ impl Staging<'_> {
             self.registry.advance_slots(name, SlotStage::Staged)?;
             return Ok(());
         }
+        let is_switching =
+            self.registry.server_key_change()?.is_some_and(|change| change.stage != KeyStage::Staging);
+        if is_switching && pinned == [self.new, self.new] {
+            // It was enrolled since the server shows the new key.
+            self.registry.begin_slots(name, &slots)?;
+            self.registry.advance_slots(name, SlotStage::Finished)?;
+            return Ok(());
+        }
         if !pinned.contains(&self.old) {
             return Err(SlotError::Slots(slots[0].clone(), slots[1].clone()));
         }
@@ -178,6 +186,8 @@ impl Staging<'_> {
         if !pinned.contains(&self.new) {
             return Err(SlotError::Slots(slots[0].clone(), slots[1].clone()));
         }
+        // Before it is written: from now on the old key may be gone from it.
+        self.registry.begin_slots(name, &slots)?;
         let result = match pinned {
             [one, two] if one == self.new && two == self.new => Ok(()),
             [one, _] if one == self.new => {
@@ -186,10 +196,13 @@ impl Staging<'_> {
             _ => self.write_and_see(name, &asker, FingerprintSlot::One, self.new).await,
         };
         if let Err(error) = result {
+            // What was there went back where the device could be told so.
+            if matches!(error, SlotError::NotKept { .. } | SlotError::NotBack(_)) {
+                self.registry.advance_slots(name, SlotStage::Proven)?;
+            }
             self.registry.note_slots(name, &error.to_string())?;
             return Err(error);
         }
-        self.registry.begin_slots(name, &slots)?;
         self.registry.advance_slots(name, SlotStage::Finished)?;
         Ok(())
     }

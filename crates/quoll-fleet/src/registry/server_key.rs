@@ -67,6 +67,15 @@ pub struct SlotChange {
     pub problem: Option<String>,
 }
 
+impl ServerKeyChange {
+    /// Whether this device may hold the new key alone: its old one was taken from it, or was about to be.
+    #[must_use]
+    pub fn is_past_return(&self, slot: &SlotChange) -> bool {
+        let since = self.switched.is_some_and(|switched| slot.at >= switched);
+        slot.stage == SlotStage::Finished || (slot.stage == SlotStage::Writing && since)
+    }
+}
+
 impl Registry {
     /// Begins a change to this key; the one under way, where there is one.
     ///
