@@ -27,8 +27,11 @@ use crate::home::Home;
 const LONGEST_QUESTION: u64 = 64 * 1024;
 /// Questions that may be open at once; more wait. A run over a fleet has one open for each device that it waits for.
 const QUESTIONS_AT_ONCE: usize = 256;
-/// A node that does not answer a plain question within this is not answering.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A node that does not answer a plain question within this is not answering. Long: a question may wait for a reading of
+/// everything on a small machine that a run over a fleet keeps busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Times that a question is asked where the node hung up before it answered: it had waited for a busy asker's line.
+const ATTEMPTS: u32 = 3;
 /// Room for a socket's path in the system's structure, less a little.
 const LONGEST_SOCKET_PATH: usize = 100;
 
@@ -191,6 +194,22 @@ pub(crate) async fn ask(home: &Home, question: &Question) -> io::Result<Option<A
         Question::WaitFor { within_ms, .. } => PATIENCE + Duration::from_millis(*within_ms),
         _ => PATIENCE,
     };
+    let mut attempt = 1;
+    loop {
+        match ask_once(home, question, patience).await {
+            Err(error) if attempt < ATTEMPTS && hung_up(&error) => attempt += 1,
+            other => return other,
+        }
+    }
+}
+
+/// Whether the other side closed the socket without an answer. Every question may be asked twice.
+fn hung_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
+async fn ask_once(home: &Home, question: &Question, patience: Duration) -> io::Result<Option<Answer>> {
     let place = place(home)?;
     let stream = match UnixStream::connect(&place.path).await {
         Ok(stream) => stream,
@@ -209,6 +228,9 @@ pub(crate) async fn ask(home: &Home, question: &Question) -> io::Result<Option<A
     })
     .await
     .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the running node does not answer"))??;
+    if line.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the running node hung up"));
+    }
     serde_json::from_str(&line).map(Some).map_err(io::Error::other)
 }
 
@@ -245,6 +267,25 @@ mod tests {
     async fn a_question_is_answered_and_a_dead_node_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         answers_in(&Home::choose(Some(dir.path().to_owned())).unwrap()).await;
+    }
+
+    /// A node that hangs up on the first who ask is asked again; one that always does is said to.
+    #[tokio::test]
+    async fn a_node_that_hangs_up_is_asked_again() {
+        for (hangs_up, answers) in [(2, true), (u32::MAX, false)] {
+            let dir = tempfile::tempdir().unwrap();
+            let home = Home::choose(Some(dir.path().to_owned())).unwrap();
+            let listener = listen(&home).unwrap();
+            let server = tokio::spawn(async move {
+                for _ in 0..hangs_up {
+                    drop(listener.accept().await.unwrap());
+                }
+                serve(listener, Arc::new(Echo)).await;
+            });
+            let answer = ask(&home, &Question::Changed).await;
+            assert_eq!(matches!(answer, Ok(Some(Answer::InForce { .. }))), answers, "{answer:?}");
+            server.abort();
+        }
     }
 
     #[tokio::test]

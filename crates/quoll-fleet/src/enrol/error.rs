@@ -379,7 +379,11 @@ impl EnrolError {
             Self::Console(error) => error.may_pass(),
             Self::Registry(RegistryError::Busy { .. }) => true,
             Self::NotProven { cause, .. } => match cause {
-                Cause::NotSwitched | Cause::Gone | Cause::Unknown(_) | Cause::Pins(_) => true,
+                Cause::NotSwitched
+                | Cause::Gone
+                | Cause::Unknown(_)
+                | Cause::Pins(_)
+                | Cause::NoBroker(_) => true,
                 Cause::Mqtt(code) => *code < 0,
                 Cause::Tls { number, .. } => *number <= 0,
                 _ => false,
