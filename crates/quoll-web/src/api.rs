@@ -7,7 +7,7 @@ use axum::response::Response;
 
 use crate::problem::Problem;
 use crate::site::{Desk, Name, Search};
-use crate::view::{self, DeviceDetail, DeviceView, Overview};
+use crate::view::{self, DeviceDetail, DeviceView, Diagnosis, Overview};
 
 /// `/api/overview`
 pub(crate) async fn overview(State(desk): State<Desk>) -> Json<Overview> {
@@ -32,4 +32,13 @@ pub(crate) async fn device(
         Some(device) => Ok(Json(device)),
         None => Err(Problem::NoSuchDevice(name).into_response_at(uri.path())),
     }
+}
+
+/// `/api/devices/NAME/diagnosis`: asks the device, and takes its time.
+pub(crate) async fn diagnosis(
+    State(desk): State<Desk>,
+    uri: Uri,
+    Name(name): Name,
+) -> Result<Json<Diagnosis>, Response> {
+    desk.diagnose(name).await.map(Json).map_err(|problem| problem.into_response_at(uri.path()))
 }

@@ -15,11 +15,16 @@ use tokio::time::timeout;
 use crate::limits;
 use crate::problem::Problem;
 
+/// The end of an address that makes the node do something: it asks a device.
+const ACT: &str = "/diagnosis";
+
 /// Checks a request, has it answered in bounded time, and seals the answer.
 pub(crate) async fn attend(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    let answer = match admit(&request) {
-        Ok(()) => timeout(limits::ANSWER_TIME, next.run(request)).await.map_err(|_| Problem::NoAnswer),
+    let is_act = path.ends_with(ACT);
+    let patience = if is_act { limits::DIAGNOSIS_TIME } else { limits::ANSWER_TIME };
+    let answer = match admit(&request, is_act) {
+        Ok(()) => timeout(patience, next.run(request)).await.map_err(|_| Problem::NoAnswer(patience)),
         Err(refusal) => Err(refusal),
     };
     let mut response = match answer {
@@ -36,9 +41,9 @@ pub(crate) async fn attend(request: Request, next: Next) -> Response {
     response
 }
 
-fn admit(request: &Request) -> Result<(), Problem> {
+fn admit(request: &Request, is_act: bool) -> Result<(), Problem> {
     check_host(request.uri(), request.headers())?;
-    check_site(request.headers())?;
+    check_site(request.headers(), is_act)?;
     match *request.method() {
         Method::GET | Method::HEAD => Ok(()),
         ref other => Err(Problem::OnlyShows(other.to_string())),
@@ -76,13 +81,16 @@ fn is_this_machine(authority: &str) -> bool {
 }
 
 /// A link on another site may lead here; its scripts, pictures and frames may not (W3C Fetch Metadata). Tools and old
-/// browsers send nothing, and are not driven by other sites.
-fn check_site(headers: &HeaderMap) -> Result<(), Problem> {
+/// browsers send nothing, and are not driven by other sites. What makes the node do something is to be asked for here: not
+/// even a link on another site leads to it.
+fn check_site(headers: &HeaderMap, is_act: bool) -> Result<(), Problem> {
     let says = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     match says("sec-fetch-site") {
         None | Some("same-origin" | "none") => Ok(()),
         Some(_)
-            if says("sec-fetch-mode") == Some("navigate") && says("sec-fetch-dest") == Some("document") =>
+            if !is_act
+                && says("sec-fetch-mode") == Some("navigate")
+                && says("sec-fetch-dest") == Some("document") =>
         {
             Ok(())
         }
@@ -193,7 +201,9 @@ mod tests {
             {
                 headers.insert(name, HeaderValue::from_static(value));
             }
-            assert_eq!(check_site(&headers).is_ok(), expected, "{site} {mode} {dest}");
+            assert_eq!(check_site(&headers, false).is_ok(), expected, "{site} {mode} {dest}");
+            let own = matches!(site, "same-origin" | "none");
+            assert_eq!(check_site(&headers, true).is_ok(), own, "an act: {site} {mode} {dest}");
         }
     }
 }

@@ -23,6 +23,16 @@ pub const HEADER_BYTES: usize = 32 * 1024;
 /// Time for a [`Source`](crate::Source) to answer one request, or one event of a stream.
 pub const ANSWER_TIME: Duration = Duration::from_secs(10);
 
+/// Time for a [`Source`](crate::Source) to diagnose a device: one that hangs gets half a minute, the broker at which it is
+/// a dozen seconds.
+pub const DIAGNOSIS_TIME: Duration = Duration::from_secs(60);
+
+/// Diagnoses at once; further ones are told 503. Each asks a device some twenty questions.
+pub const DIAGNOSES: usize = 4;
+
+/// Characters of a line of evidence.
+pub const EVIDENCE_CHARS: usize = 400;
+
 /// Life of a live stream; the browser opens the next by itself. It bounds how long a forgotten window or a reader that
 /// stopped reading occupies a place.
 pub const STREAM_LIFE: Duration = Duration::from_secs(60 * 60);

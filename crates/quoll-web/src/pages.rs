@@ -4,6 +4,7 @@
 //! There are no inline styles or scripts: the content security policy forbids them.
 
 mod device;
+mod diagnosis;
 mod overview;
 mod words;
 
@@ -38,6 +39,16 @@ pub(crate) async fn device(State(desk): State<Desk>, Name(name): Name) -> Result
     let overview = desk.source.overview().await;
     let live = format!("/live/{}", words::url_segment(&name));
     Ok(frame(&words::tamed(&name), Some(&overview), Some(&live), &device::page(&device, now())))
+}
+
+/// `/devices/NAME/diagnosis`: asks the device, and takes its time.
+pub(crate) async fn diagnosis(
+    State(desk): State<Desk>,
+    Name(name): Name,
+) -> Result<Html<String>, Response> {
+    let found = desk.diagnose(name).await.map_err(Problem::into_page)?;
+    let overview = desk.source.overview().await;
+    Ok(frame(&words::tamed(&found.device), Some(&overview), None, &diagnosis::page(&found, now())))
 }
 
 /// A page for what went wrong.

@@ -1,5 +1,7 @@
 //! What went wrong with a request: RFC 9457 `application/problem+json` on the API, a short page elsewhere.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -27,8 +29,10 @@ pub(crate) enum Problem {
     OtherSite,
     #[error("{} windows are already watching", limits::LIVE_STREAMS)]
     TooManyWatchers,
-    #[error("the node did not answer within {} s", limits::ANSWER_TIME.as_secs())]
-    NoAnswer,
+    #[error("{} devices are being diagnosed already", limits::DIAGNOSES)]
+    TooManyDiagnoses,
+    #[error("the node did not answer within {} s", .0.as_secs())]
+    NoAnswer(Duration),
 }
 
 impl Problem {
@@ -40,7 +44,9 @@ impl Problem {
             Self::OnlyShows(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotThisMachine(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::OtherSite => StatusCode::FORBIDDEN,
-            Self::TooManyWatchers | Self::NoAnswer => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyWatchers | Self::TooManyDiagnoses | Self::NoAnswer(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -58,7 +64,8 @@ impl Problem {
             }
             Self::OtherSite => "open the address yourself".into(),
             Self::TooManyWatchers => "close a window and reload".into(),
-            Self::NoAnswer => "look at the node's log, then reload".into(),
+            Self::TooManyDiagnoses => "try again in a minute, or use `quoll doctor`".into(),
+            Self::NoAnswer(_) => "look at the node's log, then reload".into(),
         })
     }
 
@@ -101,7 +108,7 @@ impl Problem {
         let headers = response.headers_mut();
         match self {
             Self::OnlyShows(_) => headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD")),
-            Self::TooManyWatchers | Self::NoAnswer => {
+            Self::TooManyWatchers | Self::TooManyDiagnoses | Self::NoAnswer(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("10"))
             }
             _ => None,

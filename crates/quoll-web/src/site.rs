@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::problem::Problem;
 use crate::source::Source;
+use crate::view::Diagnosis;
 use crate::{api, assets, door, limits, lists, live, pages};
 
 /// What every address can reach.
@@ -22,21 +23,38 @@ pub(crate) struct Desk {
     pub(crate) source: Arc<dyn Source>,
     /// Places for live streams.
     pub(crate) watchers: Arc<Semaphore>,
+    /// Places for diagnoses.
+    pub(crate) diagnoses: Arc<Semaphore>,
     /// Becomes true when the node stops.
     pub(crate) closed: watch::Receiver<bool>,
 }
 
+impl Desk {
+    /// The doctor's word on a device, one of a few at a time.
+    pub(crate) async fn diagnose(&self, name: String) -> Result<Diagnosis, Problem> {
+        let _place = self.diagnoses.try_acquire().map_err(|_| Problem::TooManyDiagnoses)?;
+        self.source.diagnose(&name).await.ok_or(Problem::NoSuchDevice(name))
+    }
+}
+
 /// All pages, behind the door.
 pub(crate) fn site(source: Arc<dyn Source>, closed: watch::Receiver<bool>) -> Router {
-    let desk = Desk { source, watchers: Arc::new(Semaphore::new(limits::LIVE_STREAMS)), closed };
+    let desk = Desk {
+        source,
+        watchers: Arc::new(Semaphore::new(limits::LIVE_STREAMS)),
+        diagnoses: Arc::new(Semaphore::new(limits::DIAGNOSES)),
+        closed,
+    };
     Router::new()
         .route("/", get(pages::overview))
         .route("/devices/{name}", get(pages::device))
+        .route("/devices/{name}/diagnosis", get(pages::diagnosis))
         .route("/live", get(live::overview_fragments))
         .route("/live/{name}", get(live::device_fragments))
         .route("/api/overview", get(api::overview))
         .route("/api/devices", get(api::devices))
         .route("/api/devices/{name}", get(api::device))
+        .route("/api/devices/{name}/diagnosis", get(api::diagnosis))
         .route("/api/live", get(live::json))
         .route("/assets/{name}", get(assets::asset))
         .route("/ca.crl", get(lists::of_dashboard))

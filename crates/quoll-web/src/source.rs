@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use crate::view::{DeviceDetail, DeviceView, Overview};
+use crate::view::{DeviceDetail, DeviceView, Diagnosis, Overview};
 
 /// Everything the dashboard can ask. Answers are snapshots; nothing is changed by asking.
 ///
@@ -21,6 +21,12 @@ pub trait Source: Send + Sync + 'static {
 
     /// One device by its exact name, `None` if there is no such device.
     async fn device(&self, name: &str) -> Option<DeviceDetail>;
+
+    /// Asks the doctor about a device: its console, the broker, the certificates, the network. Changes nothing, and may take
+    /// [`DIAGNOSIS_TIME`](crate::limits::DIAGNOSIS_TIME). `None` if there is no such device, or no doctor.
+    async fn diagnose(&self, _name: &str) -> Option<Diagnosis> {
+        None
+    }
 
     /// The revocation list of the CA with this mark, or of the CA in force for `None`. It is handed to everybody.
     async fn revocation_list(&self, _mark: Option<&str>) -> Option<RevocationList> {

@@ -165,6 +165,61 @@ pub struct DeviceDetail {
     pub history: Vec<HistoryEntry>,
 }
 
+/// What the doctor says about a device.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Diagnosis {
+    /// The device.
+    pub device: String,
+    /// How it is.
+    pub health: Health,
+    /// The cause first, then what else was found.
+    pub findings: Vec<Finding>,
+    /// What could not be found out, and why.
+    pub unknown: Vec<String>,
+}
+
+/// How a device is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// Connected, and nothing found.
+    Well,
+    /// Connected; something will become trouble.
+    Warned,
+    /// It does not work.
+    Ill,
+    /// It does not work, and nothing that is known explains it.
+    #[default]
+    Unexplained,
+}
+
+impl Health {
+    /// In words for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Well => "well: connected, and nothing found",
+            Self::Warned => "connected, with a warning",
+            Self::Ill => "not well",
+            Self::Unexplained => "not connected, and nothing that is known explains it",
+        }
+    }
+}
+
+/// A cause that the doctor found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Finding {
+    /// Its rule's name, for scripts.
+    pub rule: String,
+    /// The cause, in a sentence.
+    pub cause: String,
+    /// What it follows from.
+    pub evidence: Vec<String>,
+    /// What to do.
+    pub next_step: String,
+    /// What the command line would do about it, where that is safe. Words between backticks are shown as commands.
+    pub repair: Option<String>,
+}
+
 /// A certificate's face.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Certificate {

@@ -88,6 +88,97 @@ async fn a_device_page_shows_what_is_known() {
 }
 
 #[tokio::test]
+async fn the_doctor_is_a_click_away_and_says_cause_evidence_and_next_step() {
+    let served = serve(House::of_four()).await;
+    for page in ["/", "/devices/hall-lamp"] {
+        let page = served.get(page).await;
+        assert!(page.body.contains("href=\"/devices/hall-lamp/diagnosis\""), "{}", page.body);
+    }
+    let page = served.get("/devices/hall-lamp/diagnosis").await;
+    assert_eq!(page.status, 200);
+    assert_in_order(
+        &page.body,
+        &[
+            "<title>hall-lamp · Quoll</title>",
+            "hall-lamp",
+            "not well",
+            "Examine it again",
+            "The port is another.",
+            "device: the port is another",
+            "wire: it came as far as its ClientHello",
+            "Set MqttPort 8883.",
+            "<code>quoll doctor hall-lamp --fix</code> will set the broker again",
+            "other-broker",
+            "Also",
+            "weak-wifi",
+            "Not found out",
+            "its clock: no answer",
+        ],
+    );
+    let well = served.get("/devices/attic-2/diagnosis").await;
+    assert_in_order(&well.body, &["well: connected, and nothing found", "nothing to do"]);
+    let api = served.get("/api/devices/hall-lamp/diagnosis").await.json();
+    assert_eq!((&api["health"], &api["findings"][0]["rule"]), (&"ill".into(), &"other-broker".into()));
+    assert_eq!(api["findings"][0]["evidence"].as_array().unwrap().len(), 2);
+    for nobody in ["/devices/nobody/diagnosis", "/api/devices/nobody/diagnosis"] {
+        assert_eq!(served.get(nobody).await.status, 404);
+    }
+    served.leave().await;
+}
+
+/// It makes the node ask a device, so nothing on another site may lead to it, a link included.
+#[tokio::test]
+async fn another_site_can_have_nobody_diagnosed() {
+    let served = serve(House::of_four()).await;
+    let follows = |path: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nSec-Fetch-Site: cross-site\r\n\
+             Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n\r\n"
+        )
+    };
+    assert_eq!(served.ask(&follows("/devices/hall-lamp")).await.status, 200);
+    assert_eq!(served.ask(&follows("/devices/hall-lamp/diagnosis")).await.status, 403);
+    assert_eq!(served.ask(&follows("/api/devices/hall-lamp/diagnosis")).await.status, 403);
+    let own = follows("/devices/hall-lamp/diagnosis").replace("cross-site", "same-origin");
+    assert_eq!(served.ask(&own).await.status, 200);
+    let post = "POST /devices/hall-lamp/diagnosis HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                Content-Length: 0\r\n\r\n";
+    assert_eq!(served.ask(post).await.status, 405);
+    served.leave().await;
+}
+
+#[tokio::test]
+async fn a_few_are_diagnosed_at_a_time_and_the_pages_go_on_meanwhile() {
+    let mut hangs = device("hangs", false);
+    hangs.state = "hangs".into();
+    let served = serve(House::new([hangs, device("lamp", false)])).await;
+    let mut waiting = Vec::new();
+    for _ in 0..quoll_web::limits::DIAGNOSES {
+        let mut socket = TcpStream::connect(served.address).await.unwrap();
+        let ask = b"GET /devices/hangs/diagnosis HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        socket.write_all(ask).await.unwrap();
+        waiting.push(socket);
+    }
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let full = loop {
+        let answer = served.get("/devices/lamp/diagnosis").await;
+        if answer.status == 503 {
+            break answer;
+        }
+        assert!(tokio::time::Instant::now() < until, "{answer:?}");
+    };
+    assert!(full.body.contains("being diagnosed already"), "{}", full.body);
+    assert_eq!(full.header("retry-after"), Some("10"));
+    assert_eq!(served.get("/devices/lamp").await.status, 200);
+    // Who leaves gives the place back.
+    drop(waiting);
+    while served.get("/devices/lamp/diagnosis").await.status != 200 {
+        assert!(tokio::time::Instant::now() < until, "no place came back");
+    }
+    served.leave().await;
+}
+
+#[tokio::test]
 async fn the_api_says_the_same_as_the_pages() {
     let served = serve(House::of_four()).await;
     let overview = served.get("/api/overview").await;

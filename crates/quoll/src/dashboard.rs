@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use quoll_fleet::access_list::device_access;
 use quoll_fleet::device::DeviceName;
+use quoll_fleet::doctor::{self, Evidence, Verdict};
 use quoll_web::view::{
-    Authority, Certificate, DeviceDetail, DeviceView, HistoryEntry, Listener, Overview, Rung, Telemetry,
-    Warning,
+    Authority, Certificate, DeviceDetail, DeviceView, Diagnosis, Finding, Health, HistoryEntry, Listener,
+    Overview, Rung, Telemetry, Warning,
 };
 use quoll_web::{Live, RevocationList, Source};
 use time::OffsetDateTime;
@@ -18,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, oneshot};
 
 use crate::config::Unlisted;
+use crate::doctor::Practice;
 use crate::node::{Node, Row, Speaks};
 use crate::telemetry::Said;
 use crate::{cli, dates, workshop};
@@ -195,6 +197,29 @@ fn handed_out(list: quoll_pki::PublishedCrl) -> RevocationList {
     }
 }
 
+fn diagnosis(evidence: &Evidence, verdict: Verdict) -> Diagnosis {
+    let finding = |found: doctor::Finding| Finding {
+        rule: found.rule.to_owned(),
+        cause: found.cause,
+        evidence: found.evidence,
+        next_step: found.fix,
+        repair: found
+            .repair
+            .map(|repair| format!("`quoll doctor {} --fix` will {}", evidence.name, repair.words())),
+    };
+    Diagnosis {
+        device: evidence.name.clone(),
+        health: match verdict.health {
+            doctor::Health::Well => Health::Well,
+            doctor::Health::Warned => Health::Warned,
+            doctor::Health::Ill => Health::Ill,
+            doctor::Health::Unexplained => Health::Unexplained,
+        },
+        findings: verdict.cause.into_iter().chain(verdict.also).map(finding).collect(),
+        unknown: crate::doctor::unknown(evidence),
+    }
+}
+
 fn telemetry(said: Said) -> Telemetry {
     Telemetry { topic: said.topic, text: said.text, at: Some(dates::stamp(said.at)) }
 }
@@ -289,6 +314,16 @@ impl Source for Window {
             messages: row.telemetry.into_iter().map(telemetry).collect(),
             history: self.history(&device.name),
         })
+    }
+
+    async fn diagnose(&self, name: &str) -> Option<Diagnosis> {
+        let devices = self.node.registry().devices().ok()?;
+        let device = devices.iter().find(|device| device.name.as_str() == name).cloned()?;
+        let practice = Practice::open(self.node.home(), self.node.settings(), devices).await;
+        // The node knows no web passwords: a console that wants one is said to.
+        let evidence = practice.examine(&device, &practice.console(&device, None)).await;
+        let verdict = doctor::diagnose(&evidence);
+        Some(diagnosis(&evidence, verdict))
     }
 
     fn live(&self) -> broadcast::Receiver<Live> {

@@ -76,6 +76,7 @@ pub(crate) enum Speaks {
 
 /// A running node.
 pub(crate) struct Node {
+    home: Home,
     settings: Settings,
     /// The CA's folder, and the next CA's during a rollover.
     folders: ArcSwap<Folders>,
@@ -131,6 +132,7 @@ impl Node {
         witnessed.shows(&folders, true);
         let stamps = Stamps::take(settings, &registry);
         let node = Arc::new(Self {
+            home: home.clone(),
             settings: settings.clone(),
             folders: ArcSwap::from_pointee(folders),
             witnessed,
@@ -419,6 +421,10 @@ impl Node {
             }
         };
         directory.devices.iter().map(row).collect()
+    }
+
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
     }
 
     pub(crate) fn settings(&self) -> &Settings {

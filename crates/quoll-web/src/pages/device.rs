@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use time::OffsetDateTime;
 
 use super::overview::{notice, or_dash, rung, state, status};
-use super::words;
+use super::{diagnosis, words};
 use crate::view::{Certificate, DeviceDetail, Telemetry};
 
 /// The whole of the page inside its frame.
@@ -30,7 +30,7 @@ pub(crate) fn device_fragment(detail: &DeviceDetail, now: OffsetDateTime) -> Mar
     let device = &detail.device;
     html! {
         article #device {
-            h1 { bdi { (words::tamed(&device.name)) } " " (state(device)) }
+            h1 { bdi { (words::tamed(&device.name)) } " " (state(device)) " " (diagnosis::link(&device.name)) }
             @if let Some(problem) = &device.problem {
                 ul .warnings { li .bad { (notice("Problem", problem)) } }
             }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use time::OffsetDateTime;
 
-use super::words;
+use super::{diagnosis, words};
 use crate::limits;
 use crate::view::{DeviceView, Overview, Rung, Standing, Warning};
 
@@ -145,7 +145,11 @@ pub(crate) fn row_fragment(device: &DeviceView, now: OffsetDateTime) -> Markup {
                     }
                     (state(device))
                 }
-                td role="cell" data-title="Status" { (status(device)) }
+                td role="cell" data-title="Status" {
+                    (status(device))
+                    // Where there is a problem, its line has it.
+                    @if device.standing() == Standing::Offline { " " (diagnosis::link(&device.name)) }
+                }
                 td role="cell" data-title="Security" { (rung(device.rung)) }
                 td role="cell" data-title="Address" { (or_dash(device.address.as_deref())) }
                 td role="cell" data-title="Certificate ends" {
@@ -171,7 +175,9 @@ pub(crate) fn row_fragment(device: &DeviceView, now: OffsetDateTime) -> Markup {
                 }
             }
             @if let Some(problem) = &device.problem {
-                tr .trouble role="row" { td colspan="7" role="cell" { (notice("Problem", problem)) } }
+                tr .trouble role="row" {
+                    td colspan="7" role="cell" { (notice("Problem", problem)) (diagnosis::link(&device.name)) }
+                }
             }
         }
     }

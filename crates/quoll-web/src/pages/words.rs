@@ -10,12 +10,17 @@ use crate::limits;
 /// Text from outside, fit for one line: control characters (C0, C1, line ends) become visible, overlong text ends in an
 /// ellipsis. Escaping is maud's; keeping its direction to itself is the `bdi` element's around it.
 pub(super) fn tamed(text: &str) -> String {
+    tamed_to(text, limits::SHOWN_CHARS)
+}
+
+/// The same with room for so many characters.
+pub(super) fn tamed_to(text: &str, room: usize) -> String {
     let mut tamed: String = text
         .chars()
-        .take(limits::SHOWN_CHARS)
+        .take(room)
         .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
         .collect();
-    if text.chars().nth(limits::SHOWN_CHARS).is_some() {
+    if text.chars().nth(room).is_some() {
         tamed.push('…');
     }
     tamed

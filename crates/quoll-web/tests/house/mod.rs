@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use quoll_web::view::{
-    Authority, Certificate, DeviceDetail, DeviceView, HistoryEntry, Listener, Overview, Rung, Telemetry,
-    Warning,
+    Authority, Certificate, DeviceDetail, DeviceView, Diagnosis, Finding, Health, HistoryEntry, Listener,
+    Overview, Rung, Telemetry, Warning,
 };
 use quoll_web::{Live, Source};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -126,6 +126,31 @@ impl Source for House {
             history: vec![HistoryEntry { at: "2026-01-01T00:00:00Z".into(), text: "added".into() }],
             device,
             ..DeviceDetail::default()
+        })
+    }
+
+    /// One that hangs is asked for ever.
+    async fn diagnose(&self, name: &str) -> Option<Diagnosis> {
+        let device = self.devices.lock().unwrap().iter().find(|device| device.name == name).cloned()?;
+        if device.state == "hangs" {
+            std::future::pending::<()>().await;
+        }
+        let finding = |rule: &str, text: String| Finding {
+            rule: rule.into(),
+            cause: text.clone(),
+            evidence: vec![format!("device: {text}"), "wire: it came as far as its ClientHello".into()],
+            next_step: "set MqttPort 8883".into(),
+            repair: Some(format!("`quoll doctor {name} --fix` will set the broker again")),
+        };
+        let text = device.problem.map_or_else(|| "the port is another".to_owned(), |problem| problem.text);
+        Some(match device.online {
+            true => Diagnosis { device: name.into(), health: Health::Well, ..Diagnosis::default() },
+            false => Diagnosis {
+                device: name.into(),
+                health: Health::Ill,
+                findings: vec![finding("other-broker", text), finding("weak-wifi", "14 %".into())],
+                unknown: vec!["its clock: no answer".into()],
+            },
         })
     }
 

@@ -168,31 +168,12 @@ fn text(evidence: &Evidence, verdict: &Verdict, done: &Done) -> String {
         .map(|finding| format!("{} [{}]; {}", finding.cause, finding.rule, finding.fix))
         .collect();
     part("also", &also);
-    part("not found out", &unknown(evidence));
+    part("not found out", &doctor::unknown(evidence));
     let words = |repairs: &[Repair]| repairs.iter().map(Repair::words).collect::<Vec<_>>();
     part("done", &words(&done.repaired));
     part("taken back", &words(&done.put_back));
     part("not taken back", &done.not_put_back);
     text
-}
-
-/// What could not be found out.
-fn unknown(evidence: &Evidence) -> Vec<String> {
-    let mut lines = Vec::new();
-    lines.extend(
-        evidence.device.silence.as_ref().map(|silence| format!("what the device says: {}", silence.why)),
-    );
-    lines.extend(evidence.device.missing.iter().cloned());
-    lines.extend(evidence.wire.silence.as_ref().map(|why| format!("what the broker saw: {why}")));
-    lines.extend(evidence.pki.silence.as_ref().map(|why| format!("the certificates: {why}")));
-    lines.extend(
-        evidence
-            .network
-            .unresolved
-            .as_ref()
-            .map(|why| format!("what listens at {}:{}: {why}", evidence.network.host, evidence.network.port)),
-    );
-    lines
 }
 
 fn words(health: Health) -> &'static str {

@@ -144,6 +144,25 @@ fn registered(device: &Device) -> Registered {
     }
 }
 
+/// What could not be found out.
+pub(crate) fn unknown(evidence: &Evidence) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.extend(
+        evidence.device.silence.as_ref().map(|silence| format!("what the device says: {}", silence.why)),
+    );
+    lines.extend(evidence.device.missing.iter().cloned());
+    lines.extend(evidence.wire.silence.as_ref().map(|why| format!("what the broker saw: {why}")));
+    lines.extend(evidence.pki.silence.as_ref().map(|why| format!("the certificates: {why}")));
+    lines.extend(
+        evidence
+            .network
+            .unresolved
+            .as_ref()
+            .map(|why| format!("what listens at {}:{}: {why}", evidence.network.host, evidence.network.port)),
+    );
+    lines
+}
+
 /// Does what a verdict calls safe; whether the device restarts over it.
 pub(crate) async fn repair(console: &HttpConsole, repair: &Repair) -> Outcome<bool> {
     let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0);

@@ -3,6 +3,7 @@
 //! They are set up as an enrolment leaves them, without one: key and certificate of the house's CA, entered as proven.
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use quoll_tasmota::Mac;
 use quoll_tasmota::virtual_device::{Chip, ClockFault, Faults, Firmware, VirtualProfile};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::HOST;
@@ -23,7 +25,7 @@ use crate::house::Says::{Code, Nothing, Number};
 use crate::house::{Case, House, at_once, case, is_whole};
 use crate::office::{Office, base64};
 use crate::servers::{Mosquitto, serve};
-use crate::support::{Home, Up, free_port};
+use crate::support::{Home, PATIENCE, Up, free_port};
 
 /// At a node whose CA and server have RSA keys. The names say what `--fix` is to do: those with `fix-` come back.
 pub(crate) const CASES: &[Case] = &[
@@ -83,6 +85,8 @@ struct Street {
     issuer: PkiIssuer,
     authority: Arc<Authority>,
     pinned: u16,
+    /// The dashboard's port.
+    web: u16,
 }
 
 impl Street {
@@ -98,8 +102,12 @@ impl Street {
         let authority = Arc::new(authority);
         change(&home, &authority);
         let issuer = PkiIssuer::new(Arc::clone(&authority), KeyStorage::Plain);
-        let up = home.up_and_listening(&["--host", HOST, "--pinned", &pinned_at]);
-        Self { house: House::new(home, vec![ca], street), up, issuer, authority, pinned }
+        let web = free_port();
+        let web_at = format!("{HOST}:{web}");
+        let words = ["up", "--host", HOST, "--listen", &listen, "--pinned", &pinned_at, "--web", &web_at];
+        let mut up = Up::of(home.command(&words));
+        up.wait_for(|line| line.starts_with("Listening on"));
+        Self { house: House::new(home, vec![ca], street), up, issuer, authority, pinned, web }
     }
 
     /// One with a certificate, as it was when it was proven. What is typed after that comes before its first boot.
@@ -150,6 +158,17 @@ impl Street {
         }
         let address = self.house.start(name, profile, &lines);
         self.house.register(name, mac, &address, Rung::Pinned);
+    }
+
+    /// The dashboard's answer, as a browser on this machine gets it.
+    fn browse(&self, path: &str) -> String {
+        let mut socket = TcpStream::connect((HOST, self.web)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        socket.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// The fingerprint of the server's key, as devices write it.
@@ -324,6 +343,24 @@ fn at_a_node_every_fault_is_named_and_what_is_safe_is_mended() {
     let (slow, quick): (Vec<Case>, Vec<Case>) = CASES.iter().partition(hangs);
     house.judges_with(&slow, &["--patience", "2"]);
     house.judges(&quick);
+
+    // The dashboard says the same as the command.
+    let answer = street.browse("/api/devices/blocked/diagnosis");
+    let said: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(
+        (&said["health"], &said["findings"][0]["rule"]),
+        (&"ill".into(), &"blocked".into()),
+        "{said:#}"
+    );
+    let page = street.browse("/devices/fix-elsewhere/diagnosis");
+    for text in [
+        "not well",
+        "has no connection there",
+        "it was proven at",
+        "<code>quoll doctor fix-elsewhere --fix</code>",
+    ] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
 
     let mut works: Vec<(&str, Work)> = CASES
         .iter()
