@@ -6,6 +6,7 @@ mod support;
 
 use std::process::Output;
 
+use quoll_fleet::registry::{Owner, Registry};
 use serde_json::json;
 use support::{Home, complaint, tool, until};
 
@@ -168,4 +169,45 @@ fn what_the_owners_ca_signed_comes_in_and_its_owner_hears_who_is_in_no_registry(
     assert_eq!(home.device("lamp")["certificate_serial"], json!(serial));
     assert_eq!(pending(&home), json!([]));
     assert_eq!(up.stop(), 0);
+}
+
+/// What a kill leaves after each write of `remove` and `reject --revoke`; `quarantine` and `release` are one write each.
+#[test]
+fn a_removal_or_rejection_that_was_killed_is_ended_by_the_same_command() {
+    let home = Home::new();
+    home.init();
+    let index = |name: &str| {
+        let index = std::fs::read_to_string(home.path("pki/index.txt")).unwrap();
+        index.lines().find(|line| line.ends_with(&format!("CN={name}"))).unwrap().to_owned()
+    };
+    for (name, mac) in [("attic", "A0:B1:C2:D3:E4:01"), ("porch", "A0:B1:C2:D3:E4:02")] {
+        home.ok(&["device", "add", name, "--print", "--mac", mac]);
+    }
+    let registry = Registry::open(&home.path("fleet.db")).unwrap();
+    let out = |name: &str| {
+        let owner = Owner::Device(name.parse().unwrap());
+        registry.shut_out(&owner, "cessationOfOperation").unwrap()
+    };
+    // Shut out here, and not revoked in the folder yet.
+    let serials = out("attic");
+    assert!(index("attic").starts_with('V'));
+    assert_eq!(home.device("attic")["state"], json!("revoked"), "the registry says where it stands");
+    let removed = home.json(&["device", "remove", "attic", "--yes"]);
+    assert_eq!(removed["serials"], json!(serials));
+    assert!(index("attic").starts_with('R') && index("attic").contains("cessationOfOperation"));
+    // Revoked in both, and still in the list.
+    let serials = out("porch");
+    home.ok(&["ca", "revoke", &serials[0], "--reason", "cessationOfOperation", "--yes"]);
+    assert_eq!(home.device("porch")["state"], json!("revoked"));
+    home.ok(&["device", "remove", "porch", "--yes"]);
+    assert_eq!(home.json(&["device", "list"]), json!([]));
+    home.fails(9, &["device", "remove", "porch", "--yes"]);
+    // Rejected, and not revoked yet; and once more when all is done.
+    let serial = issue(&home, "laptop");
+    registry.reject_unlisted(&serial, "laptop").unwrap();
+    assert!(index("laptop").starts_with('V'));
+    for _ in 0..2 {
+        assert_eq!(home.json(&["device", "reject", &serial, "--revoke", "--yes"])["revoked"], json!(true));
+        assert!(index("laptop").starts_with('R'));
+    }
 }
