@@ -4,7 +4,7 @@
 //! for are kept, up to [`KEPT_EVENTS`], and come with the next [`Client::next`].
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ use rustls::{ClientConfig, ClientConnection};
 use thiserror::Error;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+
+use crate::direct::Direct;
 
 /// Events kept while an answer is waited for; beyond, the socket is left unread and the server slows down.
 pub const KEPT_EVENTS: usize = 10_000;
@@ -371,25 +373,6 @@ impl Line {
                 written => drop(written?),
             }
         }
-        Ok(())
-    }
-}
-
-/// The socket as rustls wants it: reads and writes that may say `WouldBlock`.
-struct Direct<'a>(&'a TcpStream);
-
-impl Read for Direct<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(buffer)
-    }
-}
-
-impl Write for Direct<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

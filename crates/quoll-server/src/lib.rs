@@ -52,6 +52,7 @@ pub mod authentication;
 mod bind;
 mod connection;
 mod control;
+mod direct;
 mod handshake;
 mod listener;
 mod out;

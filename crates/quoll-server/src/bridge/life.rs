@@ -38,7 +38,7 @@ pub(super) struct Life {
     at: usize,
     /// Whether CONNECT carries the bridges' mark, which some brokers do not know.
     marked: bool,
-    /// Whether the last connection broke before the other broker acknowledged the state topic.
+    /// Whether the last connection broke over the state topic.
     softly: bool,
 }
 
@@ -262,7 +262,7 @@ impl Life {
         link = link.softly(self.softly);
         let mut since = None;
         let over = self.relay(&mut link, &mut remote, &mut since).await;
-        self.softly = link.is_in() && !self.softly && link.state_is_unanswered();
+        self.softly = link.is_in() && !self.softly && link.ended_over_state();
         if let Over::Ended(ending, lasted) = &over {
             // In 5.0 the other broker is told why; whether that arrives changes nothing.
             if let Ending::Broken(error) = ending

@@ -41,8 +41,10 @@ pub(super) struct Link {
     marked: bool,
     from_remote: Unfinished,
     from_local: Unfinished,
-    /// Whether the state topic is told at QoS 0: see [`Link::state_is_unanswered`].
+    /// Whether the state topic is told at QoS 0: see [`Link::ended_over_state`].
     softly: bool,
+    /// How far the other broker came with the state topic.
+    state: State,
     /// What the other broker allows.
     allowed: ConnAckProperties,
     /// Our own requests that it has not answered.
@@ -76,6 +78,19 @@ enum Stage {
     Half,
     /// Messages flow.
     Whole,
+}
+
+/// How far the other broker came with the state topic at QoS 1.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// It was not told, or at QoS 0.
+    Untold,
+    /// It was told.
+    Told,
+    /// It acknowledged it.
+    Answered,
+    /// It said something else since.
+    Past,
 }
 
 /// When who was heard last.
@@ -141,6 +156,7 @@ impl Link {
             stage: Stage::Connecting,
             marked,
             softly: false,
+            state: State::Untold,
             from_remote: Unfinished::default(),
             from_local: Unfinished::default(),
             allowed: ConnAckProperties::default(),
@@ -166,10 +182,11 @@ impl Link {
         self
     }
 
-    /// Whether the other broker has not acknowledged the state topic. Mosquitto 2.0 ends a resumed session over it where as many
-    /// messages of QoS 2 as it takes at once wait for their release, which would repeat itself for ever.
-    pub(super) fn state_is_unanswered(&self) -> bool {
-        self.own.values().any(|own| *own == Own::State)
+    /// Whether the state topic is the last that the other broker heard of us, as far as it said. Mosquitto 2.0 ends a resumed
+    /// session over it where as many messages of QoS 2 as it takes at once wait for their release, which would repeat itself for
+    /// ever; with `max_queued_messages 0` it acknowledges it first.
+    pub(super) fn ended_over_state(&self) -> bool {
+        matches!(self.state, State::Told | State::Answered)
     }
 
     /// Whether the other broker let us in.

@@ -8,6 +8,8 @@ use rustls::ClientConnection;
 use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 
+use crate::direct::Direct;
+
 /// Bytes read at a time.
 const READ: usize = 16 * 1024;
 
@@ -163,24 +165,5 @@ fn open(tls: &mut ClientConnection, plain: &mut Vec<u8>) -> io::Result<bool> {
         // The peer left without close_notify; MQTT has its own end of things.
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-/// The socket as rustls wants it: reads and writes that may say `WouldBlock`.
-struct Direct<'a>(&'a TcpStream);
-
-impl Read for Direct<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(buffer)
-    }
-}
-
-impl Write for Direct<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -74,10 +74,10 @@ impl Breaker {
 }
 
 /// How often each payload came.
-type Counted = Arc<Mutex<BTreeMap<String, u32>>>;
+pub(crate) type Counted = Arc<Mutex<BTreeMap<String, u32>>>;
 
 /// Counts what a broker delivers under a filter, in a task of its own.
-async fn count(address: SocketAddr, name: &str, filter: &str) -> Counted {
+pub(crate) async fn count(address: SocketAddr, name: &str, filter: &str) -> Counted {
     let mut client = plain_client(address, name).await;
     client.subscribe_to(TopicFilter::parse(filter).unwrap(), QoS::ExactlyOnce).await.unwrap();
     let counted = Counted::default();
@@ -102,7 +102,7 @@ async fn publish_many(mut client: Client, topic: &str, many: u32, qos: QoS) {
     }
 }
 
-async fn wait_for(counted: &Counted, many: usize, what: &str) {
+pub(crate) async fn wait_for(counted: &Counted, many: usize, what: &str) {
     let until = Instant::now() + PATIENCE;
     while counted.lock().unwrap().len() < many {
         let found = counted.lock().unwrap().len();

@@ -13,3 +13,4 @@ mod lives;
 mod reload;
 mod secure;
 mod subject;
+mod window;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use quoll_mqtt::packet::{Ack, Packet, Publish};
 use quoll_mqtt::{DecodeError, Delivery, PacketId, QoS, ReasonCode, TopicName, encode};
 
-use super::{Ending, Link, Outs, Own, Stage};
+use super::{Ending, Link, Outs, Own, Stage, State};
 use crate::limits::BRIDGE_HELD_BYTES;
 use crate::log::{NOTICE, PACKETS, shown};
 
@@ -16,6 +16,9 @@ impl Link {
         now: Instant,
         outs: &mut Outs<'_>,
     ) -> Result<(), Ending> {
+        if self.state == State::Answered {
+            self.state = State::Past;
+        }
         match (self.stage, packet) {
             (Stage::Connecting, Packet::ConnAck(answer)) => return self.take_connack(*answer, outs),
             (Stage::Connecting, other) => {
@@ -71,6 +74,7 @@ impl Link {
         self.log_ack("PUBACK", &ack);
         let id = ack.packet_id;
         if self.answers_own(id, |own| *own == Own::State).is_some() {
+            self.state = State::Answered;
             if ack.reason.is_failure() {
                 let bridge = &self.bridge.configuration.name;
                 tracing::warn!("Bridge {bridge} may not publish its state there: {}", ack.reason);

@@ -7,7 +7,7 @@ use quoll_mqtt::packet::{
 };
 use quoll_mqtt::{Delivery, PacketId, ProtocolVersion, QoS, ReasonCode, TopicName};
 
-use super::{Ending, Link, Outs, Stage};
+use super::{Ending, Link, Outs, Stage, State};
 use crate::bridge::topics::comes_in;
 use crate::log::PACKETS;
 
@@ -89,7 +89,10 @@ impl Link {
         let delivery = match qos {
             _ if self.softly => Delivery::AtMostOnce,
             QoS::AtMostOnce => Delivery::AtMostOnce,
-            _ => Delivery::AtLeastOnce(self.own_id(Own::State)),
+            _ => {
+                self.state = State::Told;
+                Delivery::AtLeastOnce(self.own_id(Own::State))
+            }
         };
         let configuration = &self.bridge.configuration;
         let retain = configuration.outgoing_retain && self.allowed.retain_available != Some(false);
