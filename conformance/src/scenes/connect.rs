@@ -61,7 +61,8 @@ pub fn client_ids_of_letters_and_digits_are_allowed(v: Version) {
 
 /// Two clients with different identifiers have different state; one that only begins alike is another.
 pub fn the_client_id_names_the_session(v: Version) {
-    let id = unique_id();
+    // Without its last letter it is nobody else's either.
+    let id = unique_id() + "yz";
     let topic = unique_topic();
     let mut one = Client::connect(&Connect::lasting(v, id.clone()));
     one.must_subscribe(&topic, 1);

@@ -40,6 +40,17 @@ impl Letter {
                 parcel.write(&mut to);
                 to.finish()
             }
+            Self::Asked { shard, ticket } => {
+                let mut to = Writer::new(5);
+                to.short(shard.0);
+                to.long(*ticket);
+                to.finish()
+            }
+            Self::Answered { ticket } => {
+                let mut to = Writer::new(6);
+                to.long(*ticket);
+                to.finish()
+            }
         }
     }
 
@@ -64,6 +75,8 @@ impl Letter {
             },
             3 => Self::Left { client_id: from.text("client id")?, filter: from.text("filter")? },
             4 => Self::Returned { parcel: Box::new(Parcel::read(&mut from)?) },
+            5 => Self::Asked { shard: ShardId(from.short()?), ticket: from.long()? },
+            6 => Self::Answered { ticket: from.long()? },
             found => return Err(RecordError::Kind { found }),
         };
         from.close()?;

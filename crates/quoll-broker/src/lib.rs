@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`vocabulary`] | everything that can happen to a shard, and everything it can want done |
 //! | [`shard`] | owns sessions, hands an input to one verb; `next_deadline`, `expire` |
-//! | `connect`, `publish`, `subscribe`, `deliver` | the four verbs; `acknowledge` and `depart` are their other ends |
+//! | `connect`, `publish`, `subscribe`, `deliver` | the four verbs; `acknowledge`, `pending` and `depart` are their other ends |
 //! | `session`, `inflight`, `queue`, `will`, `alias`, `deadline` | the noun and its parts |
 //! | [`message`] | an accepted PUBLISH, shared by everybody it goes to |
 //! | [`topic_tree`], [`retained`], `share_group`, [`route`] | who wants a topic, here and on other shards |
@@ -39,6 +39,7 @@ mod depart;
 mod dice;
 mod inflight;
 mod order;
+mod pending;
 mod publish;
 mod queue;
 mod recall;

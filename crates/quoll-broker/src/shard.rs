@@ -18,6 +18,7 @@ use crate::dice::Dice;
 use crate::limits;
 use crate::message::Message;
 use crate::moment::Moment;
+use crate::pending::Pending;
 use crate::route::{KnownInterest, Shared};
 use crate::session::Session;
 use crate::settings::ShardSettings;
@@ -52,6 +53,8 @@ pub struct Shard {
     pub(crate) known_interest: KnownInterest,
     /// Messages that facts of a recall named, so that one that waits for many is in memory once.
     pub(crate) recalled: HashMap<u64, Weak<Message>, RandomState>,
+    /// Answers to SUBSCRIBE that wait for other shards.
+    pub(crate) pending: Pending,
 }
 
 /// What a connection number means now.
@@ -89,6 +92,7 @@ impl Shard {
             matched: Vec::new(),
             known_interest: KnownInterest::new(seed),
             recalled: HashMap::with_hasher(state(12)),
+            pending: Pending::default(),
         }
     }
 
@@ -218,6 +222,8 @@ impl Shard {
             }
             Letter::Left { client_id, filter } => self.left(&client_id, &filter),
             Letter::Returned { parcel } => self.returned(*parcel, out),
+            Letter::Asked { shard, ticket } => out.push(Effect::Mail(shard, Letter::Answered { ticket })),
+            Letter::Answered { ticket } => self.answered(ticket, out),
         }
     }
 

@@ -11,6 +11,7 @@ use quoll_mqtt::{QoS, ReasonCode, TopicFilter};
 
 use crate::change::Change;
 use crate::limits;
+use crate::pending::Unanswered;
 use crate::session::Own;
 use crate::shard::Shard;
 use crate::vocabulary::{Act, ConnId, Effect, Event, Outbox};
@@ -77,13 +78,16 @@ impl Shard {
             return self.fail(key, ReasonCode::PROTOCOL_ERROR, out); // [MQTT-3.8.3-4]
         }
         let identifier = properties.subscription_identifier.unwrap_or(0);
-        let mut replays = Vec::new();
+        let (mut replays, mut groups) = (Vec::new(), Vec::new());
         let mut reasons = Vec::with_capacity(subscriptions.len());
         for wish in subscriptions {
             let filter = wish.filter.as_str().into();
             let reason = match self.subscribe_to(key, wish, identifier, out) {
                 Ok((own, replay)) => {
                     let granted = ReasonCode(own.options.qos as u8);
+                    if own.filter.share().is_some() && !self.is_home_of(&own.filter) {
+                        groups.push(own.filter.clone());
+                    }
                     replays.extend(replay.then_some(own));
                     granted
                 }
@@ -94,6 +98,9 @@ impl Shard {
             out.push(Effect::Tell(Event::Subscribed { client_id, filter, reason }));
         }
         let ack = SubAck { packet_id, reasons, properties: AckProperties::default() };
+        if !groups.is_empty() {
+            return self.wait_for_groups(Unanswered { conn, ack, replays, groups }, out);
+        }
         out.push(Effect::Send(conn, Packet::SubAck(Box::new(ack))));
         for own in replays {
             self.replay(key, own, out);

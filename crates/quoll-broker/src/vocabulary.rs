@@ -175,6 +175,18 @@ pub enum Letter {
         /// The group's filter, `$share/…` included.
         filter: Arc<str>,
     },
+    /// Whoever sent letters of members wants to hear when they are dealt with, to answer its SUBSCRIBE not before.
+    Asked {
+        /// The shard that wants to hear.
+        shard: ShardId,
+        /// Its number for what it waits with.
+        ticket: u64,
+    },
+    /// All letters before the one with this number are dealt with.
+    Answered {
+        /// The number.
+        ticket: u64,
+    },
     /// A message that a member of a shared subscription never acknowledged; its session is over and another member is
     /// to have it (§4.8.2).
     Returned {

@@ -410,6 +410,9 @@ fn letter() -> impl Strategy<Value = Letter> {
         }),
         (text(), text()).prop_map(|(client_id, filter)| Letter::Left { client_id, filter }),
         parcel().prop_map(|parcel| Letter::Returned { parcel: Box::new(parcel) }),
+        (any::<u16>(), any::<u64>())
+            .prop_map(|(shard, ticket)| Letter::Asked { shard: ShardId(shard), ticket }),
+        any::<u64>().prop_map(|ticket| Letter::Answered { ticket }),
     ]
 }
 

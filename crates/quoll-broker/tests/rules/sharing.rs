@@ -5,7 +5,7 @@ use quoll_broker::vocabulary::{Input, Order};
 use quoll_mqtt::ReasonCode;
 use quoll_mqtt::packet::{Ack, Packet};
 
-use crate::town::{Caller, Peer, Town, client, id, message, puback, subscribe_with, unsubscribe};
+use crate::town::{Caller, Peer, Town, client, id, message, puback, subscribe, subscribe_with, unsubscribe};
 
 const GROUP: &str = "$share/g/t/#";
 
@@ -129,6 +129,45 @@ fn what_a_dead_member_never_acknowledged_goes_to_another() {
         all.sort();
         expected.sort();
         assert_eq!(all, expected, "{shards} shards");
+    }
+}
+
+/// [MQTT-3.8.4-1] Whoever has heard of the SUBACK may publish at once, by whichever shard.
+#[test]
+fn a_member_is_answered_when_its_group_knows_it() {
+    for shards in 2..=3 {
+        let mut town = Town::of(shards);
+        let lamp = town.enter(client("lamp"));
+        town.send(lamp, message("plain", "kept").retained());
+        town.post_is_slow = true;
+        let names = ["a", "b", "c"];
+        let peers: Vec<_> = names.iter().map(|name| town.enter(client(name).polite().kept(60))).collect();
+        let mut waiting = 0;
+        for peer in &peers {
+            town.send(*peer, subscribe(1, &[GROUP, "plain"], 1));
+            let heard = town.heard(*peer);
+            if heard.is_empty() {
+                waiting += 1;
+                town.deliver_post();
+                let heard = town.heard(*peer);
+                assert!(matches!(heard[0], Packet::SubAck(_)), "{heard:?}");
+                assert_eq!(heard.len(), 2, "and what is retained behind it");
+            }
+        }
+        assert!(waiting > 0, "{shards} shards: one of three is not where the group is");
+        town.send(lamp, message("t", "x").qos1(1));
+        town.deliver_post();
+        assert_eq!(counts(&mut town, &peers).iter().sum::<usize>(), 1, "{shards} shards");
+        // Who goes before the answer is not written to, and is a member when it comes back.
+        let gone = town.enter(client("b").polite().kept(60));
+        town.send(gone, subscribe(2, &["$share/other/t"], 1));
+        town.lose(gone);
+        town.deliver_post();
+        town.send(lamp, message("t", "y").qos1(2));
+        town.deliver_post();
+        let back = town.enter(client("b").polite().kept(60));
+        town.deliver_post();
+        assert!(town.messages(back).contains(&"t=y".to_owned()), "{shards} shards");
     }
 }
 

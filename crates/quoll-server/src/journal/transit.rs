@@ -43,7 +43,9 @@ impl LetterKey {
             Letter::Returned { parcel } => {
                 (&parcel.message, parcel.shared.as_ref().map_or("", |it| it.as_str()).into(), true)
             }
-            Letter::Joined { .. } | Letter::Left { .. } => return None,
+            Letter::Joined { .. } | Letter::Left { .. } | Letter::Asked { .. } | Letter::Answered { .. } => {
+                return None;
+            }
         };
         (message.qos > QoS::AtMostOnce).then(|| Self { to, number: message.number, filter, returned })
     }

@@ -1,0 +1,82 @@
+//! Answers to SUBSCRIBE that wait until the groups' shards know the new member (§3.8.4, §4.8.2).
+//!
+//! A member is told to its group by letter. Whoever has its SUBACK, or hears of it from who has, may publish at once and by
+//! another shard: the group must have the member by then, or a message of QoS 1 or 2 goes to nobody.
+
+use std::collections::BTreeMap;
+
+use quoll_mqtt::TopicFilter;
+use quoll_mqtt::packet::{Packet, SubAck};
+
+use crate::change::Change;
+use crate::session::Own;
+use crate::shard::Shard;
+use crate::vocabulary::{ConnId, Effect, Letter, Outbox, ShardId};
+
+/// What waits, by the number that the other shards answer with.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    last: u64,
+    waiting: BTreeMap<u64, (usize, Unanswered)>,
+}
+
+/// A SUBSCRIBE that is carried out here and not yet answered.
+#[derive(Debug)]
+pub(crate) struct Unanswered {
+    pub(crate) conn: ConnId,
+    pub(crate) ack: SubAck,
+    /// Subscriptions whose retained messages follow the answer.
+    pub(crate) replays: Vec<Own>,
+    /// Shared ones whose groups live elsewhere.
+    pub(crate) groups: Vec<TopicFilter>,
+}
+
+impl Shard {
+    /// Whether this shard chooses the members of a shared subscription.
+    pub(crate) fn is_home_of(&self, filter: &TopicFilter) -> bool {
+        self.shared.home_of_group(filter.as_str()) == self.id
+    }
+
+    /// Asks the shards of the groups to say when they know the member; letters to a shard keep their order.
+    pub(crate) fn wait_for_groups(&mut self, unanswered: Unanswered, out: &mut Outbox) {
+        let home = |filter: &TopicFilter| self.shared.home_of_group(filter.as_str());
+        let mut homes: Vec<ShardId> = unanswered.groups.iter().map(home).collect();
+        homes.sort_unstable();
+        homes.dedup();
+        self.pending.last += 1;
+        let ticket = self.pending.last;
+        for shard in &homes {
+            out.push(Effect::Mail(*shard, Letter::Asked { shard: self.id, ticket }));
+        }
+        self.pending.waiting.insert(ticket, (homes.len(), unanswered));
+    }
+
+    /// One of the shards knows the member; with the last of them SUBACK goes out, if its connection is still there.
+    pub(crate) fn answered(&mut self, ticket: u64, out: &mut Outbox) {
+        let Some((left, _)) = self.pending.waiting.get_mut(&ticket) else { return };
+        *left -= 1;
+        if *left > 0 {
+            return;
+        }
+        let Some((_, Unanswered { conn, ack, replays, groups })) = self.pending.waiting.remove(&ticket)
+        else {
+            return;
+        };
+        let Some(key) = self.session_of(conn) else { return };
+        let session = &self.sessions[key as usize];
+        // The answer promises them, so it must not go out before these facts, once more, are durable.
+        let owned = groups.iter().filter_map(|filter| session.subscriptions.find(filter));
+        for own in owned.filter(|_| session.is_kept()) {
+            out.push(Effect::Keep(Change::Subscribed {
+                client_id: session.client_id.clone(),
+                filter: own.filter.clone(),
+                options: own.options,
+                identifier: own.identifier,
+            }));
+        }
+        out.push(Effect::Send(conn, Packet::SubAck(Box::new(ack))));
+        for own in replays {
+            self.replay(key, own, out);
+        }
+    }
+}
