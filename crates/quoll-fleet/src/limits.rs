@@ -22,9 +22,10 @@ pub const CLIENT_FILTERS_MAX: usize = 64;
 /// Longest note of a problem kept with a device, in characters.
 pub const PROBLEM_MAX: usize = 500;
 
-/// How long a write waits for another process to finish its own. Writes take milliseconds; five seconds mean that
-/// somebody is stuck.
-pub const BUSY_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a write waits for another process to finish its own. Writes take milliseconds; on a memory card, or a machine
+/// that is busy with other things, one may take seconds, and a run over a fleet must not end at that. Half a minute means
+/// that somebody is stuck.
+pub const BUSY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Attempts at turning on WAL while another process opens the same new file; SQLite does not wait there by itself.
 pub(crate) const WAL_ATTEMPTS: u32 = 50;

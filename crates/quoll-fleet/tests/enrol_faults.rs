@@ -323,6 +323,69 @@ async fn topics_are_not_shared_unasked() {
 }
 
 #[tokio::test]
+async fn two_devices_with_one_client_id_are_not_both_let_in() {
+    let stage = Stage::new(profile()).await;
+    stage.enrol().await.unwrap();
+    let twin = Stage::new(with(|profile| profile.mac = mac(0x02))).await;
+    twin.told("MqttClient DVES_D3E4F5").await;
+    twin.until("it restarted with it", |state| state.running && state.boot_count == 2).await;
+    let request = EnrolRequest { name: "twin".parse().unwrap(), ..twin.request.clone() };
+    let enrolment = quoll_fleet::enrol::Enrolment { registry: &stage.registry, ..twin.enrolment() };
+    // Whatever else may be shared.
+    let shared = EnrolRequest { share_topics: true, ..request.clone() };
+    let error = enrolment.run(&shared, &twin.console()).await.unwrap_err();
+    assert!(
+        matches!(&error, EnrolError::SharedClientId { other, .. } if other.as_str() == "plug"),
+        "{error:?}"
+    );
+    assert!(error.hint().unwrap().contains("MqttClient 1"));
+    assert_eq!(stage.registry.device(&request.name).unwrap(), None);
+    untouched(&twin, "one client id").await;
+    twin.told("MqttClient 1").await;
+    twin.until("it restarted with its own", |state| state.running && state.boot_count == 3).await;
+    twin.issuer.issued.store(7, Ordering::SeqCst);
+    enrolment.run(&request, &twin.console()).await.unwrap();
+}
+
+/// Facts §9: devices that forget what they said yes to, boot for ever, store nothing, refuse a Referer.
+#[tokio::test]
+async fn known_pains_are_told_apart() {
+    // TLSKey says yes and stores nothing, as on some flash layouts.
+    let stage = Stage::new(profile()).await;
+    let rule = |_, command: &Command, answer: Result<Reply, ConsoleError>| match command.keyword() {
+        "TLSKey" | "TLSKey1" | "TLSKey2" => Ok(Reply::parse(br#"{"TLSKey1":-1,"TLSKey2":-1}"#).unwrap()),
+        _ => answer,
+    };
+    let console = Meddler { console: stage.console(), asked: AtomicUsize::new(0), rule };
+    let error = stage.enrolment().run(&stage.request, &console).await.unwrap_err();
+    assert!(matches!(error, EnrolError::LengthMismatch { .. }), "{error:?}");
+    assert_eq!(stage.device.state().broker.0, OLD_HOST);
+
+    // HTTP API off for those without a Referer (SetOption128 0): over HTTP Quoll sends one.
+    let stage = Stage::new(profile()).await;
+    stage.told("SetOption128 0").await;
+    assert_eq!(stage.enrol_http(None).await.unwrap().device.state, DeviceState::Proven);
+
+    // The web server in user mode answers with a page.
+    let stage = Stage::new(profile()).await;
+    stage.told("WebServer 1").await;
+    let error = stage.enrol_http(None).await.unwrap_err();
+    assert!(matches!(error, EnrolError::Console(ConsoleError::UserMode { .. })), "{error:?}");
+    assert!(error.hint().is_some());
+    assert_eq!(stage.in_registry(), None);
+
+    // It restarts while it is asked what it is, over and over.
+    let stage = Stage::new(profile()).await;
+    let rule = |number: usize, _: &Command, answer: Result<Reply, ConsoleError>| match number % 3 {
+        2 => Err(ConsoleError::Broken { address: "it".into(), why: "it restarts".into() }),
+        _ => answer,
+    };
+    let console = Meddler { console: stage.console(), asked: AtomicUsize::new(0), rule };
+    let enrolled = stage.enrolment().run(&stage.request, &console).await;
+    assert!(enrolled.is_ok(), "one lost answer in three is lived with: {enrolled:?}");
+}
+
+#[tokio::test]
 async fn without_a_broker_no_device_is_switched() {
     let mut stage = Stage::new(profile()).await;
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

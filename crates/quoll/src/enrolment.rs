@@ -245,6 +245,7 @@ pub(crate) fn failure(error: EnrolError) -> Failure {
         | EnrolError::Revoked { .. }
         | EnrolError::OtherName { .. }
         | EnrolError::SharedTopics { .. }
+        | EnrolError::SharedClientId { .. }
         | EnrolError::NoPinnedDoor { .. }
         | EnrolError::NoPin { .. }
         | EnrolError::OldPassword { .. }

@@ -205,6 +205,16 @@ pub enum EnrolError {
         /// The other device.
         other: DeviceName,
     },
+    /// Another device has its MQTT client id: they would throw each other out of the broker, again and again.
+    #[error("{address} has the MQTT client id {client_id:?}, and so has {other}")]
+    SharedClientId {
+        /// Host and port.
+        address: String,
+        /// The client id.
+        client_id: String,
+        /// The other device.
+        other: DeviceName,
+    },
     /// The broker does not listen; a device pointed at it could crash (facts §9).
     #[error("the broker {host}:{port} is not ready: {why}")]
     BrokerNotReady {
@@ -432,6 +442,9 @@ impl EnrolError {
             Self::ForeignKey { .. } => "a key cannot be read back: if nobody needs it, run again with --replace-key".into(),
             Self::Topics { why, .. } => return why.hint(),
             Self::SharedTopics { .. } => "give it a topic of its own (Topic …), or run again with --share-topics".into(),
+            Self::SharedClientId { .. } => {
+                "give one of them the factory's, which is made of its MAC: MqttClient 1; then run the same command again".into()
+            }
             Self::BrokerNotReady { .. } => "start it first (quoll up); some firmware restarts for ever without it".into(),
             Self::Target(error) => return error.hint(),
             Self::Issue(error) => return error.hint(),

@@ -11,6 +11,7 @@
 //! | `ask` | one question, bounded in time |
 //! | `key`, `pins`, `switch`, `proof` | what is done to the device; how a failure is explained |
 //! | `run`, `pinned` | the steps of the mutual and of the pinned rung |
+//! | `roll_back` | the way back |
 //! | `error` | every way to stop |
 
 mod ask;
@@ -20,6 +21,7 @@ mod pinned;
 mod pins;
 mod probe;
 mod proof;
+mod roll_back;
 mod run;
 mod switch;
 mod target;

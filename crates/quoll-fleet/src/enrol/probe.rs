@@ -337,16 +337,19 @@ impl Probe {
         if let Err(why) = self.topics.check() {
             return Err(EnrolError::Topics { address, why });
         }
+        let mut others = registry.devices()?;
+        others.retain(|other| other.mac != self.network.mac && other.state != DeviceState::Revoked);
+        let client_id = &self.topics.client_id;
+        if let Some(at) = others.iter().position(|other| other.topics.client_id == *client_id) {
+            let (client_id, other) = (client_id.clone(), others.swap_remove(at).name);
+            return Err(EnrolError::SharedClientId { address, client_id, other });
+        }
         if request.share_topics {
             return Ok(());
         }
         let mine = (self.network.mac, &self.topics);
-        let overlaps = |other: &Device| {
-            other.mac != self.network.mac
-                && other.state != DeviceState::Revoked
-                && access_list::overlap(mine, (other.mac, &other.topics))
-        };
-        match registry.devices()?.into_iter().find(overlaps) {
+        let overlaps = |other: &Device| access_list::overlap(mine, (other.mac, &other.topics));
+        match others.into_iter().find(overlaps) {
             Some(other) => {
                 Err(EnrolError::SharedTopics { address, topic: self.topics.topic.clone(), other: other.name })
             }
