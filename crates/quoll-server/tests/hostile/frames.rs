@@ -66,7 +66,9 @@ fn empty_frames_fragments_without_end_and_pings_that_nobody_reads_cost_little() 
     let empty = frame(0x82, b"").repeat(10_000);
     let fragments = frame(0x00, b"").repeat(10_000);
     let pings = frame(0x89, &[b'x'; 125]).repeat(2_000);
-    let rows: Vec<(&str, (Vec<u8>, Vec<u8>, bool))> = vec![
+    // What begins, what is said again and again, and whether the broker reads all of it.
+    type Endless = (Vec<u8>, Vec<u8>, bool);
+    let rows: Vec<(&str, Endless)> = vec![
         ("empty frames", (vec![], empty, true)),
         ("fragments", (frame(0x02, b""), fragments, true)),
         ("pings", (vec![], pings, false)),

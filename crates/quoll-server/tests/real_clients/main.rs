@@ -1,8 +1,15 @@
-//! Clients that others wrote, from their registries: mqtt.js in a headless Chromium, and paho for Python. `scripts/clients`
-//! puts them into `target/clients`.
+//! Clients that others wrote: mqtt.js in a headless Chromium, paho for Python, Mosquitto's own. `scripts/clients` puts the first two
+//! into `target/clients`, from their registries. Here is that each level arrives as it was sent, over each transport; whole lives
+//! (retained messages, wills, sessions, reasons) are in the modules.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "../common/mod.rs"]
 mod common;
+
+mod browser;
+mod mosquitto;
+mod paho;
+mod rumqttc;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -60,8 +67,8 @@ fn serve_page(page: String) -> SocketAddr {
     address
 }
 
-fn browse(url: &str) -> Running {
-    let profile = scratch("chromium");
+fn browse(url: &str, profile: &str) -> Running {
+    let profile = scratch(profile);
     let arguments = [
         "--headless",
         "--no-sandbox",
@@ -142,7 +149,7 @@ async fn mqtt_js_in_a_browser_talks_over_websocket_with_and_without_tls() {
     let refused = serde_json::to_string(&format!("ws://{}/mqtt", addresses[2].1)).unwrap();
     let mut events = server.handle.events();
     let page = serve_page(PAGE.replace("CASES", &text).replace("REFUSED", &refused));
-    let _browser = browse(&format!("http://{page}/"));
+    let _browser = browse(&format!("http://{page}/"), "chromium");
     let told = tokio::task::spawn_blocking(move || {
         let mut told = BTreeMap::new();
         while told.len() < 5 {
