@@ -155,6 +155,10 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Packets sent by shards, PUBLISH included.
     pub packets_out: u64,
+    /// Packets put in line for peers that have not taken all of their lines, now.
+    pub packets_waiting: u64,
+    /// Bytes that wait for peers now.
+    pub bytes_waiting: u64,
     /// Subscribers of this process now: [`crate::Handle::attach`]. The rules count each as a connection and a session.
     pub attached: u64,
     /// Sockets accepted since the start.
@@ -171,6 +175,8 @@ impl std::ops::AddAssign for Stats {
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
         self.packets_out += other.packets_out;
+        self.packets_waiting += other.packets_waiting;
+        self.bytes_waiting += other.bytes_waiting;
         self.attached += other.attached;
         self.sockets += other.sockets;
         self.connect_packets += other.connect_packets;

@@ -33,6 +33,8 @@ pub(crate) struct Out {
     shared_in: u64,
     shared_out: u64,
     gates: VecDeque<Gate>,
+    /// Packets put in line since it was last empty.
+    packets: u64,
     /// Sealed bytes that the socket refused: never sealed twice.
     pub(crate) cipher: Vec<u8>,
     /// How many of `cipher` are written.
@@ -74,6 +76,18 @@ impl Out {
     /// Bytes waiting, sealed ones included.
     pub(crate) fn waiting(&self) -> usize {
         self.bytes.len() - self.done + self.shared_bytes + self.cipher.len() - self.cipher_done
+    }
+
+    /// A packet is put in line.
+    pub(crate) const fn count(&mut self) {
+        self.packets += 1;
+    }
+
+    /// Packets and bytes waiting. Packets are forgotten all at once, when the last byte of the last is written: while a
+    /// slow peer is behind, those that it has got count too.
+    pub(crate) fn queue(&self) -> (u64, u64) {
+        let waiting = self.waiting() as u64;
+        (if waiting == 0 { 0 } else { self.packets.max(1) }, waiting)
     }
 
     /// Holds back what is put in line from now on, until [`Out::settle`] and [`Out::release`] let it go; where it is
@@ -177,6 +191,7 @@ impl Out {
         if self.done == self.bytes.len() && self.shared.is_empty() && self.gates.is_empty() {
             self.bytes.clear();
             self.done = 0;
+            self.packets = 0;
         } else if self.done >= MOVE_UP_FROM {
             self.bytes.drain(..self.done);
             self.shared.iter_mut().for_each(|(place, _)| *place -= self.done);
@@ -215,6 +230,7 @@ impl Pool {
         }
         out.bytes.clear();
         out.done = 0;
+        out.packets = 0;
         out.cipher = Vec::new();
         out.cipher_done = 0;
         out.stalled_since = None;
@@ -343,6 +359,24 @@ mod tests {
             expected.push(b'-');
         }
         assert_eq!(drain(&mut out, 100_000), expected);
+    }
+
+    #[test]
+    fn packets_count_until_the_line_is_empty() {
+        let mut out = Out::default();
+        assert_eq!(out.queue(), (0, 0));
+        for _ in 0..2 {
+            out.bytes().extend_from_slice(b"abc");
+            out.count();
+        }
+        assert_eq!(out.queue(), (2, 6));
+        out.consume(4);
+        assert_eq!(out.queue(), (2, 2), "the first is gone, which nobody looks up");
+        out.consume(2);
+        assert_eq!(out.queue(), (0, 0));
+        out.bytes().extend_from_slice(b"abc");
+        out.count();
+        assert_eq!(out.queue(), (1, 3));
     }
 
     #[test]

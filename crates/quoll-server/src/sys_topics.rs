@@ -2,8 +2,8 @@
 //!
 //! At every multiple of `sys_interval` (of the time since 1970, as in Mosquitto 2.1) what has changed is published anew,
 //! retained, at QoS 2. Load figures are per minute, smoothed over 1, 5 and 15 minutes as a system's load is. `heap/…` is the memory
-//! that the process occupies (resident, as the system counts it, Linux alone), since no allocator of ours counts; absent is
-//! `packet/out/…`; bytes of stored messages are those of retained ones.
+//! that the process occupies (resident, as the system counts it, Linux alone), since no allocator of ours counts; bytes of
+//! stored messages are those of retained ones.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -214,7 +214,7 @@ impl Board {
         changed.into_iter().filter_map(|(topic, text)| Some((TopicName::parse(&topic).ok()?, text))).collect()
     }
 
-    fn figures(&mut self, figures: &Figures) -> [(&'static str, u64); 23] {
+    fn figures(&mut self, figures: &Figures) -> [(&'static str, u64); 25] {
         let Figures { stats, retained, retained_bytes, .. } = figures;
         let rules = &stats.rules;
         // Those of this process are no clients.
@@ -244,6 +244,8 @@ impl Board {
             ("publish/bytes/received", rules.payload_received),
             ("publish/bytes/sent", rules.payload_sent),
             ("connections/socket/count", stats.sockets),
+            ("packet/out/count", stats.packets_waiting),
+            ("packet/out/bytes", stats.bytes_waiting),
             ("publish/messages/dropped", rules.dropped),
             ("publish/messages/received", rules.publishes_received),
             ("publish/messages/sent", rules.publishes_sent),
@@ -293,7 +295,7 @@ mod tests {
         assert_eq!(first["$SYS/broker/version"], "mosquitto version 2.1.2");
         assert_eq!(first["$SYS/broker/uptime"], "0 seconds");
         assert_eq!(first["$SYS/broker/load/connections/15min"], "0.00");
-        assert_eq!(first.len(), 23 + 27 + 2);
+        assert_eq!(first.len(), 25 + 27 + 2);
         figures.uptime = Duration::from_secs(10);
         figures.since_last = Duration::from_secs(10);
         assert_eq!(texts(&board.update(&figures)).len(), 1, "only the uptime");

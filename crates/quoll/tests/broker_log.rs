@@ -61,6 +61,7 @@ const THEIRS: &[(&str, &str)] = &[
 struct Stage {
     up: Up,
     port: u16,
+    is_ours: bool,
 }
 
 impl Stage {
@@ -201,7 +202,13 @@ fn story(stage: &mut Stage, five: usize) {
 
     stage.up.signal("-HUP");
     stage.wait("Reloading config.");
+    if stage.is_ours {
+        stage.up.wait_for(|line| line.starts_with("Config reloaded; "));
+    }
     stage.up.signal("-USR1");
+    if stage.is_ours {
+        stage.up.wait_for(|line| line.starts_with("Told to save: "));
+    }
     stage.scene(&[hello("last", 4, 4), leave], "Client last disconnected.");
     stage.up.signal("-TERM");
     stage.wait("BROKER terminating");
@@ -231,8 +238,8 @@ fn plain_word(word: &str) -> String {
 }
 
 /// Tells the story; the lines, but for those about root.
-fn tell(command: Command, port: u16) -> Vec<String> {
-    let mut stage = Stage { up: Up::of(command), port };
+fn tell(command: Command, port: u16, is_ours: bool) -> Vec<String> {
+    let mut stage = Stage { up: Up::of(command), port, is_ours };
     stage.wait("BROKER running");
     story(&mut stage, 16);
     assert_eq!(stage.up.exit_code(), 0);
@@ -257,8 +264,8 @@ fn the_log_says_what_mosquittos_says_line_by_line() {
     }
     let mut mosquitto = Command::new("mosquitto");
     mosquitto.args(["-c", "rival.conf"]).current_dir(folder.dir.path()).stdin(Stdio::null());
-    let theirs = std::thread::spawn(move || tell(mosquitto, rival));
-    let ours = tell(folder.command(&["broker", "-c", "mosquitto.conf"]), folder.port);
+    let theirs = std::thread::spawn(move || tell(mosquitto, rival, false));
+    let ours = tell(folder.command(&["broker", "-c", "mosquitto.conf"]), folder.port, true);
     let theirs = theirs.join().expect("Mosquitto, Debian's, is needed (scripts/setup), and hears the story");
 
     let mut changed: Vec<_> = CHANGED.iter().map(|(from, to, _)| Some((*from, *to))).collect();

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -298,4 +299,103 @@ fn sessions_expire_with_the_line_that_mosquitto_says() {
     assert!(left.status.success(), "{}", complaint(&left));
     up.wait_for(|line| line.ends_with("Expiring client gone due to timeout."));
     assert_eq!(up.stop(), 0);
+}
+
+/// A text with its numbers, however large, all the same.
+fn form(text: &str) -> String {
+    let mut form = text.replace(|c: char| c.is_ascii_digit(), "0");
+    while form.contains("00") {
+        form = form.replace("00", "0");
+    }
+    form
+}
+
+/// Names under `$SYS` that a subscriber is told, and what the last of each said.
+fn told(port: u16) -> BTreeMap<String, String> {
+    let output = Command::new("mosquitto_sub")
+        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", "$SYS/#", "-F", "%t=%p", "-W", "1"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("mosquitto_sub is needed: {error}; scripts/setup installs it"));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, text)| (name.into(), text.into()))
+        .collect()
+}
+
+#[test]
+fn every_name_that_mosquitto_has_under_sys_is_here_in_the_same_form() {
+    let lines = format!("{OPEN}sys_interval 1\n");
+    let folder = Folder::with(&lines);
+    let (up, (_rival, port)) = (folder.start(), rival(&folder, &lines));
+    // Loads are told with the second update.
+    let theirs = until(|| told(port), |told| told.contains_key("$SYS/broker/load/connections/15min"));
+    assert!(theirs.len() > 40, "{theirs:?}");
+    let ours = until(|| told(folder.port), |ours| theirs.keys().all(|name| ours.contains_key(name)));
+    for (name, text) in &theirs {
+        assert!(
+            name.ends_with("/version") || form(text) == form(&ours[name]),
+            "{name}: {text} {}",
+            ours[name]
+        );
+    }
+    for name in ["packet/out/count", "packet/out/bytes", "connections/socket/count", "clients/expired"] {
+        let text = &ours[&format!("$SYS/broker/{name}")];
+        assert!(text.parse::<u64>().is_ok(), "{name}: {text}");
+    }
+    assert_eq!(up.stop(), 0);
+}
+
+#[test]
+fn lines_of_the_log_that_are_published_have_their_time_as_with_mosquitto() {
+    let lines = format!("{OPEN}log_dest topic\nlog_timestamp_format at %Y\n");
+    let folder = Folder::new();
+    let mut heard = Vec::new();
+    let rival_port = free_port();
+    for (file, port) in [("mosquitto.conf", folder.port), ("rival.conf", rival_port)] {
+        folder.write(file, format!("listener {port} 127.0.0.1\nuser root\n{lines}"));
+        let mut command = if file == "rival.conf" {
+            Command::new("mosquitto")
+        } else {
+            let mut command = folder.command(&["broker"]);
+            command.env("TZ", "UTC");
+            command
+        };
+        command.args(["-c", file]).current_dir(folder.dir.path()).env("TZ", "UTC").stdin(Stdio::null());
+        let broker = Up::of(command);
+        until(|| TcpStream::connect(("127.0.0.1", port)).is_ok(), |listens| *listens);
+        let mut listener = Command::new("mosquitto_sub")
+            .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", "$SYS/broker/log/N", "-v", "-C", "6"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("mosquitto_sub is needed: {error}; scripts/setup installs it"));
+        // When it has subscribed cannot be seen; three lines are said of each that comes.
+        until(
+            || (connect(port, &["-i", "late"]), listener.try_wait().unwrap()),
+            |(_, ended)| ended.is_some(),
+        );
+        let mut said = String::new();
+        listener.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        let line = said.lines().find(|line| line.contains(" as late ")).unwrap_or_else(|| panic!("{said}"));
+        heard.push(form(line));
+        broker.signal("-TERM");
+    }
+    assert!(heard[0].starts_with("$SYS/broker/log/N at 0"), "{heard:?}");
+    assert_eq!(heard[0], heard[1]);
+}
+
+#[test]
+fn what_mosquittos_command_line_has_and_this_one_has_not_is_refused_in_words() {
+    let folder = Folder::with(OPEN);
+    let output = folder.run(&["broker", "-c", "mosquitto.conf", "--tls-keylog", "keys"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("--tls-keylog is not there"),
+        "{}",
+        complaint(&output)
+    );
+    assert!(!folder.path("keys").exists());
 }

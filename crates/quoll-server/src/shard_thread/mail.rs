@@ -205,8 +205,13 @@ impl ShardThread {
     }
 
     fn stats(&self) -> Stats {
+        let lines = self.table.connections().filter_map(|it| it.out.as_ref()).map(|out| out.queue());
+        let (packets_waiting, bytes_waiting) =
+            lines.fold((0, 0), |(packets, bytes), (more, size)| (packets + more, bytes + size));
         Stats {
             rules: self.shard.stats(),
+            packets_waiting,
+            bytes_waiting,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             packets_out: self.packets_out,

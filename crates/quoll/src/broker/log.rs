@@ -156,17 +156,8 @@ impl Sinks {
         is_wanted && self.kinds.contains(&kind(metadata))
     }
 
-    /// `is_plain`: Mosquitto says this without a word in front, whatever kind it is.
-    fn write(&self, kind: LogType, text: &str, is_plain: bool, now: DateTime<Local>) {
-        let word = match kind {
-            _ if is_plain => "",
-            LogType::Error if !text.starts_with("Error") => "Error: ",
-            LogType::Warning if !text.starts_with("Warning") => "Warning: ",
-            _ => "",
-        };
-        if let Some(syslog) = &self.syslog {
-            syslog.send(kind, &format!("{word}{text}"), now);
-        }
+    /// A line with its time.
+    fn stamped(&self, text: &str, now: DateTime<Local>) -> String {
         let mut line = String::new();
         // Writing to a string fails only for a format that was refused when it was read.
         let _ = match &self.stamp {
@@ -174,8 +165,15 @@ impl Sinks {
             Stamp::UnixSeconds => write!(line, "{}: ", now.timestamp()),
             Stamp::Format(format) => write!(line, "{}: ", now.format(format)),
         };
-        line.push_str(word);
         line.push_str(text);
+        line
+    }
+
+    fn write(&self, kind: LogType, text: &str, now: DateTime<Local>) {
+        if let Some(syslog) = &self.syslog {
+            syslog.send(kind, text, now);
+        }
+        let mut line = self.stamped(text, now);
         line.push('\n');
         // A log that cannot be written has nobody to be told to.
         if self.stderr {
@@ -251,15 +249,24 @@ impl<S: Subscriber> Layer<S> for Lines {
         let text = format!("{}{}", line.message, line.fields);
         // One line stays one, whatever a library says.
         let mut text = text.replace(['\n', '\r'], " ");
+        let kind = kind(event.metadata());
+        // What Mosquitto says of clients has no word in front, whatever kind it is.
+        let word = match kind {
+            _ if event.metadata().target() == CONNECTION => "",
+            LogType::Error if !text.starts_with("Error") => "Error: ",
+            LogType::Warning if !text.starts_with("Warning") => "Warning: ",
+            _ => "",
+        };
+        text.insert_str(0, word);
         if text.len() > MAX_LINE {
             text.truncate(text.floor_char_boundary(MAX_LINE));
         }
-        let kind = kind(event.metadata());
+        let now = Local::now();
         if let Some(topic) = topic(kind).filter(|_| sinks.topic) {
             // Lines that come faster than they are published are lost to the topic alone.
-            self.0.topics.try_send((topic, text.clone())).ok();
+            self.0.topics.try_send((topic, sinks.stamped(&text, now))).ok();
         }
-        sinks.write(kind, &text, event.metadata().target() == CONNECTION, Local::now());
+        sinks.write(kind, &text, now);
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::broker::{Broker as Running, Source};
-use crate::failure::Outcome;
+use crate::failure::{Exit, Failure, Outcome};
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Example:\n  quoll broker -c /etc/mosquitto/mosquitto.conf --test-config\n  \
@@ -32,6 +32,9 @@ pub(crate) struct Broker {
     /// Look whether configuration, certificates, passwords and permissions can be used; change nothing
     #[arg(long, requires = "config")]
     test_config: bool,
+    /// Not there: a file with the keys of its TLS sessions opens all that is said to this broker
+    #[arg(long, value_name = "FILE", hide = true)]
+    tls_keylog: Option<PathBuf>,
     /// The background process of -d
     #[arg(long, hide = true, conflicts_with = "daemon")]
     detached: bool,
@@ -40,6 +43,11 @@ pub(crate) struct Broker {
 impl Broker {
     /// What has to happen while the process has one thread: see [`crate::broker::account`].
     pub(crate) fn prepare(&self) -> Outcome<Option<Running>> {
+        if self.tls_keylog.is_some() {
+            let what = "--tls-keylog is not there: whoever reads its file reads all that is said to this broker";
+            let hint = "to look into one client's TLS, let the client write its keys";
+            return Err(Failure::new(Exit::Unusable, what).hint(hint));
+        }
         let source = Source {
             file: self.config.clone(),
             ports: self.ports.clone(),
