@@ -5,7 +5,7 @@ use crate::scenes::broken;
 use crate::words::{self, Version, Version::*};
 
 /// Filters that are none, or that are hard to tell.
-const FILTERS: [&str; 21] = [
+const FILTERS: [&str; 20] = [
     "",
     "a#",
     "a/#/b",
@@ -26,7 +26,6 @@ const FILTERS: [&str; 21] = [
     "$share/#/a",
     "$share/g+/a",
     "$share/g/a#",
-    "$share/g//",
 ];
 
 /// All of them.
