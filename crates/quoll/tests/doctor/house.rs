@@ -195,11 +195,13 @@ impl House {
     /// The doctor names the one cause of each case, what it follows from, and what to do. Tries again while the house is
     /// still settling: a device in mid-restart is in no state to be judged.
     pub(crate) fn judges(&self, cases: &[Case]) {
-        self.judges_with(cases, &[]);
+        self.judges_impatiently(cases, &[]);
     }
 
-    pub(crate) fn judges_with(&self, cases: &[Case], more: &[&str]) {
+    /// The same; these devices are not waited for as long as others.
+    pub(crate) fn judges_impatiently(&self, cases: &[Case], silent: &[&str]) {
         at_once(cases, |case| {
+            let more: &[&str] = if silent.contains(&case.name) { &["--patience", "2"] } else { &[] };
             let mut last = None;
             for _ in 0..4 {
                 last = self.differs(case, more);

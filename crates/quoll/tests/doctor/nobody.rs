@@ -62,7 +62,7 @@ fn without_a_broker_and_an_honest_device_what_can_be_known_is_said() {
     house.register("gone", Mac([2, 0x51, 0, 0, 2, 82]), &format!("{HOST}:{}", free_port()), Rung::Mutual);
     is_whole(CASES, &[&house.names()[..], &["liar", "gone"]].concat());
     house.waits_for(CASES);
-    house.judges_with(CASES, &["--patience", "2"]);
+    house.judges_impatiently(CASES, &["hangs", "impostor", "gone"]);
 
     // Of the silent ones it is told besides what they are.
     let silent = [("hangs", "console-hangs"), ("impostor", "no-node"), ("gone", "not-there")];

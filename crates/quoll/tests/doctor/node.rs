@@ -218,7 +218,7 @@ fn settle_mutual(street: &mut Street, elsewhere: u16, closed: u16) {
         profile.faults.clock = ClockFault::Unset;
         lines.push("WebLog 0".into());
     });
-    street.mutual("restarts", |profile, _| profile.faults.reboots = Some(Duration::from_secs(20)));
+    street.mutual("restarts", |profile, _| profile.faults.reboots = Some(Duration::from_secs(10)));
     street.mutual("silent", |profile, lines| {
         profile.faults.sends_no_pings = true;
         lines.push("MqttKeepAlive 1".into());
@@ -332,7 +332,7 @@ fn at_a_node_every_fault_is_named_and_what_is_safe_is_mended() {
     house.home.ok(&["device", "revoke", "revoked", "--yes"]);
     house.types("key-lost", "TLSKey1 0");
     house.running("half-silent").set_faults(Faults { hangs: true, ..Faults::default() });
-    house.waits("restarts", |state| state.boot_count > 4 && state.connected);
+    house.waits("restarts", |state| state.boot_count > 5 && state.connected);
     house
         .running("restarts")
         .set_faults(Faults { reboots: Some(Duration::from_secs(36_000)), ..Faults::default() });
@@ -342,10 +342,7 @@ fn at_a_node_every_fault_is_named_and_what_is_safe_is_mended() {
     }
     house.waits("twins", |state| state.mqtt_count > 4);
     house.waits_for(CASES);
-    let hangs = |case: &&Case| ["hangs", "half-silent", "liar"].contains(&case.name);
-    let (slow, quick): (Vec<Case>, Vec<Case>) = CASES.iter().partition(hangs);
-    house.judges_with(&slow, &["--patience", "2"]);
-    house.judges(&quick);
+    house.judges_impatiently(CASES, &["hangs", "half-silent", "liar"]);
 
     // The dashboard says the same as the command.
     let answer = street.browse("/api/devices/blocked/diagnosis");

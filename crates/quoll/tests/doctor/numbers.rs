@@ -316,5 +316,5 @@ fn the_doctor_names_the_cause_of_every_number_and_return_code() {
     house.waits_for(&soon);
     house.judges(&soon);
     house.waits_for(&late);
-    house.judges_with(&late, &["--patience", "2"]);
+    house.judges_impatiently(&late, &["h-silent", "r-mute"]);
 }
