@@ -104,6 +104,13 @@ impl SysTopics {
 }
 
 impl Handle {
+    /// The topics that have a retained message, but for those of `$SYS`, in no order.
+    #[must_use]
+    pub fn retained_topics(&self) -> Vec<TopicName> {
+        let all = self.0.shared.retained.all().into_iter().map(|message| message.topic.clone());
+        all.filter(|topic| !topic.as_str().starts_with("$SYS/")).collect()
+    }
+
     /// What was last published under `$SYS`, in the order of the topics; texts that are no UTF-8 are left out.
     #[must_use]
     pub fn sys_topics(&self) -> Vec<(String, String)> {

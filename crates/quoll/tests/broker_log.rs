@@ -222,7 +222,7 @@ fn plain(line: &str) -> String {
         return "Config loaded.".to_owned();
     }
     let line = line.replace("mosquitto version N", "BROKER").replace("quoll version N", "BROKER");
-    line.split_once(" port ").map_or(line.clone(), |(before, _)| format!("{before} port N."))
+    line.split_once(" port ").map_or_else(|| line.clone(), |(before, _)| format!("{before} port N."))
 }
 
 fn plain_word(word: &str) -> String {
@@ -280,7 +280,7 @@ fn the_log_says_what_mosquittos_says_line_by_line() {
     let said: Vec<&String> =
         ours.iter().filter(|line| !OURS.iter().any(|(start, _)| line.starts_with(start))).collect();
     let first = expected.iter().zip(&said).position(|(theirs, ours)| theirs != *ours);
-    let from = first.unwrap_or(expected.len().min(said.len())).saturating_sub(5);
+    let from = first.unwrap_or_else(|| expected.len().min(said.len())).saturating_sub(5);
     assert!(
         expected.iter().eq(said.iter().copied()),
         "from line {from} on\ntheirs: {:#?}\nours: {:#?}",

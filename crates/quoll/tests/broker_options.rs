@@ -399,3 +399,23 @@ fn what_mosquittos_command_line_has_and_this_one_has_not_is_refused_in_words() {
     );
     assert!(!folder.path("keys").exists());
 }
+
+#[test]
+fn subscriptions_and_retained_messages_are_written_to_the_log_when_asked_for() {
+    let folder = Folder::with(&format!("{OPEN}sys_interval 1\n"));
+    let mut up = folder.start();
+    let _client = folder.stays(&mut up, "somebody", &["-t", "t/x"]);
+    assert!(
+        folder.publishes(&["-t", "t/x", "-m", "1", "-r"])
+            && folder.publishes(&["-t", "other", "-m", "1", "-r"])
+    );
+    up.signal("-USR2");
+    up.wait_for(|line| line.ends_with("Subscriptions: 2 filters of 1 sessions; 2 retained messages (r)"));
+    let lines: Vec<String> =
+        (0..3).map(|_| up.wait_for(|line| line.contains(": (r)") || line.contains(" (q0"))).collect();
+    for (line, expected) in lines.iter().zip(["other: (r)", "t/#: somebody (q0)", "t/x: (r), somebody (q0)"])
+    {
+        assert!(line.ends_with(expected), "{lines:?}");
+    }
+    assert_eq!(up.stop(), 0);
+}
