@@ -71,7 +71,8 @@ pub(crate) struct Simulate {
     #[arg(long)]
     serial: bool,
     /// What is wrong with them: power-cut, ota-key-loss, wrong-clock[=SECONDS], weak-wifi[=SECONDS],
-    /// crash-on-refusal, no-memory, hang, impostor
+    /// crash-on-refusal, no-memory, leak, little-memory, hang, impostor, isolated, held-restart, no-pings,
+    /// reboots[=SECONDS]
     #[arg(long, value_name = "FAULT,…", value_delimiter = ',')]
     faults: Vec<String>,
     /// How many of a hundred devices have the faults
@@ -310,7 +311,7 @@ fn faults(words: &[String]) -> Outcome<Faults> {
         let bad = || {
             usage(format!("--faults {word}: there is no such fault")).hint(
                 "power-cut, ota-key-loss, wrong-clock[=SECONDS], weak-wifi[=SECONDS], crash-on-refusal, \
-                 no-memory, hang, impostor",
+                 no-memory, leak, little-memory, hang, impostor, isolated, held-restart, no-pings, reboots[=SECONDS]",
             )
         };
         match (name, value) {
@@ -324,6 +325,15 @@ fn faults(words: &[String]) -> Outcome<Faults> {
             }
             ("crash-on-refusal", None) => faults.crashes_on_refusal = true,
             ("no-memory", None) => faults.no_memory = true,
+            ("leak", None) => faults.leaks_memory = true,
+            ("little-memory", None) => faults.little_memory = true,
+            ("isolated", None) => faults.isolated = true,
+            ("held-restart", None) => faults.holds_restarts = true,
+            ("no-pings", None) => faults.sends_no_pings = true,
+            ("reboots", after) => {
+                let seconds: u32 = after.unwrap_or("60").parse().ok().filter(|it| *it > 0).ok_or_else(bad)?;
+                faults.reboots = Some(Duration::from_secs(seconds.into()));
+            }
             ("hang", None) => faults.hangs = true,
             ("impostor", None) => faults.impostor = Some("lighttpd/1.4".into()),
             _ => return Err(bad()),
