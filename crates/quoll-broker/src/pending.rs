@@ -13,6 +13,10 @@ use crate::session::Own;
 use crate::shard::Shard;
 use crate::vocabulary::{ConnId, Effect, Letter, Outbox, ShardId};
 
+/// Answers that wait at a time. Other shards answer within a turn; where one has failed and never does, no more than this piles
+/// up, and what comes then is answered at once.
+const WAITING: usize = 4096;
+
 /// What waits, by the number that the other shards answer with.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
@@ -43,6 +47,9 @@ impl Shard {
         let mut homes: Vec<ShardId> = unanswered.groups.iter().map(home).collect();
         homes.sort_unstable();
         homes.dedup();
+        if self.pending.waiting.len() >= WAITING {
+            return self.answer(unanswered, out);
+        }
         self.pending.last += 1;
         let ticket = self.pending.last;
         for shard in &homes {
@@ -51,17 +58,20 @@ impl Shard {
         self.pending.waiting.insert(ticket, (homes.len(), unanswered));
     }
 
-    /// One of the shards knows the member; with the last of them SUBACK goes out, if its connection is still there.
+    /// One of the shards knows the member; with the last of them SUBACK goes out, if the connection is still there.
     pub(crate) fn answered(&mut self, ticket: u64, out: &mut Outbox) {
         let Some((left, _)) = self.pending.waiting.get_mut(&ticket) else { return };
         *left -= 1;
         if *left > 0 {
             return;
         }
-        let Some((_, Unanswered { conn, ack, replays, groups })) = self.pending.waiting.remove(&ticket)
-        else {
-            return;
-        };
+        if let Some((_, unanswered)) = self.pending.waiting.remove(&ticket) {
+            self.answer(unanswered, out);
+        }
+    }
+
+    fn answer(&mut self, unanswered: Unanswered, out: &mut Outbox) {
+        let Unanswered { conn, ack, replays, groups } = unanswered;
         let Some(key) = self.session_of(conn) else { return };
         let session = &self.sessions[key as usize];
         // The answer promises them, so it must not go out before these facts, once more, are durable.

@@ -171,6 +171,26 @@ fn a_member_is_answered_when_its_group_knows_it() {
     }
 }
 
+/// A shard that has failed must not keep the others' memory, nor their clients without an answer for good.
+#[test]
+fn answers_that_wait_for_a_shard_that_never_answers_do_not_pile_up() {
+    let mut town = Town::of(2);
+    town.post_is_slow = true;
+    let peers: Vec<_> = ["a", "b"].iter().map(|name| town.enter(client(name))).collect();
+    for peer in peers {
+        town.send(peer, subscribe(1, &[GROUP], 1));
+        if !town.heard(peer).is_empty() {
+            continue; // the group lives there
+        }
+        for _ in 0..4095 {
+            town.send(peer, subscribe(1, &[GROUP], 1));
+        }
+        assert_eq!(town.heard(peer), []);
+        town.send(peer, subscribe(1, &[GROUP], 1));
+        assert_eq!(town.suback(peer), [ReasonCode::GRANTED_QOS_1]);
+    }
+}
+
 /// One that reads nothing must not cost the others' messages.
 #[test]
 fn a_member_that_is_full_is_passed_over_while_another_has_room() {
