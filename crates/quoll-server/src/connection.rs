@@ -42,6 +42,10 @@ pub(crate) struct Connection {
     pub(crate) announced: bool,
     /// Whether it stands in the list of those that may not take for ever to leave.
     pub(crate) leaving: bool,
+    /// Whether whole frames lie in `partial`, for which it had no time in its turn.
+    pub(crate) has_frames: bool,
+    /// Whether it stands in the list of those that are read in the next turn too, and whether its end was flagged.
+    pub(crate) in_line: Option<bool>,
 }
 
 /// Whose connection it is. Kept small: there may be a hundred thousand of them.

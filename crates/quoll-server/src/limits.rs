@@ -59,6 +59,13 @@ pub const READ_BUFFER: usize = 64 * 1024;
 /// Full reads of one connection in one turn, before others have theirs (`coat.md` §8 rule 2).
 pub const READS_PER_TURN: usize = 4;
 
+/// How long one connection's packets are handled in one turn, before others have theirs: most take a microsecond, but a peer may
+/// know some that do not.
+pub const SHARE_OF_TURN: Duration = Duration::from_millis(10);
+
+/// After how many packets it is looked how long they took.
+pub const FRAMES_PER_LOOK: u32 = 32;
+
 /// Payloads from this size on are pointed to (writev), smaller ones copied (`coat.md` §3).
 pub const SHARE_FROM: usize = 2 * 1024;
 

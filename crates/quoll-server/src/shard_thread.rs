@@ -108,8 +108,8 @@ pub(crate) struct ShardThread {
     /// Connections that wait for the journal.
     gated: Vec<ConnId>,
     journal_moved: bool,
-    /// Connections that were not read to the end, and whether their end was flagged: see [`ShardThread::read`].
-    unread: Vec<(ConnId, bool)>,
+    /// Connections that were not read to the end: see [`Connection::in_line`].
+    unread: Vec<ConnId>,
     /// Connections whose peers take nothing.
     stalled: Vec<ConnId>,
     /// Connections whose last words wait, and until when they may.
@@ -296,9 +296,23 @@ impl ShardThread {
     }
 
     /// Goes on with those that were not read to the end; no edge will come for what already lies there.
-    fn read_on(&mut self, unread: Vec<(ConnId, bool)>) {
-        for (conn, read_on) in unread {
-            self.read(conn, read_on);
+    fn read_on(&mut self, unread: Vec<ConnId>) {
+        for conn in unread {
+            if let Some(read_on) = self.table.get_mut(conn).and_then(|connection| connection.in_line.take()) {
+                self.read(conn, read_on);
+            }
+        }
+    }
+
+    /// Puts a connection in line for the next turn, once. `read_on`: see [`ShardThread::read`].
+    fn come_again(&mut self, conn: ConnId, read_on: bool) {
+        let Some(connection) = self.table.get_mut(conn) else { return };
+        match &mut connection.in_line {
+            Some(known) => *known |= read_on,
+            None => {
+                connection.in_line = Some(read_on);
+                self.unread.push(conn);
+            }
         }
     }
 
@@ -306,8 +320,7 @@ impl ShardThread {
     /// flagged beside data, so a short read does not mean that nothing is left.
     fn read(&mut self, conn: ConnId, read_on: bool) {
         if self.throttled || self.hushed {
-            self.unread.push((conn, read_on));
-            return;
+            return self.come_again(conn, read_on);
         }
         self.guarded(Some(conn), |thread| thread.read_now(conn, read_on));
         self.flush_brimming();
@@ -323,6 +336,15 @@ impl ShardThread {
                 }
                 return;
             }
+            if connection.has_frames {
+                let bytes = std::mem::take(&mut connection.partial);
+                let used = self.frames(conn, &bytes, true);
+                self.keep_rest(conn, &bytes, used);
+                if self.has_frames(conn) {
+                    return self.come_again(conn, read_on);
+                }
+                continue;
+            }
             let received = match connection.receive(&mut self.buffers) {
                 Ok(received) => received,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
@@ -333,25 +355,42 @@ impl ShardThread {
             }
             self.bytes_in += received.taken as u64;
             let (full, last, answered) = (received.full, received.last, received.answered);
-            let used = self.frames(conn, received.bytes());
+            let used = self.frames(conn, received.bytes(), !last);
             Connection::give_back(self.table.get_mut(conn), received, used, &mut self.buffers);
             if last {
                 return if answered { self.take_leave(conn) } else { self.lose(conn) };
+            }
+            if self.has_frames(conn) {
+                return self.come_again(conn, read_on);
             }
             reads += 1;
             if !full && !read_on {
                 return;
             }
             if reads >= limits::READS_PER_TURN {
-                self.unread.push((conn, read_on));
-                return;
+                return self.come_again(conn, read_on);
             }
         }
     }
 
+    /// Whether whole frames of it wait for the next turn.
+    fn has_frames(&mut self, conn: ConnId) -> bool {
+        self.table.get_mut(conn).is_some_and(|connection| connection.has_frames)
+    }
+
+    /// Keeps what was not used of bytes that are no buffer's.
+    pub(super) fn keep_rest(&mut self, conn: ConnId, bytes: &[u8], used: Option<usize>) {
+        if let Some(connection) = self.table.get_mut(conn)
+            && let Some(used) = used
+            && used < bytes.len()
+        {
+            connection.partial = bytes[used..].to_vec();
+        }
+    }
+
     /// Handles the whole frames at the front of these bytes. Answers how many bytes they were, or `None` where the
-    /// connection is not read any more.
-    fn frames(&mut self, conn: ConnId, bytes: &[u8]) -> Option<usize> {
+    /// connection is not read any more. Where they take too long, and it `may_pause`, some are left.
+    fn frames(&mut self, conn: ConnId, bytes: &[u8], may_pause: bool) -> Option<usize> {
         let connection = self.table.get_mut(conn)?;
         let terms = connection.edge.as_ref().and_then(|edge| edge.terms.clone());
         let own = terms.as_ref().and_then(|terms| terms.max_packet_size).unwrap_or(u32::MAX);
@@ -360,8 +399,18 @@ impl ShardThread {
             maximum_packet_size: self.max_packet_size.min(own),
             role: Role::Server,
         };
-        let mut used = 0;
+        connection.has_frames = false;
+        let (mut used, mut handled) = (0, 0_u32);
+        let mut since = None;
         while used < bytes.len() {
+            handled += 1;
+            if may_pause && handled.is_multiple_of(limits::FRAMES_PER_LOOK) {
+                let since = *since.get_or_insert_with(Instant::now);
+                if since.elapsed() > limits::SHARE_OF_TURN {
+                    self.table.get_mut(conn)?.has_frames = true;
+                    break;
+                }
+            }
             match decode(&bytes[used..], &context) {
                 Ok(Decoded::Packet(packet, length)) => {
                     used += length;

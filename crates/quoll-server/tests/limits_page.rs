@@ -207,7 +207,7 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                     "TOPIC_LEVELS",
                     count(rules::TOPIC_LEVELS),
                     "levels of a topic, a filter, a will's topic",
-                    "0x90 Topic Name invalid, 0x8F Topic Filter invalid; at QoS 0 the connection ends",
+                    "0x90 Topic Name invalid in PUBACK or PUBREC, 0x8F Topic Filter invalid in SUBACK; at QoS 0, and in 3.x, the message is dropped",
                 ),
                 row(
                     "USER_PROPERTIES",
@@ -391,6 +391,18 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                     "READS_PER_TURN",
                     count(coat::READS_PER_TURN),
                     "full reads of one connection before others have their turn",
+                    "nothing",
+                ),
+                row(
+                    "SHARE_OF_TURN",
+                    time(coat::SHARE_OF_TURN),
+                    "how long one connection's packets are handled before others have their turn",
+                    "a slower answer",
+                ),
+                row(
+                    "FRAMES_PER_LOOK",
+                    count(coat::FRAMES_PER_LOOK as usize),
+                    "packets after which it is looked how long they took",
                     "nothing",
                 ),
                 row("SHARE_FROM", bytes(coat::SHARE_FROM), "a payload that is shared, not copied", "nothing"),

@@ -113,13 +113,8 @@ impl ShardThread {
         self.table.insert(connection(Line::Socket { socket, tls }, edge, who, version));
         self.guarded(Some(conn), |thread| {
             thread.input(Input::Connect(Box::new(Arrival { conn, connect, admission })));
-            let used = thread.frames(conn, &plain);
-            if let Some(connection) = thread.table.get_mut(conn)
-                && let Some(used) = used
-                && used < plain.len()
-            {
-                connection.partial = plain[used..].to_vec();
-            }
+            let used = thread.frames(conn, &plain, true);
+            thread.keep_rest(conn, &plain, used);
             thread.read_now(conn, false);
         });
         self.arriving = None;
@@ -294,5 +289,7 @@ const fn connection(
         dirty: false,
         announced: false,
         leaving: false,
+        has_frames: false,
+        in_line: None,
     }
 }

@@ -198,7 +198,7 @@ fn sessions_have_a_bound() {
     let come = |number: u32| {
         let mut connect = connect_packet(&format!("squatter {number}"), ProtocolVersion::V5);
         connect.clean_start = false;
-        connect.properties.session_expiry_interval = Some(2);
+        connect.properties.session_expiry_interval = Some(1);
         let mut peer = Peer::over(siege.dial("plain"), ProtocolVersion::V5);
         peer.send(&Packet::Connect(Box::new(connect)));
         match peer.receive() {

@@ -184,3 +184,28 @@ fn messages_that_are_never_released_hold_up_nobody() {
     drop(peer);
     siege.end("identifiers");
 }
+
+/// What costs the rules much: each repeat is looked for among thousands of others. The witnesses have their turn in between.
+#[test]
+fn packets_that_take_long_hold_up_nobody() {
+    const OPEN: u16 = 5000;
+    let siege = Siege::begin("shards=1");
+    let version = ProtocolVersion::V311;
+    let socket = siege.dial("plain");
+    let mut peer = Peer::connect(socket.try_clone().unwrap(), "repeats", version);
+    let mut writes = socket.try_clone().unwrap();
+    let publish = |number| bytes_of(&publish("open", "x", Delivery::ExactlyOnce(id(number))), version);
+    let open: Vec<u8> = (1..=OPEN).flat_map(publish).collect();
+    let again = publish(OPEN).repeat(300_000);
+    let floods = std::thread::spawn(move || {
+        shove(&mut writes, &open);
+        shove(&mut writes, &again);
+    });
+    // It reads, or it would not be read.
+    let reads = std::thread::spawn(move || while peer.receive().is_some() {});
+    siege.has_rounds(60);
+    // All of it ends, the other handles included.
+    let _ = socket.shutdown(std::net::Shutdown::Both);
+    let _ = (floods.join(), reads.join());
+    siege.end("packets that take long");
+}

@@ -152,6 +152,12 @@ impl Siege {
         }));
     }
 
+    /// The witnesses say this much to each other while an attack goes on.
+    pub(crate) fn has_rounds(&self, many: u64) {
+        let before = self.rounds.load(Ordering::Relaxed);
+        self.until("witnesses talk", || self.rounds.load(Ordering::Relaxed) >= before + many);
+    }
+
     /// The witnesses go on talking, and strangers come in.
     pub(crate) fn is_well(&self, what: &str) {
         let before = self.rounds.load(Ordering::Relaxed);
