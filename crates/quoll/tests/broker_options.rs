@@ -419,3 +419,74 @@ fn subscriptions_and_retained_messages_are_written_to_the_log_when_asked_for() {
     }
     assert_eq!(up.stop(), 0);
 }
+
+/// A CA, and certificates of these subjects, each in files of its name.
+fn certificates(folder: &Folder, subjects: &[(&str, &str)]) {
+    let openssl = |words: &str| {
+        let output = Command::new("openssl")
+            .args(words.split(' '))
+            .current_dir(folder.dir.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap_or_else(|error| panic!("openssl is needed: {error}"));
+        assert!(output.status.success(), "{words}: {}", complaint(&output));
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.crt -days 30 -subj /CN=ca"));
+    folder.write("extensions", "subjectAltName=IP:127.0.0.1\n");
+    for (number, (name, subject)) in subjects.iter().enumerate() {
+        openssl(&format!("req {key} -keyout {name}.key -out {name}.csr -subj {subject}"));
+        openssl(&format!(
+            "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -set_serial {} -out {name}.crt -days 30 -extfile extensions",
+            number + 1
+        ));
+        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(folder.path(&format!("{name}.key")), readable).unwrap();
+    }
+}
+
+#[test]
+fn certificates_give_names_as_with_mosquitto() {
+    let folder = Folder::new();
+    certificates(&folder, &[("server", "/CN=server"), ("ann", "/O=Home/CN=ann"), ("nobody", "/O=Home")]);
+    folder.password("bob", "right");
+    let tls = "cafile ca.crt\ncertfile server.crt\nkeyfile server.key\n";
+    for options in [
+        "allow_anonymous true\nrequire_certificate true\nuse_identity_as_username true\n",
+        "allow_anonymous true\nuse_identity_as_username true\n",
+        "allow_anonymous true\nrequire_certificate true\nuse_subject_as_username true\n",
+        "require_certificate true\nuse_identity_as_username true\nuse_username_as_clientid true\n",
+        "require_certificate true\nuse_identity_as_username true\npassword_file passwords\n",
+        "require_certificate true\npassword_file passwords\n",
+    ] {
+        let lines = format!("{tls}{options}");
+        folder.configure(&lines);
+        let (mut ours, (mut theirs, port)) = (folder.start(), rival(&folder, &lines));
+        for version in ["mqttv31", "mqttv311", "mqttv5"] {
+            for (client, password) in
+                [("ann", "right"), ("ann", "wrong"), ("nobody", "right"), ("none", "right")]
+            {
+                let path = |end: &str| folder.path(&format!("{client}.{end}")).display().to_string();
+                let (ca, certificate, key) =
+                    (folder.path("ca.crt").display().to_string(), path("crt"), path("key"));
+                let mut words = vec!["-V", version, "-i", "me", "-u", "bob", "-P", password, "--cafile", &ca];
+                if client != "none" {
+                    words.extend(["--cert", &certificate, "--key", &key]);
+                }
+                let (here, there) = (connect(folder.port, &words), connect(port, &words));
+                let case = format!("{options}{version} {client} {password}: {here} / {there}");
+                // Who has to have a certificate is refused by TLS, in whatever words.
+                let by_tls = client == "none" && options.contains("require_certificate");
+                assert!(if by_tls { here != "in" && there != "in" } else { here == there }, "{case}");
+                if here == "in" {
+                    let [here, there] = [&mut ours, &mut theirs].map(|up| {
+                        let line = up.wait_for(|line| line.contains("New client connected"));
+                        line.split_once(" as ").map(|(_, who)| who.to_owned()).unwrap_or_default()
+                    });
+                    assert_eq!(here, there, "{case}");
+                }
+            }
+        }
+        assert_eq!(ours.stop(), 0);
+    }
+}

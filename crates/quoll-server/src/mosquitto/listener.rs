@@ -193,8 +193,22 @@ impl Draft {
             mount_point: self.mount_point(complaints),
             origins: said.all("websockets_origin").iter().filter_map(text).collect(),
             proxy,
-            http_dir: said.path("http_dir"),
+            http_dir: self.http_dir(complaints),
         }
+    }
+
+    /// The files of a site; a listener that speaks MQTT over WebSocket has none, as with Mosquitto's own WebSockets.
+    fn http_dir(&self, complaints: &mut Vec<Complaint>) -> Option<PathBuf> {
+        let folder = self.said.path("http_dir")?;
+        if self.said.text("protocol") == Some("http_api") {
+            return Some(folder);
+        }
+        if let Some(place) = self.said.place("http_dir") {
+            let why = "files are served by listeners with 'protocol http_api'";
+            let matter = Matter::Remark(Remark::Ignored { option: "http_dir".to_owned(), why });
+            complaints.push(Complaint { place: place.clone(), matter });
+        }
+        None
     }
 
     fn socket(&self) -> Socket {

@@ -191,6 +191,11 @@ fn what_is_left_aside_is_said() {
         ),
         ("log_dest dlt\n", &["m.conf:1:1: 'log_dest' has no effect: there is no such destination here"]),
         ("upgrade_outgoing_qos false\nenable_control_api false\nclientid_prefixes s-\n", &[]),
+        ("listener 1\nprotocol http_api\nhttp_dir /w\n", &[]),
+        (
+            "listener 1\nprotocol websockets\nhttp_dir /w\n",
+            &["m.conf:3:1: 'http_dir' has no effect: files are served by listeners with 'protocol http_api'"],
+        ),
         (
             "listener 1\nrequire_certificate true\nuse_identity_as_username true\n",
             &[
