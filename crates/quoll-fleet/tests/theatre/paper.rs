@@ -11,7 +11,7 @@ use quoll_fleet::enrol::{
     BrokerTarget, DeviceConsole, EnrolError, EnrolRequest, Enrolled, Enrolment, Patience, WantedRung,
 };
 use quoll_fleet::registry::{PasswordState, Registry};
-use quoll_fleet::step::Silent;
+use quoll_fleet::step::{Reporter, Silent};
 use quoll_fleet::witness::{Sighting, Witness, WitnessError};
 use quoll_tasmota::virtual_device::{MemoryConsole, VirtualProfile};
 use time::OffsetDateTime;
@@ -90,15 +90,25 @@ impl Paper {
     }
 
     pub async fn enrol(&self, console: &dyn DeviceConsole) -> Result<Enrolled, EnrolError> {
+        self.enrol_as(&self.request, console, &Silent).await
+    }
+
+    /// With another request, and somebody who watches.
+    pub async fn enrol_as(
+        &self,
+        request: &EnrolRequest,
+        console: &dyn DeviceConsole,
+        reporter: &dyn Reporter,
+    ) -> Result<Enrolled, EnrolError> {
         let enrolment = Enrolment {
             registry: &self.registry,
             issuer: &self.issuer,
             witness: self,
-            reporter: &Silent,
+            reporter,
             broker: &self.broker,
             patience: patience(),
         };
-        enrolment.run(&self.request, console).await
+        enrolment.run(request, console).await
     }
 
     pub fn in_registry(&self) -> Option<Device> {
@@ -111,7 +121,7 @@ impl Paper {
     }
 
     /// What a door would see: the certificate, or the password.
-    fn shows(&self, id: &str) -> bool {
+    pub fn shows(&self, id: &str) -> bool {
         let (there, login, keys) = self.memory.with(|machine| {
             let (user, password) = machine.settings().login();
             let login = (user.to_owned(), password.to_owned());
