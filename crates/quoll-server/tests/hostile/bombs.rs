@@ -51,8 +51,7 @@ fn publish_each(peer: &mut Peer, topics: impl Iterator<Item = String>, payload: 
 }
 
 /// Ten who subscribe to everything and never read a byte, one who reads a byte now and then; 100 MB are published.
-#[test]
-fn who_does_not_read_has_his_share_and_no_more() {
+pub(crate) fn who_does_not_read_has_his_share_and_no_more() {
     let siege = Siege::begin("queued=100");
     let mut deaf = Vec::new();
     for number in 0..10 {
@@ -85,8 +84,7 @@ fn who_does_not_read_has_his_share_and_no_more() {
 
 /// A message is for each of them: a copy of a topic of 42 kB for every filter makes 5 MB of ten bytes, and many of those fit in
 /// one read.
-#[test]
-fn filters_that_overlap_multiply_no_message_beyond_measure() {
+pub(crate) fn filters_that_overlap_multiply_no_message_beyond_measure() {
     let level = "l".repeat(6000);
     let topic = [&*level; 7].join("/");
     let filters: Vec<String> = (0..1 << 7)
@@ -127,8 +125,7 @@ fn filters_that_overlap_multiply_no_message_beyond_measure() {
     });
 }
 
-#[test]
-fn subscriptions_have_a_bound() {
+pub(crate) fn subscriptions_have_a_bound() {
     let names = |range: std::ops::Range<u32>| range.map(|n| format!("s/{n}/+/#")).collect::<Vec<_>>();
     Siege::begin("shards=1 subscriptions=20000").twice("subscriptions", |siege| {
         let mut greedy = siege.client("greedy");
@@ -143,8 +140,7 @@ fn subscriptions_have_a_bound() {
     });
 }
 
-#[test]
-fn retained_messages_wait_for_who_does_not_read_them_and_can_be_cleared() {
+pub(crate) fn retained_messages_wait_for_who_does_not_read_them_and_can_be_cleared() {
     Siege::begin("shards=1").twice("retained messages", |siege| {
         let mut keeper = siege.client("keeper");
         let topics = || (0..1000).map(|n| format!("kept/{n}"));
@@ -158,8 +154,7 @@ fn retained_messages_wait_for_who_does_not_read_them_and_can_be_cleared() {
     });
 }
 
-#[test]
-fn wills_that_are_all_due_at_once_are_told_and_gone() {
+pub(crate) fn wills_that_are_all_due_at_once_are_told_and_gone() {
     let siege = Siege::begin("");
     let mut heir = siege.client("heir");
     heir.subscribe("will/+", QoS::AtLeastOnce);
@@ -192,8 +187,7 @@ fn wills_that_are_all_due_at_once_are_told_and_gone() {
 }
 
 /// With `global_max_clients`: who comes beyond is told so, who is there is not touched, and there is room when sessions end.
-#[test]
-fn sessions_have_a_bound() {
+pub(crate) fn sessions_have_a_bound() {
     let siege = Siege::begin("sessions=200 shards=1");
     let come = |number: u32| {
         let mut connect = connect_packet(&format!("squatter {number}"), ProtocolVersion::V5);

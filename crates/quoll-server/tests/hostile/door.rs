@@ -28,8 +28,7 @@ const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\x01\x7f\0\0\
 /// What is said at once, and what then comes byte by byte, again and again.
 type Drip = (&'static str, Vec<u8>, Vec<u8>);
 
-#[test]
-fn whoever_does_not_say_connect_within_ten_seconds_is_cut_though_he_says_something_all_the_time() {
+pub(crate) fn whoever_does_not_say_connect_within_ten_seconds_is_cut_though_he_says_something_all_the_time() {
     let siege = Siege::begin("");
     let connect = connect_bytes(&"a rather long identifier".repeat(20));
     let (head, rest) = connect.split_at(1);
@@ -72,14 +71,13 @@ fn whoever_does_not_say_connect_within_ten_seconds_is_cut_though_he_says_somethi
         }
         let took = begun.elapsed();
         assert!(took > PATIENCE - Duration::from_millis(100), "{what}: cut after {took:?}");
-        assert!(took < PATIENCE + Duration::from_secs(8), "{what}: cut only after {took:?}");
+        assert!(took < 2 * PATIENCE, "{what}: cut only after {took:?}");
     });
     siege.end("drips");
 }
 
 /// As many silent ones as there are places, and as many again: with a patience of a minute they would hold everybody up.
-#[test]
-fn thousands_of_silent_connections_keep_nobody_from_coming_in() {
+pub(crate) fn thousands_of_silent_connections_keep_nobody_from_coming_in() {
     let siege = Siege::begin("patience=60 arrivals=1000");
     let mut silent: Vec<TcpStream> = Vec::new();
     for number in 0..2000 {
@@ -102,8 +100,7 @@ fn thousands_of_silent_connections_keep_nobody_from_coming_in() {
 }
 
 /// The places are not taken away from those who are in the middle of their handshake.
-#[test]
-fn who_has_said_hello_is_waited_for_though_others_wait_too() {
+pub(crate) fn who_has_said_hello_is_waited_for_though_others_wait_too() {
     let siege = Siege::begin("patience=20 arrivals=40");
     let mut slow = siege.dial("tls");
     let config = std::sync::Arc::new(pki().client_config(None, &rustls::version::TLS12));
@@ -122,8 +119,7 @@ fn who_has_said_hello_is_waited_for_though_others_wait_too() {
 }
 
 /// A connection may break at any byte of the way in.
-#[test]
-fn a_reset_at_any_place_costs_nothing() {
+pub(crate) fn a_reset_at_any_place_costs_nothing() {
     let siege = Siege::begin("");
     let mut whole_web = request("").into_bytes();
     whole_web.extend(web::frame(0x82, &connect_bytes("web")));

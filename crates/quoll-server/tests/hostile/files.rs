@@ -6,8 +6,7 @@ use std::time::Duration;
 use crate::common::*;
 use crate::siege::{Siege, connect_bytes, is_closed, shove};
 
-#[test]
-fn who_takes_all_descriptors_harms_nobody_who_is_there_and_others_come_in_when_he_goes() {
+pub(crate) fn who_takes_all_descriptors_harms_nobody_who_is_there_and_others_come_in_when_he_goes() {
     let siege = Siege::begin_with_files(256, "shards=1");
     let mut greedy: Vec<TcpStream> = Vec::new();
     for number in 0..400 {
@@ -45,8 +44,7 @@ fn who_takes_all_descriptors_harms_nobody_who_is_there_and_others_come_in_when_h
 }
 
 /// The same with those who say nothing: they give way.
-#[test]
-fn silent_connections_on_all_descriptors_give_way() {
+pub(crate) fn silent_connections_on_all_descriptors_give_way() {
     let siege = Siege::begin_with_files(256, "shards=1 patience=60");
     let silent: Vec<TcpStream> = (0..400).map(|_| siege.dial("plain")).collect();
     siege.until("somebody comes in", || {

@@ -17,8 +17,7 @@ fn close_status(bytes: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?]))
 }
 
-#[test]
-fn frames_that_break_the_protocol_end_their_own_connection_with_its_status() {
+pub(crate) fn frames_that_break_the_protocol_end_their_own_connection_with_its_status() {
     let siege = Siege::begin("");
     let unmasked = vec![0x82, 2, 0xC0, 0];
     let mut too_long = frame(0x89, &[0; 125]);
@@ -60,8 +59,7 @@ fn frames_that_break_the_protocol_end_their_own_connection_with_its_status() {
 }
 
 /// Each is allowed, and each could be said for ever.
-#[test]
-fn empty_frames_fragments_without_end_and_pings_that_nobody_reads_cost_little() {
+pub(crate) fn empty_frames_fragments_without_end_and_pings_that_nobody_reads_cost_little() {
     let siege = Siege::begin("");
     let empty = frame(0x82, b"").repeat(10_000);
     let fragments = frame(0x00, b"").repeat(10_000);
@@ -106,8 +104,7 @@ fn empty_frames_fragments_without_end_and_pings_that_nobody_reads_cost_little() 
     siege.end("frames without end");
 }
 
-#[test]
-fn what_was_meant_for_another_port_is_closed_at_once() {
+pub(crate) fn what_was_meant_for_another_port_is_closed_at_once() {
     // With this patience a connection that is closed was not closed for its silence.
     let siege = Siege::begin("patience=60");
     let http = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
@@ -158,8 +155,7 @@ fn what_was_meant_for_another_port_is_closed_at_once() {
 }
 
 /// As OpenSSL asks for it: the connection ends or goes on, as TLS allows; the broker goes on.
-#[test]
-fn a_renegotiation_is_not_done() {
+pub(crate) fn a_renegotiation_is_not_done() {
     let siege = Siege::begin("");
     let address = siege.address("tls").to_string();
     for _ in 0..3 {
@@ -180,8 +176,7 @@ fn a_renegotiation_is_not_done() {
 }
 
 /// Encrypted noise: the record's seal is broken.
-#[test]
-fn a_record_that_is_not_of_the_peer_ends_its_connection() {
+pub(crate) fn a_record_that_is_not_of_the_peer_ends_its_connection() {
     let siege = Siege::begin("");
     for connects in [false, true] {
         let mut stream = tls_to(siege.address("tls"));

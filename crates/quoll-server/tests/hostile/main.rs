@@ -15,7 +15,7 @@ mod siege;
 mod takeover;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +25,9 @@ use quoll_broker::vocabulary::{Admission, Identity};
 use quoll_server::tls::{ClientAuth, LiveIdentity};
 use quoll_server::*;
 use siege::{PKI, TERMS};
+
+/// Only attacks with this in their name.
+const ATTACK: &str = "QUOLL_TEST_ATTACK";
 
 /// Lets everybody in; who asks for the method `endless` is asked for more, again and again.
 struct Everybody(Arc<Grants>);
@@ -48,6 +51,64 @@ impl Doorkeeper for Everybody {
     fn begin(&self, _: &ConnectFacts<'_>, method: &str) -> Option<Authenticator> {
         (method == "endless").then(|| Arc::new(|| Box::new(Endless) as Box<dyn Dialogue>) as Authenticator)
     }
+}
+
+/// Attacks at a time: most of them wait most of the time.
+const AT_A_TIME: usize = 6;
+
+/// A row for each attack, with its name.
+macro_rules! attacks {
+    ($($room:ident :: $attack:ident),* $(,)?) => {
+        [$((stringify!($attack), $room::$attack as fn())),*]
+    };
+}
+
+#[test]
+fn each_attack_spoils_nothing_but_its_own_connection() {
+    // Those that take longest come first.
+    let attacks = attacks![
+        door::whoever_does_not_say_connect_within_ten_seconds_is_cut_though_he_says_something_all_the_time,
+        bombs::filters_that_overlap_multiply_no_message_beyond_measure,
+        packets::packets_that_take_long_hold_up_nobody,
+        door::thousands_of_silent_connections_keep_nobody_from_coming_in,
+        door::who_has_said_hello_is_waited_for_though_others_wait_too,
+        takeover::two_who_throw_each_other_out_for_ever_keep_nobody_else_busy,
+        bombs::subscriptions_have_a_bound,
+        bombs::sessions_have_a_bound,
+        door::a_reset_at_any_place_costs_nothing,
+        files::who_takes_all_descriptors_harms_nobody_who_is_there_and_others_come_in_when_he_goes,
+        files::silent_connections_on_all_descriptors_give_way,
+        frames::frames_that_break_the_protocol_end_their_own_connection_with_its_status,
+        frames::empty_frames_fragments_without_end_and_pings_that_nobody_reads_cost_little,
+        frames::what_was_meant_for_another_port_is_closed_at_once,
+        frames::a_renegotiation_is_not_done,
+        frames::a_record_that_is_not_of_the_peer_ends_its_connection,
+        packets::too_much_of_anything_ends_as_the_limits_say,
+        packets::a_giant_connect_is_refused_by_its_length,
+        packets::messages_that_are_never_released_hold_up_nobody,
+        bombs::who_does_not_read_has_his_share_and_no_more,
+        bombs::retained_messages_wait_for_who_does_not_read_them_and_can_be_cleared,
+        bombs::wills_that_are_all_due_at_once_are_told_and_gone,
+        takeover::one_who_connects_and_vanishes_again_and_again_leaves_nothing,
+    ];
+    let wanted = std::env::var(ATTACK).unwrap_or_default();
+    let waiting = Mutex::new(attacks.iter().rev().filter(|it| it.0.contains(&wanted)).collect::<Vec<_>>());
+    let failed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                loop {
+                    let next = waiting.lock().unwrap().pop();
+                    let Some((name, attack)) = next else { return };
+                    if std::panic::catch_unwind(attack).is_err() {
+                        failed.lock().unwrap().push(*name);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "{failed:#?}: each alone by {ATTACK}=part_of_its_name");
 }
 
 /// The process that the other tests here attack. By itself: a broker that starts and stops.

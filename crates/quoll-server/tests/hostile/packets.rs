@@ -61,8 +61,7 @@ enum Fate {
 }
 use Fate::{Ends, Told};
 
-#[test]
-fn too_much_of_anything_ends_as_the_limits_say() {
+pub(crate) fn too_much_of_anything_ends_as_the_limits_say() {
     let siege = Siege::begin("");
     let slashes = "/".repeat(65_535);
     let levels = "a/".repeat(201);
@@ -129,8 +128,7 @@ fn too_much_of_anything_ends_as_the_limits_say() {
 }
 
 /// A CONNECT may not be larger than what a certificate chain's worth of bytes and a will need.
-#[test]
-fn a_giant_connect_is_refused_by_its_length() {
+pub(crate) fn a_giant_connect_is_refused_by_its_length() {
     let siege = Siege::begin("");
     let mut will = connect_packet("giant will", ProtocolVersion::V311);
     will.will = Some(Will {
@@ -154,8 +152,7 @@ fn a_giant_connect_is_refused_by_its_length() {
 }
 
 /// A 3.1.1 client was told no Receive Maximum: it may leave as many open as there are identifiers.
-#[test]
-fn messages_that_are_never_released_hold_up_nobody() {
+pub(crate) fn messages_that_are_never_released_hold_up_nobody() {
     const OPEN: u16 = 5000;
     let siege = Siege::begin("");
     let version = ProtocolVersion::V311;
@@ -186,8 +183,7 @@ fn messages_that_are_never_released_hold_up_nobody() {
 }
 
 /// What costs the rules much: each repeat is looked for among thousands of others. The witnesses have their turn in between.
-#[test]
-fn packets_that_take_long_hold_up_nobody() {
+pub(crate) fn packets_that_take_long_hold_up_nobody() {
     const OPEN: u16 = 5000;
     let siege = Siege::begin("shards=1");
     let version = ProtocolVersion::V311;

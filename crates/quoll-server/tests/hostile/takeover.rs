@@ -9,8 +9,7 @@ use quoll_mqtt::{ProtocolVersion, QoS, TopicName};
 use crate::common::*;
 use crate::siege::{Siege, connect_bytes, reset, shove};
 
-#[test]
-fn two_who_throw_each_other_out_for_ever_keep_nobody_else_busy() {
+pub(crate) fn two_who_throw_each_other_out_for_ever_keep_nobody_else_busy() {
     let siege = Siege::begin("");
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -44,8 +43,7 @@ fn two_who_throw_each_other_out_for_ever_keep_nobody_else_busy() {
 }
 
 /// As a device with a broken supply does it.
-#[test]
-fn one_who_connects_and_vanishes_again_and_again_leaves_nothing() {
+pub(crate) fn one_who_connects_and_vanishes_again_and_again_leaves_nothing() {
     let siege = Siege::begin("");
     std::thread::scope(|scope| {
         for thread in 0..4 {
