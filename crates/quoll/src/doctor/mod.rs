@@ -33,8 +33,9 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(8);
 /// How long a repaired device gets to come back, each time that it is repaired: a restart of 15 s and an attempt; then two
 /// attempts with their pauses. Twice, since a device that was about to restart may have forgotten the first.
 pub(crate) const RETURN_PATIENCE: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(120)];
-/// Attempts of a repaired device that may fail before no more are waited for: the first may come too early.
-const ATTEMPTS: usize = 2;
+/// Attempts of a repaired device that may fail before no more are waited for: the first may come too early,
+/// and one more may meet a busy broker.
+const ATTEMPTS: usize = 3;
 /// How often it is looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

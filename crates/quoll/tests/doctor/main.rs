@@ -33,7 +33,31 @@ fn all() -> Vec<&'static Case> {
         .collect()
 }
 
-/// Each test of this file holds its devices against its own part of the table, so the table is what was provoked.
+/// A room that provokes, and what it is called.
+type Part = (&'static str, fn());
+
+const PARTS: [Part; 5] = [
+    ("at a node", node::at_a_node_every_fault_is_named_and_what_is_safe_is_mended),
+    ("numbers", numbers::the_doctor_names_the_cause_of_every_number_and_return_code),
+    ("nobody", nobody::without_a_broker_and_an_honest_device_what_can_be_known_is_said),
+    ("ecdsa", node::ec::ecdsa_is_switched_on_where_the_ca_or_the_server_needs_it),
+    ("large ca", nobody::a_ca_that_the_chip_cannot_compute_with_is_named),
+];
+
+/// They wait more than they work, so they run side by side, however few threads tests have.
+#[test]
+fn the_doctor_names_the_cause_of_whatever_is_provoked() {
+    std::thread::scope(|scope| {
+        let running = PARTS.map(|(name, part)| {
+            (name, std::thread::Builder::new().name(name.into()).spawn_scoped(scope, part).unwrap())
+        });
+        let failed: Vec<_> =
+            running.into_iter().filter_map(|(name, part)| part.join().is_err().then_some(name)).collect();
+        assert!(failed.is_empty(), "what went wrong with these is said above: {failed:?}");
+    });
+}
+
+/// Each part holds its devices against its own cases of the table, so the table is what was provoked.
 #[test]
 fn every_rule_of_the_doctor_is_provoked() {
     let rules: BTreeSet<_> = RULES.iter().map(|rule| rule.id).collect();

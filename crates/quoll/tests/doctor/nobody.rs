@@ -29,8 +29,7 @@ pub(crate) const CASES: &[Case] = &[
 pub(crate) const BIG_CA: &[Case] =
     &[case("large", Number(62), "ca-too-large", "the CA's key is RSA-4096, the device takes 2048", "ESP32")];
 
-#[test]
-fn without_a_broker_and_an_honest_device_what_can_be_known_is_said() {
+pub(crate) fn without_a_broker_and_an_honest_device_what_can_be_known_is_said() {
     let office = Office::open();
     let home = Home::new();
     home.init();
@@ -91,8 +90,7 @@ fn without_a_broker_and_an_honest_device_what_can_be_known_is_said() {
     house.home.fails(9, &["doctor", "nobody"]);
 }
 
-#[test]
-fn a_ca_that_the_chip_cannot_compute_with_is_named() {
+pub(crate) fn a_ca_that_the_chip_cannot_compute_with_is_named() {
     let office = Office::open();
     office.root("large", "4096");
     office.sign("leaf", "server", "large", &format!("{SERVER}\n{NAMED}"), &[]);

@@ -280,8 +280,7 @@ fn settle_strangers(street: &mut Street, elsewhere: u16) {
     street.house.register("gone", Mac([2, 0x51, 0, 0, 4, 202]), &nobody, Rung::Mutual);
 }
 
-#[test]
-fn at_a_node_every_fault_is_named_and_what_is_safe_is_mended() {
+pub(crate) fn at_a_node_every_fault_is_named_and_what_is_safe_is_mended() {
     let office = Office::open();
     let open = Mosquitto::start(&office, "open.conf", "allow_anonymous true");
     let closed = free_port();
@@ -399,8 +398,7 @@ pub(crate) mod ec {
         case("fix-suite", Number(296), "no-common-suite", "EC P-256", "SetOption165 1"),
     ];
 
-    #[test]
-    fn ecdsa_is_switched_on_where_the_ca_or_the_server_needs_it() {
+    pub(crate) fn ecdsa_is_switched_on_where_the_ca_or_the_server_needs_it() {
         let mut ca = Street::new(5, "ec-p256", |_, _| {});
         ca.mutual("fix-ca", |_, _| {});
         let mut server = Street::new(6, "rsa2048", |home, authority| {

@@ -283,8 +283,7 @@ fn return_codes(house: &mut House, closed: u16, open: u16) {
     house.proven("r-name", Rung::Plain, profile, &[]);
 }
 
-#[test]
-fn the_doctor_names_the_cause_of_every_number_and_return_code() {
+pub(crate) fn the_doctor_names_the_cause_of_every_number_and_return_code() {
     let office = Office::open();
     let home = Home::new();
     let port = home.port;
