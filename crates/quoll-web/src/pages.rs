@@ -42,10 +42,7 @@ pub(crate) async fn device(State(desk): State<Desk>, Name(name): Name) -> Result
 }
 
 /// `/devices/NAME/diagnosis`: asks the device, and takes its time.
-pub(crate) async fn diagnosis(
-    State(desk): State<Desk>,
-    Name(name): Name,
-) -> Result<Html<String>, Response> {
+pub(crate) async fn diagnosis(State(desk): State<Desk>, Name(name): Name) -> Result<Html<String>, Response> {
     let found = desk.diagnose(name).await.map_err(Problem::into_page)?;
     let overview = desk.source.overview().await;
     Ok(frame(&words::tamed(&found.device), Some(&overview), None, &diagnosis::page(&found, now())))
