@@ -4,6 +4,7 @@
 //! not felt by those who are connected (`coat.md` §5). Everything here is bounded: arrivals at a time, bytes of each,
 //! and one patience for the whole way, so that a peer that drips bytes gains nothing. Who does not come in: `turned`.
 
+mod accept;
 mod authenticate;
 mod room;
 mod turned;
@@ -24,13 +25,13 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, broadcast};
 
 use crate::authentication::Agreed;
-use crate::bind::{Bound, SocketFile, tune_accepted};
+use crate::bind::tune_accepted;
 use crate::config::{Listener, Transport};
 use crate::doorkeeper::{ConnectFacts, Doorkeeper, Verdict};
 use crate::events::ServerEvent;
 use crate::handshake::{HandshakeError, Secured, Trace, handshake, read_more};
 use crate::limits::MAX_ARRIVAL_BYTES;
-use crate::listener::{ListenerState, Seat};
+use crate::listener::Seat;
 use crate::log::{CONNECTION, WEBSOCKETS};
 use crate::placement::Placement;
 use crate::post::{Inbox, Mail, Newcomer};
@@ -41,8 +42,8 @@ use crate::tls::PeerCertificate;
 use crate::tls::record::{Scratch, Tls};
 use crate::upgrade::{self, Upgrade, WebSocketSettings};
 use crate::websocket::{Step, WebSocket};
+pub(crate) use accept::{Door, accept};
 pub(crate) use room::Room;
-use room::{ACCEPT_REST, Complaint};
 use turned::Turned;
 
 /// Where peers seem to come from that have no address.
@@ -73,114 +74,6 @@ pub(crate) struct Counts {
     pub(crate) sockets: AtomicU64,
     /// CONNECT packets read.
     pub(crate) connects: AtomicU64,
-}
-
-/// A socket that accepts.
-pub(crate) enum Door {
-    Tcp(tokio::net::TcpListener),
-    #[cfg(unix)]
-    Unix {
-        listener: tokio::net::UnixListener,
-        _file: Option<SocketFile>,
-    },
-}
-
-impl Door {
-    /// Has to be called within the arrivals' runtime.
-    pub(crate) fn open(bound: Bound) -> io::Result<Self> {
-        match bound {
-            Bound::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Self::Tcp),
-            #[cfg(unix)]
-            Bound::Unix(listener, file) => tokio::net::UnixListener::from_std(listener)
-                .map(|listener| Self::Unix { listener, _file: file }),
-        }
-    }
-
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (socket, peer) = listener.accept().await?;
-                // An IPv4 peer of a socket for both families.
-                Ok((socket, SocketAddr::new(peer.ip().to_canonical(), peer.port())))
-            }
-            #[cfg(unix)]
-            Self::Unix { listener, .. } => {
-                let (socket, _) = listener.accept().await?;
-                // One type for both from here on: reading, writing and closing are the same calls, and nothing that TCP
-                // alone has is asked of an accepted socket on the systems that have UNIX sockets.
-                let socket = std::net::TcpStream::from(std::os::fd::OwnedFd::from(socket.into_std()?));
-                Ok((TcpStream::from_std(socket)?, NOWHERE))
-            }
-        }
-    }
-}
-
-/// Accepts for ever.
-pub(crate) async fn accept(hall: Arc<Hall>, door: Door, state: Arc<ListenerState>) {
-    let mut complaint = Complaint::default();
-    loop {
-        // Visitors stay longer, and shall not keep clients waiting.
-        let permit = match state.settings().site {
-            Some(_) => Arc::clone(&hall.visitors).acquire_owned().await.ok(),
-            None => hall.room.place().await,
-        };
-        let Some(permit) = permit else { return };
-        let (socket, peer) = match door.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) if is_of_one_peer(&error) => continue,
-            Err(error) => {
-                if is_out_of_files(&error) {
-                    say_out_of_files(&mut complaint);
-                    hall.room.press();
-                } else if complaint.is_due() {
-                    tracing::error!(listener = %state.name(), %error, "Unable to accept new connection.");
-                }
-                tokio::time::sleep(ACCEPT_REST).await;
-                continue;
-            }
-        };
-        hall.counts.sockets.fetch_add(1, Ordering::Relaxed);
-        if !hall.room.has_file_for(&socket) {
-            say_out_of_files(&mut complaint);
-            hall.room.press();
-            continue;
-        }
-        let Some(seat) = Seat::take(&state, &hall.open, hall.max_open.load(Ordering::Relaxed)) else {
-            let peer = state.shown(peer).address();
-            tracing::info!(target: CONNECTION, "Client connection from {peer} denied: max_connections exceeded.");
-            continue;
-        };
-        let hall = Arc::clone(&hall);
-        tokio::spawn(async move {
-            let arriving = Arriving::new(hall, peer, seat);
-            match arriving.settings.site.clone() {
-                Some(site) => arriving.visit(socket, site).await,
-                None => arriving.run(socket).await,
-            }
-            drop(permit);
-        });
-    }
-}
-
-/// Errors of accept that speak of the connection that was to be accepted, not of the listener (accept(2)).
-fn is_of_one_peer(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-/// Whether this process, or the system, has as many open files as it may have (accept(2)).
-fn is_out_of_files(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(23 /* ENFILE */ | 24 /* EMFILE */))
-}
-
-/// In Mosquitto's words.
-fn say_out_of_files(complaint: &mut Complaint) {
-    if complaint.is_due() {
-        tracing::warn!(
-            "Unable to accept new connection, system socket count has been exceeded. Try increasing \"ulimit -n\" or \
-             equivalent."
-        );
-    }
 }
 
 /// One peer on its way.
