@@ -15,8 +15,9 @@ use crate::tls::hello::{self, Hello};
 use crate::tls::record::{Scratch, Step, Tls};
 use crate::tls::{HelloFacts, LiveIdentity, PeerCertificate, PresentedCertificate, presented};
 
-/// Room that is made for each read.
-const READ: usize = 4 * 1024;
+/// Room that is made for each read: a CONNECT or a flight of a handshake has some hundred bytes, and malloc has up to about a
+/// thousand at hand without looking for them.
+const READ: usize = 1_000;
 
 /// The content type of a record with handshake messages (RFC 5246 §6.2.1).
 const HANDSHAKE_RECORD: u8 = 22;

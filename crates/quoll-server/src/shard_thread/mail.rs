@@ -108,6 +108,7 @@ impl ShardThread {
         self.has_mounts |= settings.terms.mount_point.is_some();
         let method = agreed.as_deref().map(LiveMethod::of);
         let has_edge = web.is_some() || terms.is_some() || method.is_some();
+        let is_bare = tls.is_none() && !has_edge;
         let edge = has_edge.then(|| Box::new(Edge { web: web.map(|web| *web), terms, method }));
         self.agreed = agreed;
         self.table.insert(connection(Line::Socket { socket, tls }, edge, who, version));
@@ -115,7 +116,11 @@ impl ShardThread {
             thread.input(Input::Connect(Box::new(Arrival { conn, connect, admission })));
             let used = thread.frames(conn, &plain, true);
             thread.keep_rest(conn, &plain, used);
-            thread.read_now(conn, false);
+            // The next poll tells what lies in the socket since before it was registered; what lies in TLS or in frames of
+            // WebSocket, nothing tells.
+            if !is_bare || thread.has_frames(conn) {
+                thread.read_now(conn, false);
+            }
         });
         self.arriving = None;
         self.assigned = None;

@@ -108,7 +108,7 @@ impl ShardThread {
     }
 
     /// Whether whole frames of it wait for the next turn.
-    fn has_frames(&mut self, conn: ConnId) -> bool {
+    pub(super) fn has_frames(&mut self, conn: ConnId) -> bool {
         self.table.get_mut(conn).is_some_and(|connection| connection.has_frames)
     }
 

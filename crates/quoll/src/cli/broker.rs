@@ -44,7 +44,8 @@ impl Broker {
     /// What has to happen while the process has one thread: see [`crate::broker::account`].
     pub(crate) fn prepare(&self) -> Outcome<Option<Running>> {
         if self.tls_keylog.is_some() {
-            let what = "--tls-keylog is not there: whoever reads its file reads all that is said to this broker";
+            let what =
+                "--tls-keylog is not there: whoever reads its file reads all that is said to this broker";
             let hint = "to look into one client's TLS, let the client write its keys";
             return Err(Failure::new(Exit::Unusable, what).hint(hint));
         }
