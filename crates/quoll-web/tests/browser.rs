@@ -57,6 +57,11 @@ impl Browser {
     }
 
     async fn call(&mut self, method: &str, params: Value) -> Value {
+        self.ask(method, params).await.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// The answer, or the error.
+    async fn ask(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         self.count += 1;
         let mut request = json!({"id": self.count, "method": method, "params": params});
         if !self.page.is_empty() {
@@ -72,8 +77,10 @@ impl Browser {
             assert!(read > 0, "{hint}");
             let answer: Value = serde_json::from_slice(&answer[..read - 1]).unwrap();
             if answer["id"] == self.count {
-                assert!(answer["error"].is_null(), "{method}: {answer}");
-                return answer["result"].clone();
+                return match &answer["error"] {
+                    Value::Null => Ok(answer["result"].clone()),
+                    error => Err(error.clone()),
+                };
             }
         }
     }
@@ -84,10 +91,14 @@ impl Browser {
         result["result"]["value"].clone()
     }
 
-    /// Waits until an expression is true.
+    /// Waits until an expression is true. It has no value while one page gives way to the next.
     async fn until(&mut self, expression: &str) {
         let patience = Instant::now() + PATIENCE;
-        while self.value(expression).await != true {
+        loop {
+            let answer = self.ask("Runtime.evaluate", json!({"expression": expression})).await;
+            if answer.is_ok_and(|answer| answer["result"]["value"] == true) {
+                return;
+            }
             if Instant::now() > patience {
                 let body = self.value("document.documentElement.outerHTML").await;
                 panic!("never true: {expression}\n{body}");

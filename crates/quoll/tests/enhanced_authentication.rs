@@ -19,13 +19,15 @@ const METHOD: &str = "SCRAM-SHA-256";
 struct Peer {
     socket: TcpStream,
     input: Vec<u8>,
+    /// The Maximum Packet Size that it says.
+    largest: Option<u32>,
 }
 
 impl Peer {
     fn new(folder: &Folder) -> Self {
         let socket = TcpStream::connect(("127.0.0.1", folder.port)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { socket, input: Vec::new() }
+        Self { socket, input: Vec::new(), largest: None }
     }
 
     fn send(&mut self, packet: &Packet) {
@@ -47,6 +49,7 @@ impl Peer {
             properties: ConnectProperties {
                 authentication_method: method.map(str::to_owned),
                 authentication_data: (!data.is_empty()).then(|| data.to_owned().into()),
+                maximum_packet_size: self.largest,
                 ..ConnectProperties::default()
             },
         })));
@@ -217,6 +220,10 @@ fn what_breaks_the_dialogue_ends_the_connection() {
         peer.auth(ReasonCode::CONTINUE_AUTHENTICATION, METHOD, "");
     }
     assert_eq!(peer.told().0, ReasonCode::NOT_AUTHORIZED);
+    // A challenge that the client says it cannot take [MQTT-3.1.2-24].
+    let mut peer = Peer { largest: Some(40), ..Peer::new(&folder) };
+    peer.connect("small", Some(METHOD), &first("ann"), None);
+    assert_eq!(peer.told().0, ReasonCode::PACKET_TOO_LARGE);
     // AUTH in place of CONNECT, and of who agreed on no method.
     let mut peer = Peer::new(&folder);
     peer.auth(ReasonCode::CONTINUE_AUTHENTICATION, METHOD, "x");

@@ -30,7 +30,7 @@ impl Arriving {
                 Step::Ask(data) => data,
             };
             let question = packet(ReasonCode::CONTINUE_AUTHENTICATION, &method, data);
-            self.ask_for_more(socket, &Packet::Auth(Box::new(question))).await?;
+            self.ask_for_more(socket, connect, &Packet::Auth(Box::new(question))).await?;
             let answer = self.read_auth(socket, plain).await?;
             if answer.properties.authentication_method.as_deref() != Some(method.as_str())
                 || answer.reason != ReasonCode::CONTINUE_AUTHENTICATION
@@ -42,11 +42,19 @@ impl Arriving {
         Err(refused(connect, ReasonCode::NOT_AUTHORIZED))
     }
 
-    async fn ask_for_more(&mut self, socket: &mut TcpStream, packet: &Packet) -> Result<(), Turned> {
+    async fn ask_for_more(
+        &mut self,
+        socket: &mut TcpStream,
+        connect: &Connect,
+        packet: &Packet,
+    ) -> Result<(), Turned> {
         let mut bytes = Vec::new();
         if encode(packet, ProtocolVersion::V5, &mut bytes).is_err() {
             // More than a packet holds: no client gets that far.
             return Err(Turned::TooLong);
+        }
+        if connect.properties.maximum_packet_size.is_some_and(|most| bytes.len() > most as usize) {
+            return Err(refused(connect, ReasonCode::PACKET_TOO_LARGE)); // [MQTT-3.1.2-24]
         }
         if self.web.is_some() {
             let mut framed = Vec::new();
