@@ -259,3 +259,22 @@ fn the_commands_of_repairs_touch_no_key() {
     assert!(Repair::Fingerprint([0; 20]).command(0).is_none(), "never a zero slot");
     assert!(Repair::Broker { host: "a b".into(), port: 1 }.command(0).is_none());
 }
+
+#[test]
+fn a_log_that_has_lost_the_failure_does_not_make_a_device_connected() {
+    let mut revoked = failing(None);
+    revoked.registered.state = "revoked".into();
+    revoked.pki.revoked = true;
+    revoked.device.mqtt_count = Some(1);
+    assert_eq!(cause(&revoked), "revoked", "the node would know of a connection");
+    revoked.device.log = Some(LogReading { connected: true, ..LogReading::default() });
+    assert_eq!(cause(&revoked), "revoked", "what its log says is of before");
+    // Elsewhere its own word has to do, unless it failed here since.
+    let mut elsewhere = failing(None);
+    elsewhere.device.host = Some("other.lan".into());
+    elsewhere.device.mqtt_count = Some(1);
+    assert!(elsewhere.is_connected());
+    let known_by = Attribution::Certificate;
+    elsewhere.wire.encounters = vec![Encounter { known_by, ..encounter(Step::Certificate, Some(44)) }];
+    assert!(!elsewhere.is_connected());
+}

@@ -109,11 +109,18 @@ impl Evidence {
     /// Whether the device has a connection: by the broker's word, else by its own.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.wire.online.is_some()
-            || self.device.log.as_ref().is_some_and(|log| log.connected)
-            // A quiet log says nothing; a count does, as long as nothing failed since.
-            || self.device.mqtt_count.is_some_and(|count| count > 0)
-                && self.device.log.as_ref().is_some_and(|log| log.code.is_none() && log.number.is_none())
+        if self.wire.online.is_some() {
+            return true;
+        }
+        // The broker that it is pointed at would know: what its log has lost does not make it connected.
+        if self.wire.silence.is_none() && self.uses_our_broker() == Some(true) {
+            return false;
+        }
+        let Some(log) = &self.device.log else { return false };
+        // A quiet log says nothing; a count does, as long as nothing failed since.
+        let counts = self.device.mqtt_count.is_some_and(|count| count > 0);
+        let failed = self.encounter().is_some_and(|last| last.ending != Ending::Admitted);
+        log.connected || counts && log.code.is_none() && log.number.is_none() && !failed
     }
 
     /// The newest encounter that was this device's. One from an address that several have counts only where the alert
