@@ -1,6 +1,7 @@
 //! Devices with a certificate that stay away, or come in by a door that asks for none: noted as their problem, because an
 //! update may have cost them their keys. Gone when they are seen with their certificate again.
 
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,17 +22,17 @@ pub(crate) type News = (DeviceName, Option<String>);
 
 /// Those who came in by a door that asks for no certificate, since the last look.
 #[derive(Debug, Default)]
-pub(crate) struct OtherDoor(Mutex<Vec<(String, String)>>);
+pub(crate) struct OtherDoor(Mutex<Vec<(String, SocketAddr)>>);
 
 /// More than this between two looks is a load of something else.
 const REMEMBERED: usize = 256;
 
 impl OtherDoor {
     /// A client came in without a certificate.
-    pub(crate) fn came(&self, client_id: &str, peer: &str) {
+    pub(crate) fn came(&self, client_id: &str, peer: SocketAddr) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() < REMEMBERED {
-            all.push((client_id.to_owned(), peer.to_owned()));
+            all.push((client_id.to_owned(), peer));
         }
     }
 
@@ -157,8 +158,8 @@ mod tests {
     #[test]
     fn who_comes_without_its_certificate_is_known_by_its_client_id() {
         let door = OtherDoor::default();
-        door.came("DVES_000001", "192.0.2.7:50000");
-        door.came("somebody", "192.0.2.9:50000");
+        door.came("DVES_000001", "192.0.2.7:50000".parse().unwrap());
+        door.came("somebody", "192.0.2.9:50000".parse().unwrap());
         let news = door.take(&[device(None)]);
         assert_eq!(news.len(), 1);
         assert!(news[0].1.as_deref().unwrap().starts_with(OTHER_DOOR), "{news:?}");

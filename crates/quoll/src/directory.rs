@@ -65,6 +65,8 @@ pub(crate) struct Directory {
     passwords: HashMap<String, Vec<(DevicePassword, Credential)>>,
     /// The devices, by name.
     pub(crate) devices: Vec<Device>,
+    /// The client ids that they have, or had when they were last asked.
+    client_ids: HashSet<String>,
     /// Filters under which the devices' telemetry comes.
     pub(crate) telemetry: BTreeSet<String>,
     /// When the next one of those that are learned from is held to its list again.
@@ -102,6 +104,7 @@ impl Directory {
         let mut devices = HashMap::new();
         for device in registry.devices().map_err(trouble::registry)? {
             directory.telemetry.insert(telemetry_filter(&device));
+            directory.client_ids.insert(device.topics.client_id.clone());
             devices.insert(device.name.as_str().to_ascii_lowercase(), directory.devices.len());
             directory.devices.push(device);
         }
@@ -199,6 +202,11 @@ impl Directory {
     pub(crate) fn password_ids<'a>(&'a self, device: &'a Device) -> impl Iterator<Item = &'a str> {
         let all = self.passwords.values().flatten();
         all.filter(|(one, _)| one.device == device.name).map(|(one, _)| one.id.as_str())
+    }
+
+    /// Whether a device has this client id.
+    pub(crate) fn is_client_id(&self, client_id: &str) -> bool {
+        self.client_ids.contains(client_id)
     }
 
     /// Why this certificate is to stay out, where it is.

@@ -477,7 +477,7 @@ impl Node {
 
     fn arrived(&self, who: &ConnectionInfo) {
         if who.credential.is_none() {
-            self.other_door.came(&who.client_id, &who.peer.to_string());
+            self.other_door.came(&who.client_id, who.peer);
         }
         if let Some(serial) = who.credential.and_then(|credential| self.serial_of(&credential)) {
             let sighting = Sighting {

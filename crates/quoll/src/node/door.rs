@@ -50,7 +50,10 @@ impl Doorkeeper for Door {
                 }
             }
         }
-        node.encounters.note_connect(facts, judgement.refusal());
+        let refusal = judgement.refusal();
+        if refusal.is_some() || node.may_be_a_device(facts) {
+            node.encounters.note_connect(facts, refusal);
+        }
         match judgement {
             Judgement::Admit(identity, grants) | Judgement::Unknown(Some((identity, grants))) => {
                 Verdict::Admit(Admission { identity, grants, client_id: None })
@@ -133,6 +136,12 @@ impl Node {
             }
             _ => Judgement::Refuse,
         }
+    }
+
+    /// Whether the doctor may be asked about it one day. Who came in in clear under no device's client id is nobody to him,
+    /// and on a broker with many other clients most are.
+    fn may_be_a_device(&self, facts: &ConnectFacts<'_>) -> bool {
+        facts.hello.is_some() || self.directory.load().is_client_id(&facts.connect.client_id)
     }
 
     /// Whether it is worth to read anew for somebody whom nobody knows: not again at once, and for a password, which
