@@ -168,8 +168,8 @@ impl Shard {
         let session = &self.sessions[key as usize];
         let size_limit = self.settings.message_size_limit as usize;
         if size_limit > 0 && payload.len() > size_limit {
-            // PUBACK and PUBREC have no "packet too large" (§3.4.2.1); this is the limit that an operator set.
-            return Err(ReasonCode::QUOTA_EXCEEDED);
+            // As Mosquitto says it, although §3.4.2.1 does not list it: a person reads "packet too large" and knows.
+            return Err(ReasonCode::PACKET_TOO_LARGE);
         }
         if has_too_many_levels(&topic) {
             return Err(ReasonCode::TOPIC_NAME_INVALID);

@@ -286,6 +286,12 @@ fn messages() -> Vec<Row> {
             Packet::PubAck(reason(ReasonCode::NO_MATCHING_SUBSCRIBERS)),
         ),
         ack(
+            "PUBACK 5.0 of Mosquitto's message_size_limit",
+            V5,
+            b"\x40\x03\x12\x34\x95",
+            Packet::PubAck(reason(ReasonCode::PACKET_TOO_LARGE)),
+        ),
+        ack(
             "PUBREC 5.0 with a reason string",
             V5,
             b"\x50\x09\x12\x34\x87\x05\x1F\x00\x02no",

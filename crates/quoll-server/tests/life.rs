@@ -425,7 +425,7 @@ async fn settings_of_the_rules_change_while_the_server_runs() {
         }
     };
     assert_eq!(publish_bytes(&mut old, 10), ReasonCode::NO_MATCHING_SUBSCRIBERS);
-    assert_eq!(publish_bytes(&mut old, 11), ReasonCode::QUOTA_EXCEEDED);
+    assert_eq!(publish_bytes(&mut old, 11), ReasonCode::PACKET_TOO_LARGE);
     // Told to those who come now, and held against all.
     let mut new = Peer::over(dial(server.plain), ProtocolVersion::V5);
     let mut connect = connect_packet("new", ProtocolVersion::V5);

@@ -245,7 +245,7 @@ fn a_message_that_breaks_a_limit_is_not_routed_and_its_5_0_publisher_is_told() {
     let deep = vec!["a"; 202].join("/");
     let many = vec![(String::new(), String::new()); 1001];
     let table = [
-        (message("a", "12345678901"), ReasonCode::QUOTA_EXCEEDED),
+        (message("a", "12345678901"), ReasonCode::PACKET_TOO_LARGE),
         (message(&deep, "x"), ReasonCode::TOPIC_NAME_INVALID),
         (message("a", "x").saying(|say| say.user_properties = many), ReasonCode::QUOTA_EXCEEDED),
     ];

@@ -250,3 +250,33 @@ fn a_mosquitto_that_bridges_to_us_finds_what_it_needs() {
         });
     });
 }
+
+/// A message that the far end refuses by its `message_size_limit` (0x95 in PUBACK and PUBREC) is that message's end, not the link's.
+#[test]
+fn a_message_above_the_far_ends_limit_does_not_end_the_link() {
+    const BRIDGED: &str = ".limited (p";
+    for_each(&["mqttv311", "mqttv50"], |version| {
+        let runtime = runtime();
+        let mosquitto = Mosquitto::start("message_size_limit 10\n");
+        runtime.block_on(async {
+            let block = format!(
+                "connection limited\naddress 127.0.0.1:{}\nbridge_protocol_version {version}\nrestart_timeout 1\n\
+                 topic out/# out 2\n",
+                mosquitto.port
+            );
+            let quoll = Quoll::start(&block).await;
+            mosquitto.wait_for(BRIDGED);
+            let mut there = plain_client(mosquitto.address(), "there").await;
+            there.subscribe_to(TopicFilter::parse("out/#").unwrap(), QoS::ExactlyOnce).await.unwrap();
+            let mut here = plain_client(quoll.server.plain, "here").await;
+            for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+                here.publish(&message("out/x", "far too large", qos)).await.unwrap();
+                here.publish(&message("out/x", "fits", qos)).await.unwrap();
+                assert_eq!(state(&mut there).await, ("out/x".into(), "fits".into()), "{version}, {qos:?}");
+            }
+            quoll.stop().await;
+        });
+        let log = mosquitto.log();
+        assert_eq!(log.iter().filter(|line| line.contains(BRIDGED)).count(), 1, "{version}: {log:#?}");
+    });
+}
