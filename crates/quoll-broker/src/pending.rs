@@ -41,15 +41,16 @@ impl Shard {
         self.shared.home_of_group(filter.as_str()) == self.id
     }
 
-    /// Asks the shards of the groups to say when they know the member; letters to a shard keep their order.
-    pub(crate) fn wait_for_groups(&mut self, unanswered: Unanswered, out: &mut Outbox) {
+    /// Answers a SUBSCRIBE: at once where no other shard has a group of it. Else those shards are asked to say when they know
+    /// the member; letters to a shard keep their order.
+    pub(crate) fn answer_when_known(&mut self, unanswered: Unanswered, out: &mut Outbox) {
+        if unanswered.groups.is_empty() || self.pending.waiting.len() >= WAITING {
+            return self.answer(unanswered, out);
+        }
         let home = |filter: &TopicFilter| self.shared.home_of_group(filter.as_str());
         let mut homes: Vec<ShardId> = unanswered.groups.iter().map(home).collect();
         homes.sort_unstable();
         homes.dedup();
-        if self.pending.waiting.len() >= WAITING {
-            return self.answer(unanswered, out);
-        }
         self.pending.last += 1;
         let ticket = self.pending.last;
         for shard in &homes {

@@ -31,11 +31,10 @@ impl Session {
     }
 
     fn can_take(&self) -> bool {
-        let is_promised = |own: &Own| own.options.qos > QoS::AtMostOnce;
         let next = self.replay.as_ref().and_then(|replay| replay.stretches.front());
+        let is_promised = next.is_some_and(|(own, _)| own.options.qos > QoS::AtMostOnce);
         // What goes at QoS 0 does not wait for acknowledgements (§4.9).
-        let has_room =
-            !next.is_some_and(|(own, _)| is_promised(own)) || (self.queue.is_empty() && self.may_send());
+        let has_room = !is_promised || (self.queue.is_empty() && self.may_send());
         self.conn.is_some() && !self.is_congested && has_room
     }
 }

@@ -98,13 +98,7 @@ impl Shard {
             out.push(Effect::Tell(Event::Subscribed { client_id, filter, reason }));
         }
         let ack = SubAck { packet_id, reasons, properties: AckProperties::default() };
-        if !groups.is_empty() {
-            return self.wait_for_groups(Unanswered { conn, ack, replays, groups }, out);
-        }
-        out.push(Effect::Send(conn, Packet::SubAck(Box::new(ack))));
-        for own in replays {
-            self.replay(key, own, out);
-        }
+        self.answer_when_known(Unanswered { conn, ack, replays, groups }, out);
     }
 
     /// Adds or replaces one subscription; says what it became and whether retained messages are due.

@@ -17,7 +17,7 @@ use crate::settings::ShardSettings;
 
 /// A connection on this shard's thread. The coat chooses the number, small and dense; the generation tells a reused
 /// number from its predecessor.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ConnId {
     /// Place in the coat's table.
     pub index: u32,

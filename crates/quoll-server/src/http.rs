@@ -11,10 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use zeroize::Zeroizing;
 
-/// Bytes of a request; browsers send about 1,000, a proxy adds some.
-pub(crate) const MAX_REQUEST: usize = 8 * 1024;
-/// Headers of a request.
-const MAX_HEADERS: usize = 64;
+use crate::limits::{HTTP_HEADERS, MAX_HTTP_REQUEST};
+use crate::upgrade::words;
 
 /// What a listener shows to browsers and scripts.
 #[async_trait]
@@ -118,11 +116,11 @@ pub(crate) struct Wish {
 /// Reads the request at the front of `input`.
 pub(crate) fn read(input: &[u8]) -> Asked {
     let refused = |status, words| Asked::Refused(HttpAnswer::text(status, words));
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut headers = [httparse::EMPTY_HEADER; HTTP_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let used = match request.parse(input) {
-        Ok(httparse::Status::Complete(used)) if used <= MAX_REQUEST => used,
-        Ok(httparse::Status::Partial) if input.len() < MAX_REQUEST => return Asked::Incomplete,
+        Ok(httparse::Status::Complete(used)) if used <= MAX_HTTP_REQUEST => used,
+        Ok(httparse::Status::Partial) if input.len() < MAX_HTTP_REQUEST => return Asked::Incomplete,
         Err(httparse::Error::TooManyHeaders) | Ok(_) => {
             return refused("431 Request Header Fields Too Large", "the request is too long");
         }
@@ -152,8 +150,7 @@ pub(crate) fn read(input: &[u8]) -> Asked {
     let Some(path) = request.path.and_then(path) else {
         return refused("400 Bad Request", "this is no path");
     };
-    let closes =
-        all("Connection").flat_map(|list| list.split(',')).any(|it| it.trim().eq_ignore_ascii_case("close"));
+    let closes = words(request.headers, "Connection").any(|word| word.eq_ignore_ascii_case("close"));
     let credentials = all("Authorization").next().and_then(credentials);
     Asked::For(Wish { request: HttpRequest { path, credentials }, is_head, stays: is_1_1 && !closes, used })
 }
@@ -224,8 +221,8 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_question_is_refused() {
-        let long = format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(MAX_REQUEST));
-        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(MAX_HEADERS + 1));
+        let long = format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(MAX_HTTP_REQUEST));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(HTTP_HEADERS + 1));
         for (text, status) in [
             ("\x16\x03\x01\x02\x00", "400"),
             ("POST / HTTP/1.1\r\nHost: h\r\n\r\n", "405"),

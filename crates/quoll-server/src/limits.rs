@@ -29,6 +29,18 @@ pub const ACCEPT_REPORT: Duration = Duration::from_secs(10);
 /// Connections to a site (`protocol http_api`) at a time: each is answered at once and holds some kilobytes.
 pub const MAX_VISITORS: usize = 64;
 
+/// How long one of them may be there in all.
+pub const VISIT: Duration = Duration::from_secs(120);
+
+/// How long its peer may take to take an answer of a site.
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes of a request to a site; browsers send about 1,000, a proxy adds some.
+pub const MAX_HTTP_REQUEST: usize = 8 * 1024;
+
+/// Headers of an HTTP request, to a site or for a WebSocket.
+pub const HTTP_HEADERS: usize = 64;
+
 /// TLS handshakes in computation at a time: established clients come first (`coat.md` §5). Waiting for the peer's
 /// bytes does not count.
 pub const ARRIVAL_THREADS: usize = 1;

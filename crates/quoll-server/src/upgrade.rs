@@ -9,8 +9,7 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-/// Headers of a request; browsers send about 15, a proxy adds some.
-const MAX_HEADERS: usize = 64;
+use crate::limits::HTTP_HEADERS;
 
 /// Concatenated with the key before it is hashed (§1.3).
 const SALT: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -47,7 +46,7 @@ pub(crate) enum Upgrade {
 
 /// Reads the request at the front of `input`.
 pub(crate) fn read(input: &[u8], settings: &WebSocketSettings) -> Upgrade {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut headers = [httparse::EMPTY_HEADER; HTTP_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let used = match request.parse(input) {
         Ok(httparse::Status::Complete(used)) if used <= settings.max_request => used,
@@ -112,7 +111,7 @@ fn single<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
 }
 
 /// The words of a list, in however many headers.
-fn words<'a>(headers: &'a [httparse::Header<'a>], name: &'a str) -> impl Iterator<Item = &'a str> {
+pub(crate) fn words<'a>(headers: &'a [httparse::Header<'a>], name: &'a str) -> impl Iterator<Item = &'a str> {
     let all = headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
     let lists = all.filter_map(|header| std::str::from_utf8(header.value).ok());
     lists.flat_map(|list| list.split(',').map(str::trim))

@@ -114,7 +114,7 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                 row(
                     "packet_buffer_size",
                     bytes(WebSocketSettings::default().max_request),
-                    "the request for a WebSocket; at most 64 headers",
+                    "the request for a WebSocket",
                     "431 Request Header Fields Too Large",
                 ),
                 row(
@@ -147,6 +147,30 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                     count(coat::MAX_VISITORS),
                     "connections at a time to a listener with `protocol http_api`",
                     "it waits",
+                ),
+                row(
+                    "VISIT",
+                    time(coat::VISIT),
+                    "how long such a connection may be there in all",
+                    "the connection ends",
+                ),
+                row(
+                    "ANSWER_PATIENCE",
+                    time(coat::ANSWER_PATIENCE),
+                    "how long its peer may take to take an answer",
+                    "the connection ends",
+                ),
+                row(
+                    "MAX_HTTP_REQUEST",
+                    bytes(coat::MAX_HTTP_REQUEST),
+                    "a request there",
+                    "431 Request Header Fields Too Large",
+                ),
+                row(
+                    "HTTP_HEADERS",
+                    count(coat::HTTP_HEADERS),
+                    "headers of a request, there or for a WebSocket",
+                    "431 Request Header Fields Too Large",
                 ),
             ],
         ),

@@ -82,18 +82,9 @@ fn pinned(registry: &Registry, new: &NewDevice, target: &BrokerTarget, reveals: 
     let detail = json!({"password": password.id, "revealed": reveals});
     registry.record("device.printed", name.as_str(), &detail).map_err(trouble::registry)?;
     let switch = pinned_switch(target, &password).map_err(enrolment::failure)?;
-    let plain = |command: Command| Zeroizing::new(command.text().to_owned());
-    let logs = quiet_logs().map_err(|error| {
+    let lines = pinned_lines(&switch, reveals).map_err(|error| {
         Failure::new(Exit::System, "the lines cannot be written").why(&error).maybe_hint(error.hint())
     })?;
-    let lines = vec![
-        plain(Command::mqtt_tls()),
-        plain(logs),
-        Zeroizing::new(if reveals { switch.text().to_owned() } else { switch.to_string() }),
-        plain(Command::ask_fingerprint(FingerprintSlot::One)),
-        plain(Command::ask_fingerprint(FingerprintSlot::Two)),
-        Zeroizing::new("WebLog 2".to_owned()),
-    ];
     let print = Fingerprint::new(target.server_fingerprint).map(|print| print.to_string());
     let mut notes = vec![
         "paste the lines one by one into the device's console, while the broker runs; the first must answer ON or OFF and \
@@ -111,6 +102,27 @@ fn pinned(registry: &Registry, new: &NewDevice, target: &BrokerTarget, reveals: 
         ));
     }
     Ok(Printed { lines, notes })
+}
+
+/// The switch to the pinned rung, with the logs down around it.
+fn pinned_lines(switch: &Command, reveals: bool) -> Result<Vec<Zeroizing<String>>, CommandError> {
+    Ok(vec![
+        plain(&Command::mqtt_tls()),
+        plain(&quiet_logs()?),
+        shown(switch, reveals),
+        plain(&Command::ask_fingerprint(FingerprintSlot::One)),
+        plain(&Command::ask_fingerprint(FingerprintSlot::Two)),
+        plain(&Command::set(Setting::WebLog, "2")?),
+    ])
+}
+
+fn plain(command: &Command) -> Zeroizing<String> {
+    Zeroizing::new(command.text().to_owned())
+}
+
+/// A line with a secret in it, which its display hides.
+fn shown(command: &Command, reveals: bool) -> Zeroizing<String> {
+    if reveals { plain(command) } else { Zeroizing::new(command.to_string()) }
 }
 
 /// Consoles log what is typed.
@@ -200,9 +212,6 @@ fn lines(
     target: &BrokerTarget,
     reveals: bool,
 ) -> Result<Vec<Zeroizing<String>>, CommandError> {
-    let key = Command::tls_key1(&credential.key);
-    let secret =
-        if reveals { Zeroizing::new(key.text().to_owned()) } else { Zeroizing::new(key.to_string()) };
     let is_ec = target.ca_kind == quoll_fleet::enrol::CaKind::Ec;
     let switch = Command::backlog(&[
         Command::set_option(SetOption::FINGERPRINT_MODE, false),
@@ -211,15 +220,14 @@ fn lines(
         Command::set(Setting::MqttHost, &target.host)?,
         Command::set(Setting::MqttPort, &target.port.to_string())?,
     ])?;
-    let plain = |command: Command| Zeroizing::new(command.text().to_owned());
     Ok(vec![
-        plain(Command::tls_key()),
-        plain(quiet_logs()?),
-        secret,
-        plain(Command::tls_key2(&credential.certificate)),
-        plain(Command::set(Setting::WebLog, "2")?),
-        plain(Command::tls_key()),
-        plain(switch),
+        plain(&Command::tls_key()),
+        plain(&quiet_logs()?),
+        shown(&Command::tls_key1(&credential.key), reveals),
+        plain(&Command::tls_key2(&credential.certificate)),
+        plain(&Command::set(Setting::WebLog, "2")?),
+        plain(&Command::tls_key()),
+        plain(&switch),
     ])
 }
 

@@ -4,28 +4,13 @@
 
 mod support;
 
-use quoll_tasmota::Mac;
-use quoll_tasmota::virtual_device::{Chip, Firmware, RunningDevice, VirtualDevice, VirtualProfile};
+use quoll_tasmota::virtual_device::{Firmware, RunningDevice};
 use serde_json::json;
-use support::{Home, free_port, until};
+use support::pinned::device;
+use support::{Home, until};
 use tokio::runtime::Runtime;
 
 const MAC: &str = "A0:B1:C2:D3:E4:07";
-
-fn device(runtime: &Runtime, home: &Home, firmware: Firmware) -> RunningDevice {
-    let pem = std::fs::read(home.path("pki/ca.crt")).unwrap();
-    let profile = VirtualProfile {
-        anchors: vec![quoll_pki::Certificate::from_pem(&pem).unwrap().der().to_vec()],
-        pace: 0.05,
-        tele_period: 0,
-        crashes_without_key: false,
-        ..VirtualProfile::new(Chip::Esp32, firmware, Mac([0xA0, 0xB1, 0xC2, 0xD3, 0xE4, 7]))
-    };
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        VirtualDevice::start(profile, listener).unwrap()
-    })
-}
 
 /// Types a line once the device is up and does not restart any more.
 fn typed(device: &RunningDevice, line: &str) -> String {
@@ -49,12 +34,9 @@ fn paste(device: &RunningDevice, lines: &str) -> Vec<String> {
 #[test]
 fn pasted_lines_pin_a_device_and_a_check_proves_it() {
     let home = Home::new();
-    let pinned = format!("127.0.0.1:{}", free_port());
-    let listen = format!("127.0.0.1:{}", home.port);
-    home.ok(&["ca", "init", "--host", "127.0.0.1", "--listen", &listen, "--pinned", &pinned]);
-    let up = home.up_and_listening(&["--pinned", &pinned]);
+    let up = support::pinned::up(&home);
     let runtime = Runtime::new().unwrap();
-    let porch = device(&runtime, &home, Firmware::Stock);
+    let porch = device(&runtime, &home, Firmware::Stock, 7);
     let at = porch.http_addr().to_string();
 
     // What is not to be shown is not made.
@@ -105,7 +87,7 @@ fn pasted_lines_give_a_key_and_a_check_proves_it() {
     home.init();
     let _up = home.up_and_listening(&[]);
     let runtime = Runtime::new().unwrap();
-    let attic = device(&runtime, &home, Firmware::ClientCert);
+    let attic = device(&runtime, &home, Firmware::ClientCert, 7);
     let at = attic.http_addr().to_string();
     let refused = home.fails(3, &["device", "add", "attic", "--rung", "pinned", "--print", "--mac", MAC]);
     assert!(refused.contains("[listen]"), "there is no door for pinned devices: {refused}");
@@ -125,12 +107,9 @@ fn pasted_lines_give_a_key_and_a_check_proves_it() {
 #[test]
 fn a_device_is_pinned_over_its_cable_and_no_log_shows_its_password() {
     let home = Home::new();
-    let pinned = format!("127.0.0.1:{}", free_port());
-    let listen = format!("127.0.0.1:{}", home.port);
-    home.ok(&["ca", "init", "--host", "127.0.0.1", "--listen", &listen, "--pinned", &pinned]);
-    let _up = home.up_and_listening(&["--pinned", &pinned]);
+    let _up = support::pinned::up(&home);
     let runtime = Runtime::new().unwrap();
-    let mut porch = device(&runtime, &home, Firmware::Stock);
+    let mut porch = device(&runtime, &home, Firmware::Stock, 7);
     let line = {
         let _inside = runtime.enter();
         porch.attach_serial().unwrap()

@@ -7,41 +7,18 @@ mod support;
 
 use quoll_fleet::registry::Registry;
 use quoll_fleet::registry::server_key::{KeyStage, SlotStage};
-use quoll_tasmota::Mac;
-use quoll_tasmota::virtual_device::{Chip, Firmware, RunningDevice, VirtualDevice, VirtualProfile};
+use quoll_tasmota::virtual_device::Firmware;
 use serde_json::{Value, json};
-use support::{Home, free_port, until};
+use support::pinned::{device, slots};
+use support::{Home, until};
 use tokio::runtime::Runtime;
-
-fn device(runtime: &Runtime, last: u8) -> RunningDevice {
-    let profile = VirtualProfile {
-        pace: 0.02,
-        tele_period: 0,
-        ..VirtualProfile::new(Chip::Esp32, Firmware::Stock, Mac([0xA0, 0xB1, 0xC2, 0xD3, 0xE4, last]))
-    };
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        VirtualDevice::start(profile, listener).unwrap()
-    })
-}
-
-fn slots(device: &RunningDevice) -> [String; 2] {
-    ["1", "2"].map(|slot| {
-        let told = until(|| device.type_command(&format!("MqttFingerprint{slot}")), Option::is_some).unwrap();
-        let told: Value = serde_json::from_str(&told).unwrap();
-        told[format!("MqttFingerprint{slot}")].as_str().unwrap().to_owned()
-    })
-}
 
 #[test]
 fn a_change_that_was_killed_between_its_steps_is_ended_or_taken_back() {
     let home = Home::new();
-    let pinned = format!("127.0.0.1:{}", free_port());
-    let listen = format!("127.0.0.1:{}", home.port);
-    home.ok(&["ca", "init", "--host", "127.0.0.1", "--listen", &listen, "--pinned", &pinned]);
-    let up = home.up_and_listening(&["--pinned", &pinned]);
+    let up = support::pinned::up(&home);
     let runtime = Runtime::new().unwrap();
-    let porch = device(&runtime, 1);
+    let porch = device(&runtime, &home, Firmware::Stock, 1);
     home.ok(&["device", "add", "porch", "--at", &porch.http_addr().to_string()]);
     let registry = Registry::open(&home.path("fleet.db")).unwrap();
     let name = "porch".parse().unwrap();
@@ -90,7 +67,7 @@ fn a_change_that_was_killed_between_its_steps_is_ended_or_taken_back() {
     assert_eq!(shown(), new);
 
     // A device that was added since then pins the new key alone.
-    let attic = device(&runtime, 2);
+    let attic = device(&runtime, &home, Firmware::Stock, 2);
     home.ok(&["device", "add", "attic", "--at", &attic.http_addr().to_string()]);
     assert_eq!(slots(&attic), [new.clone(), new.clone()]);
     assert_eq!(key(&["switch"])["ready"], json!(2));

@@ -15,27 +15,26 @@ pub(super) fn hold_doubles(items: &mut [Item], found: &[Candidate], known: &[Dev
     let mut clients = topics.clone();
     let mut names = topics.clone();
     let macs: BTreeSet<Mac> = items.iter().map(|item| item.mac).collect();
-    let mut note = |map: usize, key: &str, who: String| {
-        let map = [&mut topics, &mut clients, &mut names].into_iter().nth(map).expect("one of three");
-        map.entry(key.to_owned()).or_default().insert(who);
+    let note = |map: &mut BTreeMap<String, BTreeSet<String>>, key: &str, who: &str| {
+        map.entry(key.to_owned()).or_default().insert(who.to_owned());
     };
     for (item, candidate) in items.iter().zip(found) {
         let who = format!("{} ({})", item.name, item.mac);
         if let Some(topic) = &candidate.found.topic {
-            note(0, topic, who.clone());
+            note(&mut topics, topic, &who);
         }
         if let Some(client) = &candidate.found.client {
-            note(1, client, who.clone());
+            note(&mut clients, client, &who);
         }
-        note(2, &item.name.as_str().to_ascii_lowercase(), who);
+        note(&mut names, &item.name.as_str().to_ascii_lowercase(), &who);
     }
     for device in known.iter().filter(|device| !macs.contains(&device.mac)) {
         let who = format!("{} ({})", device.name, device.mac);
         if device.state != DeviceState::Revoked {
-            note(0, &device.topics.topic, who.clone());
-            note(1, &device.topics.client_id, who.clone());
+            note(&mut topics, &device.topics.topic, &who);
+            note(&mut clients, &device.topics.client_id, &who);
         }
-        note(2, &device.name.as_str().to_ascii_lowercase(), who);
+        note(&mut names, &device.name.as_str().to_ascii_lowercase(), &who);
     }
     for (item, candidate) in items.iter_mut().zip(found) {
         let me = format!("{} ({})", item.name, item.mac);

@@ -27,22 +27,23 @@ pub(super) fn verdict(
 ) -> Verdict {
     let found = &candidate.found;
     let mut held = Vec::new();
-    let mut hold = |hold: Hold, why: String, next: &str| {
+    let hold = |held: &mut Vec<Held>, hold: Hold, why: String, next: &str| {
         if !(hold.can_be_forced() && policy.force.contains(&hold)) {
             held.push(Held { hold, why, next: next.to_owned() });
         }
     };
     if let Some(device) = device {
         if device.state == DeviceState::Revoked {
-            hold(Hold::Out, "it is revoked".into(), "quoll device remove it, then scan again");
+            hold(&mut held, Hold::Out, "it is revoked".into(), "quoll device remove it, then scan again");
         } else if device.quarantine.is_some() {
-            hold(Hold::Out, "it is in quarantine".into(), "quoll device release it first");
+            hold(&mut held, Hold::Out, "it is in quarantine".into(), "quoll device release it first");
         }
     }
     let rung = match found.ability {
         None => {
             let why = found.problem.clone().unwrap_or_else(|| "it could not be asked".into());
             hold(
+                &mut held,
                 Hold::Silent,
                 why,
                 "see to power, Wi-Fi, address or web password, then quoll fleet scan again",
@@ -50,7 +51,7 @@ pub(super) fn verdict(
             None
         }
         Some(Skill::MqttOff) => {
-            hold(Hold::MqttOff, "MQTT is switched off".into(), "on the device: SetOption3 1");
+            hold(&mut held, Hold::MqttOff, "MQTT is switched off".into(), "on the device: SetOption3 1");
             None
         }
         Some(skill) => match rung(skill, device, broker, policy.rung) {
@@ -63,7 +64,7 @@ pub(super) fn verdict(
                     ),
                     false => next.to_owned(),
                 };
-                hold(reason, why, &next);
+                hold(&mut held, reason, why, &next);
                 None
             }
         },
@@ -77,20 +78,16 @@ pub(super) fn verdict(
             return Verdict::Proven(device.rung);
         }
     }
-    let mut hold = |hold: Hold, why: String, next: &str| {
-        if !(hold.can_be_forced() && policy.force.contains(&hold)) {
-            held.push(Held { hold, why, next: next.to_owned() });
-        }
-    };
     if found.ability.is_some() {
         if found.crashes_without_broker {
             let firmware = found.firmware.as_deref().unwrap_or("its firmware");
             let why = format!("{firmware} restarts over and over while its TLS broker is down");
-            hold(Hold::KnownCrash, why, "update it to 15.4 or later, or --force known-crash");
+            hold(&mut held, Hold::KnownCrash, why, "update it to 15.4 or later, or --force known-crash");
         }
         if let Some(off) = found.clock_off.filter(|off| off.abs() > CLOCK && rung == Some(Rung::Mutual)) {
             let why = format!("its clock is off by {off} s");
             hold(
+                &mut held,
                 Hold::WrongClock,
                 why,
                 "NtpServer1 on the device, or --force wrong-clock: it is set, but not kept",
@@ -100,22 +97,27 @@ pub(super) fn verdict(
         let least = if is_esp32 { HEAP_ESP32 } else { HEAP_ESP8266 };
         if let Some(heap) = found.heap.filter(|heap| *heap < least) {
             let why = format!("{heap} KiB of memory are free, and TLS wants {least}");
-            hold(Hold::LowHeap, why, "a smaller image, or --force low-heap");
+            hold(&mut held, Hold::LowHeap, why, "a smaller image, or --force low-heap");
         }
         if let Some(rssi) = found.rssi.filter(|rssi| *rssi < RSSI) {
             let why = format!("its Wi-Fi has {rssi} %");
-            hold(Hold::WeakWifi, why, "an access point nearer to it, or --force weak-wifi");
+            hold(&mut held, Hold::WeakWifi, why, "an access point nearer to it, or --force weak-wifi");
         }
     }
     let ours = device.is_some_and(|device| device.serial.is_some());
     if rung == Some(Rung::Mutual) && found.ability == Some(Skill::KeyTaken) && !ours && !policy.replace_key {
         let why = "it has a key that is not from us, and that cannot be read back".to_owned();
-        hold(Hold::ForeignKey, why, "--replace-key if nobody needs it");
+        hold(&mut held, Hold::ForeignKey, why, "--replace-key if nobody needs it");
     }
     if rung == Some(Rung::Pinned) && !policy.old_password && would_lose_a_password(found, device, broker) {
         let user = found.user.as_deref().unwrap_or_default();
         let why = format!("it is {user:?} at its broker, with a password that nobody can read");
-        hold(Hold::OldPassword, why, "--old-password-file FILE for the way back, or --lose-old-password");
+        hold(
+            &mut held,
+            Hold::OldPassword,
+            why,
+            "--old-password-file FILE for the way back, or --lose-old-password",
+        );
     }
     match (rung, held.is_empty()) {
         (Some(rung), true) => Verdict::Enrol(rung),

@@ -225,28 +225,27 @@ pub struct Verdict {
     pub also: Vec<Finding>,
 }
 
-/// What another device says is no evidence about this one.
-fn without_strangers_words(evidence: &Evidence) -> Evidence {
+/// What another device says is no evidence about this one: without it, where one answers.
+fn without_strangers_words(evidence: &Evidence) -> Option<Evidence> {
+    let (said, registered) = (&evidence.device, &evidence.registered.mac);
+    let other = said.mac.as_ref().filter(|mac| !mac.eq_ignore_ascii_case(registered));
+    let mac = other.filter(|_| !registered.is_empty())?;
+    let why = format!("{} answers with the MAC {mac}, registered is {registered}", said.address);
     let mut own = evidence.clone();
-    let said = &evidence.device;
-    let other = said.mac.as_ref().filter(|mac| !mac.eq_ignore_ascii_case(&evidence.registered.mac));
-    if let Some(mac) = other.filter(|_| !evidence.registered.mac.is_empty()) {
-        let why =
-            format!("{} answers with the MAC {mac}, registered is {}", said.address, evidence.registered.mac);
-        own.device = DeviceSide {
-            address: said.address.clone(),
-            silence: Some(Silence { kind: SilenceKind::OtherDevice, why, hint: None }),
-            ..DeviceSide::default()
-        };
-        own.network.rehearsal = None;
-    }
-    own
+    own.device = DeviceSide {
+        address: said.address.clone(),
+        silence: Some(Silence { kind: SilenceKind::OtherDevice, why, hint: None }),
+        ..DeviceSide::default()
+    };
+    own.network.rehearsal = None;
+    Some(own)
 }
 
 /// Judges. The first rule that applies is the cause; what else applies is told beside it.
 #[must_use]
 pub fn diagnose(evidence: &Evidence) -> Verdict {
-    let evidence = &without_strangers_words(evidence);
+    let own = without_strangers_words(evidence);
+    let evidence = own.as_ref().unwrap_or(evidence);
     let mut found = Vec::new();
     let mut warnings = Vec::new();
     for rule in RULES {

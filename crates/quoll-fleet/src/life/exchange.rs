@@ -114,9 +114,7 @@ impl Run<'_> {
                 // The door first: when the device comes it speaks under its new topic.
                 self.with.registry.change_topics(&self.device.name, topics)?;
                 self.ready().await?;
-                let command = Command::set(Setting::Topic, &topics.topic).map_err(EnrolError::Target)?;
-                let backlog = Command::backlog(&[command, Command::restart()]).map_err(EnrolError::Target)?;
-                self.asker.send_backlog(Step::Rename, &backlog).await?;
+                self.asker.send_backlog(Step::Rename, &restart_under(topics)?).await?;
                 self.done(Step::Rename, &topics.topic)?;
             }
             None => {
@@ -223,9 +221,7 @@ impl Run<'_> {
         let restart = if topic_changed {
             self.with.registry.change_topics(&self.device.name, &self.device.topics)?;
             self.with.witness.ready().await.ok();
-            let command =
-                Command::set(Setting::Topic, &self.device.topics.topic).map_err(EnrolError::Target)?;
-            Command::backlog(&[command, Command::restart()]).map_err(EnrolError::Target)?
+            restart_under(&self.device.topics)?
         } else {
             Command::restart()
         };
@@ -244,4 +240,10 @@ impl Run<'_> {
         self.asker.quiet_logs(&found.logs).await?;
         self.done(Step::QuietLogs, "")
     }
+}
+
+/// A restart under this topic.
+fn restart_under(topics: &Topics) -> Result<Command, EnrolError> {
+    let topic = Command::set(Setting::Topic, &topics.topic).map_err(EnrolError::Target)?;
+    Command::backlog(&[topic, Command::restart()]).map_err(EnrolError::Target)
 }

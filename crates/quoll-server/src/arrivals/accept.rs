@@ -112,7 +112,16 @@ fn is_of_one_peer(error: &io::Error) -> bool {
 
 /// Whether this process, or the system, has as many open files as it may have (accept(2)).
 fn is_out_of_files(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(23 /* ENFILE */ | 24 /* EMFILE */))
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        matches!(Errno::from_io_error(error), Some(Errno::NFILE | Errno::MFILE))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = error;
+        false
+    }
 }
 
 /// In Mosquitto's words.

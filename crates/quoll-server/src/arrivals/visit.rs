@@ -4,24 +4,20 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 
 use super::{Arriving, Turned};
 use crate::http::{self, Asked, HttpAnswer, HttpBody, Site};
+use crate::limits::{ANSWER_PATIENCE, VISIT};
 
-/// How long a connection may be there in all.
-const LIFE: Duration = Duration::from_secs(120);
-/// How long an answer may take to be taken.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of a file in hand at a time.
 const CHUNK: u64 = 16 * 1024;
 
 impl Arriving {
     /// Answers until the peer leaves, or for as long as it may.
     pub(super) async fn visit(mut self, mut socket: TcpStream, site: Arc<dyn Site>) {
-        let ended = tokio::time::timeout(LIFE, self.converse(&mut socket, &*site)).await;
+        let ended = tokio::time::timeout(VISIT, self.converse(&mut socket, &*site)).await;
         if let Ok(Err(Turned::NoProxy(error))) = &ended {
             tracing::debug!(peer = %self.peer, %error, "no PROXY header");
             return;

@@ -11,6 +11,7 @@
 //! | [`door`] | who comes in to a listener, and with what grants: the files below, put together |
 //! | [`tls_files`] | certificates, keys and revocation lists of a listener, made an identity |
 //! | [`dynamic_security`] | the plugin's clients, groups and roles, compiled to grants, and its commands |
+//! | [`control_request`] | messages to `$CONTROL/…`: commands and answers, whatever they are |
 //! | [`scram`] | SCRAM-SHA-256 over a file beside `password_file` |
 //! | `replace_file` | how files of secrets are written |
 //! | [`password_file`], [`password_hash`] | `password_file`: checked, and written for `quoll passwd` |
@@ -20,6 +21,7 @@
 pub mod acl_file;
 pub mod bridge;
 pub mod complaint;
+pub mod control_request;
 pub mod documentation;
 pub mod door;
 pub mod dynamic_security;

@@ -55,8 +55,8 @@ impl ShardThread {
         }
     }
 
-    /// The out buffer, for one packet, of a connection that may still be written to, with its place in the turn's lists. `None` where it
-    /// is gone, and for a local one. What stands behind a fact waits for it only if it promises it.
+    /// The out buffer, for one packet, of a connection that may still be written to, with its place in the turn's lists.
+    /// `None` where it is gone, and for a local one. What stands behind a fact waits for it only if it promises it.
     pub(super) fn out(&mut self, conn: ConnId, is_promise: bool) -> Option<(&mut Out, ProtocolVersion)> {
         let connection = self.table.get_mut(conn)?;
         if connection.phase != Phase::Open || matches!(connection.line, Line::Local(_)) {

@@ -37,6 +37,11 @@ impl Table {
         conn
     }
 
+    pub(super) fn get(&self, conn: ConnId) -> Option<&Connection> {
+        let slot = self.slots.get(conn.index as usize)?;
+        if slot.generation == conn.generation { slot.connection.as_ref() } else { None }
+    }
+
     pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {
         let slot = self.slots.get_mut(conn.index as usize)?;
         if slot.generation == conn.generation { slot.connection.as_mut() } else { None }

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use quoll_mqtt::{ReasonCode, TopicName};
-use quoll_server::mosquitto::dynamic_security::commands::{Admin, Connections, Obeyed, Request};
+use quoll_server::mosquitto::control_request::Request;
+use quoll_server::mosquitto::dynamic_security::commands::{Admin, Connections, Obeyed, asks_for_connections};
 use quoll_server::mosquitto::dynamic_security::{DynamicSecurity, RESPONSE_TOPIC, TOPIC};
 use quoll_server::mosquitto::replace_file;
 use quoll_server::{ConnectionInfo, ControlMessage, Handle};
@@ -48,7 +49,7 @@ impl Live {
         let (path, security) = (path.to_owned(), Arc::clone(security));
         let request = Request::parse(&words.message.payload);
         let connections =
-            if request.asks_for_connections() { connections(&self.handle).await } else { Connections::new() };
+            if asks_for_connections(&request) { connections(&self.handle).await } else { Connections::new() };
         let done = {
             let path = path.clone();
             tokio::task::spawn_blocking(move || obey(&path, &security, &request, &words, &connections)).await

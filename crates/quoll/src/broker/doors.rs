@@ -58,6 +58,25 @@ impl DoorOf {
         }
     }
 
+    /// Whether somebody is let in. A password takes a processor for milliseconds: `hashing` says how many at a time.
+    pub(super) async fn lets_in(self: &Arc<Self>, claim: Claim, hashing: &Semaphore) -> bool {
+        let has_to_be_hashed = !claim.certified && claim.password.is_some();
+        let door = Arc::clone(self);
+        let decide = move || {
+            door.door.admits(&Visitor {
+                username: claim.username.as_deref(),
+                client_id: &claim.client_id,
+                password: claim.password.as_ref().map(|password| password.as_slice()),
+                certified: claim.certified,
+            })
+        };
+        if !has_to_be_hashed {
+            return decide();
+        }
+        let Ok(_turn) = hashing.acquire().await else { return false };
+        tokio::task::spawn_blocking(decide).await.unwrap_or(false)
+    }
+
     /// Who it says it is, and whether a certificate says so; or why it cannot come in.
     fn name(&self, facts: &ConnectFacts<'_>) -> Result<(Option<String>, bool), ReasonCode> {
         let Some(kind) = self.certificate_name else { return Ok((facts.connect.username.clone(), false)) };
@@ -74,6 +93,15 @@ impl DoorOf {
         let name = name.filter(|name| !name.is_empty()).ok_or(ReasonCode::BAD_USER_NAME_OR_PASSWORD)?;
         Ok((Some(name), true))
     }
+}
+
+/// Whom somebody says to be.
+pub(super) struct Claim {
+    pub(super) username: Option<String>,
+    pub(super) client_id: String,
+    pub(super) password: Option<Zeroizing<Vec<u8>>>,
+    /// Whether a certificate says so.
+    pub(super) certified: bool,
 }
 
 /// The doorkeeper.
@@ -105,7 +133,9 @@ impl Keeper {
         // The server gives one without identifier a new one, and one who is to be called by his name that name.
         let client_id = &facts.connect.client_id;
         let named = username.as_ref().filter(|_| facts.terms.username_as_client_id).unwrap_or(client_id);
-        if !self.is_let_in(door, username.clone(), named.clone(), facts, certified).await {
+        let password = facts.connect.password.as_ref().map(|password| Zeroizing::new(password.to_vec()));
+        let claim = Claim { username: username.clone(), client_id: named.clone(), password, certified };
+        if !door.lets_in(claim, &self.hashing).await {
             return Err(ReasonCode::NOT_AUTHORIZED);
         }
         let identity = Identity {
@@ -114,31 +144,6 @@ impl Keeper {
         };
         let grants = Arc::new(door.door.grants(username.as_deref(), named));
         Ok(Admission { identity, grants, client_id: None })
-    }
-
-    async fn is_let_in(
-        &self,
-        door: &Arc<DoorOf>,
-        username: Option<String>,
-        client_id: String,
-        facts: &ConnectFacts<'_>,
-        certified: bool,
-    ) -> bool {
-        let password = facts.connect.password.as_ref().map(|password| Zeroizing::new(password.to_vec()));
-        let door = Arc::clone(door);
-        let decide = move || {
-            door.door.admits(&Visitor {
-                username: username.as_deref(),
-                client_id: &client_id,
-                password: password.as_ref().map(|password| password.as_slice()),
-                certified,
-            })
-        };
-        if certified || facts.connect.password.is_none() {
-            return decide();
-        }
-        let Ok(_turn) = self.hashing.acquire().await else { return false };
-        tokio::task::spawn_blocking(decide).await.unwrap_or(false)
     }
 }
 

@@ -2,11 +2,12 @@
 //! plugins. In the words of Mosquitto's control API.
 
 use quoll_server::Place;
+use quoll_server::mosquitto::control_request::Request;
 use quoll_server::mosquitto::dynamic_security::TOPIC as DYNAMIC_SECURITY;
 use quoll_server::mosquitto::listener::Protocol;
 use quoll_server::mosquitto::plugins::PluginKind;
 use quoll_server::mosquitto::{Configuration, ListenerConfiguration};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Where commands are published.
 pub(super) const TOPIC: &str = "$CONTROL/broker/v1";
@@ -72,50 +73,13 @@ fn plugins(configuration: &Configuration) -> Vec<Value> {
 
 /// Answers a message with commands.
 pub(super) fn answer(payload: &[u8], configuration: &Configuration, listeners: &Value) -> Value {
-    // What stands behind the JSON is not looked at, as with dynamic security.
-    let value = serde_json::Deserializer::from_slice(payload).into_iter::<Value>().next();
-    let unknown = |error: &str| json!({ "responses": [{ "command": "Unknown command", "error": error }] });
-    let Some(Ok(value)) = value else { return unknown("Payload not valid JSON") };
-    let Some(commands) = value.as_object().and_then(|it| field(it, "commands")).and_then(Value::as_array)
-    else {
-        return unknown("Invalid/missing commands");
-    };
-    let mut responses = Vec::new();
-    for (number, command) in commands.iter().enumerate() {
-        if number == MAX_COMMANDS {
-            responses.push(json!({ "command": "Unknown command", "error": "Too many commands" }));
-            break;
-        }
-        let Some(command) = command.as_object() else {
-            responses.push(json!({ "command": "Unknown command", "error": "Command not an object" }));
-            break;
-        };
-        let Some(name) = field(command, "command").and_then(Value::as_str) else {
-            responses.push(json!({ "command": "Unknown command", "error": "Missing command" }));
-            break;
-        };
-        let correlation = field(command, "correlationData");
-        if correlation.is_some_and(|data| !data.is_string()) {
-            responses.push(json!({ "command": name, "error": "Invalid correlationData data type." }));
-            break;
-        }
-        let mut response = json!({ "command": name });
+    Request::parse(payload).answer(MAX_COMMANDS, |name, _| {
         if name.eq_ignore_ascii_case("listListeners") {
-            response["data"] = listeners.clone();
+            Ok(Some((name, listeners.clone())))
         } else if name.eq_ignore_ascii_case("listPlugins") {
-            response["data"] = json!({ "plugins": plugins(configuration) });
+            Ok(Some((name, json!({ "plugins": plugins(configuration) }))))
         } else {
-            response["error"] = "Unknown command".into();
+            Err("Unknown command")
         }
-        if let Some(correlation) = correlation {
-            response["correlationData"] = correlation.clone();
-        }
-        responses.push(response);
-    }
-    json!({ "responses": responses })
-}
-
-/// A field, in any letter case.
-fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    })
 }

@@ -12,13 +12,12 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use quoll_mqtt::TopicName;
 use quoll_server::http::Credentials;
-use quoll_server::mosquitto::Visitor;
 use quoll_server::{Handle, HttpAnswer, HttpBody, HttpRequest, Site};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use super::doors::{DoorOf, Doors, Keeper};
+use super::doors::{Claim, DoorOf, Doors, Keeper};
 
 /// What files are, by the ends of their names. Others are handed out as bytes, which browsers save.
 const TYPES: &[(&str, &str)] = &[
@@ -99,18 +98,9 @@ impl StatusSite {
         }
         let username = credentials.map(|it| it.username.clone());
         let password = credentials.map(|it| Zeroizing::new(it.password.to_vec()));
-        let (door, name) = (Arc::clone(door), username.clone());
-        let _turn = self.hashing.acquire().await;
-        let admitted = tokio::task::spawn_blocking(move || {
-            let password = password.as_ref().map(|password| password.as_slice());
-            door.door.admits(&Visitor {
-                username: name.as_deref(),
-                client_id: "",
-                password,
-                certified: false,
-            })
-        });
-        if admitted.await.unwrap_or(false) { Ok(username) } else { Err(()) }
+        let claim =
+            Claim { username: username.clone(), client_id: String::new(), password, certified: false };
+        if door.lets_in(claim, &self.hashing).await { Ok(username) } else { Err(()) }
     }
 
     /// `$SYS`, as far as this user may receive it: numbers as numbers.

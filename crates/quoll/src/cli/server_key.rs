@@ -1,5 +1,4 @@
 //! `quoll server key`: a new key for the server, told to the devices that pin the old one before the server shows it.
-
 //!
 //! | room | what is in it |
 //! |---|---|

@@ -107,9 +107,7 @@ impl Practice {
             ec_server: self.folder.has_ec_server(),
         }
     }
-}
 
-impl Practice {
     fn registered(&self, device: &Device, said: &DeviceSide) -> Registered {
         let others = |has: &dyn Fn(&Device) -> bool| -> Vec<String> {
             let others =
@@ -117,31 +115,24 @@ impl Practice {
             others.filter(|other| has(other)).map(|other| other.name.to_string()).take(OTHERS).collect()
         };
         let (topic, client) = (said.topic.as_deref(), said.client.as_deref());
+        let seconds = OffsetDateTime::unix_timestamp;
         Registered {
+            rung: device.rung.to_string(),
+            state: device.state.to_string(),
+            quarantine: device.quarantine.as_ref().map(|it| it.reason.clone()),
+            serial: device.serial.clone(),
+            expires: device.expires.map(seconds),
+            address: device.address.to_string(),
+            mac: device.mac.to_string(),
+            client_id: device.topics.client_id.clone(),
+            last_seen: device.last_seen.map(seconds),
+            topic: device.topics.topic.clone(),
             topic_of: others(&|other| {
                 topic == Some(other.topics.topic.as_str())
                     && other.topics.full_topic == device.topics.full_topic
             }),
             client_id_of: others(&|other| client == Some(other.topics.client_id.as_str())),
-            ..registered(device)
         }
-    }
-}
-
-fn registered(device: &Device) -> Registered {
-    let seconds = OffsetDateTime::unix_timestamp;
-    Registered {
-        rung: device.rung.to_string(),
-        state: device.state.to_string(),
-        quarantine: device.quarantine.as_ref().map(|it| it.reason.clone()),
-        serial: device.serial.clone(),
-        expires: device.expires.map(seconds),
-        address: device.address.to_string(),
-        mac: device.mac.to_string(),
-        client_id: device.topics.client_id.clone(),
-        last_seen: device.last_seen.map(seconds),
-        topic: device.topics.topic.clone(),
-        ..Registered::default()
     }
 }
 

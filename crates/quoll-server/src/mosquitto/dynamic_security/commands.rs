@@ -10,23 +10,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::super::control_request::{self, Request, field};
 use super::model::{Model, NO_PRIORITY, Names, bounded};
 use super::{DynamicSecurity, clients, defaults, groups, roles};
 
 /// Bytes of a text in a command, the plugin's limit for names and topics.
 const MAX_TEXT: usize = 65_536;
 
-/// What the answers are about whose commands could not be told apart.
-const NO_NAME: &str = "Unknown command";
-
-/// A message to the plugin, taken apart.
-#[derive(Debug)]
-pub struct Request {
-    /// The commands, or why there are none.
-    commands: Result<Vec<Value>, &'static str>,
-}
+/// Commands whose answers tell who is connected.
+const TELL_CONNECTIONS: &[&str] = &["getClient", "listClients"];
 
 /// Who is connected, for the answers that tell: address and client id by user name.
 pub type Connections = BTreeMap<Arc<str>, Vec<(Arc<str>, String)>>;
@@ -57,34 +51,10 @@ pub struct Obeyed {
     pub log: Vec<String>,
 }
 
-impl Request {
-    /// Takes a payload apart. What stands behind the JSON is not looked at.
-    #[must_use]
-    pub fn parse(payload: &[u8]) -> Self {
-        let value = serde_json::Deserializer::from_slice(payload).into_iter::<Value>().next();
-        let Some(Ok(mut value)) = value else { return Self { commands: Err("Payload not valid JSON") } };
-        let fields = value.as_object_mut();
-        let key = fields
-            .as_ref()
-            .and_then(|it| it.keys().find(|key| key.eq_ignore_ascii_case("commands")).cloned());
-        match key.and_then(|key| fields?.remove(&key)) {
-            Some(Value::Array(commands)) => Self { commands: Ok(commands) },
-            _ => Self { commands: Err("Invalid/missing commands") },
-        }
-    }
-
-    /// Whether the answer tells who is connected.
-    #[must_use]
-    pub fn asks_for_connections(&self) -> bool {
-        let asks = |command: &Value| {
-            let name =
-                command.as_object().and_then(|fields| field(fields, "command")).and_then(Value::as_str);
-            name.is_some_and(|name| {
-                ["getClient", "listClients"].iter().any(|it| it.eq_ignore_ascii_case(name))
-            })
-        };
-        self.commands.as_ref().is_ok_and(|commands| commands.iter().any(asks))
-    }
+/// Whether the answer tells who is connected.
+#[must_use]
+pub fn asks_for_connections(request: &Request) -> bool {
+    request.has_any(TELL_CONNECTIONS)
 }
 
 impl DynamicSecurity {
@@ -92,23 +62,11 @@ impl DynamicSecurity {
     #[must_use]
     pub fn obey(&self, request: &Request, admin: Admin<'_>, connections: &Connections) -> Obeyed {
         let mut work = Work::new(self.model.clone(), admin, connections);
-        let mut responses = Vec::new();
-        match &request.commands {
-            Err(why) => responses.push(json!({ "command": NO_NAME, "error": why })),
-            Ok(commands) => {
-                for command in commands {
-                    let (response, go_on) = work.answer(command);
-                    responses.push(response);
-                    if !go_on {
-                        break;
-                    }
-                }
-            }
-        }
+        let response = request.answer(usize::MAX, |name, fields| work.obey(name, fields));
         let Work { model, kicked, touched, everybody, changed, log, .. } = work;
         Obeyed {
             changed: changed.then(|| Self { model, warnings: Vec::new() }),
-            response: json!({ "responses": responses }),
+            response,
             kicked,
             touched,
             everybody,
@@ -208,41 +166,18 @@ impl<'a> Work<'a> {
         Self { model, connections, admin, kicked, touched, everybody: false, changed: false, log }
     }
 
-    /// A command's answer, and whether the next one is looked at.
-    fn answer(&mut self, command: &Value) -> (Value, bool) {
-        let broken = |name: &str, why: &str| (json!({ "command": name, "error": why }), false);
-        let Some(fields) = command.as_object() else { return broken(NO_NAME, "Command not an object") };
-        let Some(name) = field(fields, "command").and_then(Value::as_str) else {
-            return broken(NO_NAME, "Missing command");
-        };
-        let correlation = match field(fields, "correlationData") {
-            None => None,
-            Some(Value::String(text)) => Some(text),
-            Some(_) => return broken(name, "Invalid correlationData data type."),
-        };
-        let verb = VERBS.iter().find(|(verb, _)| verb.eq_ignore_ascii_case(name));
-        let done = verb.map_or(Err("Unknown command"), |(_, verb)| verb(self, Command { fields }));
-        let mut answer = Map::new();
-        match done {
-            Err(why) => {
-                answer.insert("command".into(), name.into());
-                answer.insert("error".into(), why.into());
-            }
-            Ok(Reply::Changed(line)) => {
-                answer.insert("command".into(), name.into());
+    fn obey<'c>(&mut self, name: &str, fields: &'c Map<String, Value>) -> control_request::Answer<'c> {
+        let known = VERBS.iter().find(|(verb, _)| verb.eq_ignore_ascii_case(name));
+        let (verb, obey) = known.ok_or("Unknown command")?;
+        match obey(self, Command { fields })? {
+            Reply::Changed(line) => {
                 self.changed = true;
                 self.model.change_index = self.model.change_index.saturating_add(1);
-                self.note(verb.map_or(name, |(verb, _)| verb), &line);
+                self.note(verb, &line);
+                Ok(None)
             }
-            Ok(Reply::Data(name, data)) => {
-                answer.insert("command".into(), name.into());
-                answer.insert("data".into(), data);
-            }
+            Reply::Data(name, data) => Ok(Some((name, data))),
         }
-        if let Some(correlation) = correlation {
-            answer.insert("correlationData".into(), correlation.as_str().into());
-        }
-        (Value::Object(answer), true)
     }
 
     fn note(&mut self, verb: &str, line: &str) {
@@ -299,11 +234,6 @@ impl<'a> Work<'a> {
         }
         Ok(Some(names))
     }
-}
-
-/// As the plugin's JSON library finds fields.
-fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 impl<'a> Command<'a> {

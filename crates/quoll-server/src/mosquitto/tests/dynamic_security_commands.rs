@@ -17,7 +17,8 @@ use quoll_mqtt::{
 };
 use serde_json::{Value, json};
 
-use super::super::dynamic_security::commands::{Admin, Connections, Obeyed, Request};
+use super::super::control_request::Request;
+use super::super::dynamic_security::commands::{Admin, Connections, Obeyed};
 use super::super::dynamic_security::{DynamicSecurity, RESPONSE_TOPIC, TOPIC};
 use super::super::password_file::Answer;
 use super::counterpart::{Mosquitto, program};
