@@ -146,11 +146,19 @@ impl IssueError {
     }
 }
 
+/// Another CA whose certificates devices may have: the one before, during a change of the CA.
+#[derive(Debug)]
+pub struct OtherCa {
+    /// Its folder.
+    pub pki: Pki,
+    /// Opened, where that was possible: its revocation list follows what is voided. Else that waits for `quoll ca crl`.
+    pub authority: Option<Arc<Authority>>,
+}
+
 /// Issues from the pki folder. Signing and key encryption take up to a second and run beside the async runtime.
 pub struct PkiIssuer {
     pki: Pki,
-    /// Folders of other CAs whose certificates devices may have.
-    others: Vec<Pki>,
+    others: Vec<OtherCa>,
     authority: Option<Arc<Authority>>,
     storage: KeyStorage,
 }
@@ -169,10 +177,10 @@ impl PkiIssuer {
         Self { pki, others: Vec::new(), authority: None, storage }
     }
 
-    /// Looks for older keys and certificates in these folders, too: during a change of the CA a device's old certificate
+    /// Looks for older keys and certificates in their folders, too: during a change of the CA a device's old certificate
     /// is the old CA's.
     #[must_use]
-    pub fn also_from(mut self, others: Vec<Pki>) -> Self {
+    pub fn also_from(mut self, others: Vec<OtherCa>) -> Self {
         self.others = others;
         self
     }
@@ -265,7 +273,8 @@ impl Reissuer for PkiIssuer {
     }
 
     async fn held(&self, name: &DeviceName, serial: &str) -> Result<Option<DeviceCredential>, IssueError> {
-        let folders: Vec<Pki> = std::iter::once(&self.pki).chain(&self.others).cloned().collect();
+        let others = self.others.iter().map(|other| &other.pki);
+        let folders: Vec<Pki> = std::iter::once(&self.pki).chain(others).cloned().collect();
         let (device, serial, pass) = (name.clone(), serial.to_owned(), self.passphrase());
         Self::beside(name, move || {
             let cert_name = cert_name(&device)?;
@@ -286,21 +295,23 @@ impl Reissuer for PkiIssuer {
     }
 
     async fn retire(&self, name: &DeviceName, serial: &str) -> Result<(), IssueError> {
-        let folders: Vec<Pki> = std::iter::once(&self.pki).chain(&self.others).cloned().collect();
-        let (device, serial, authority) = (name.clone(), serial.to_owned(), self.authority.clone());
+        let others = self.others.iter().map(|other| (other.pki.clone(), other.authority.clone()));
+        let own = (self.pki.clone(), self.authority.clone());
+        let folders: Vec<_> = std::iter::once(own).chain(others).collect();
+        let (device, serial) = (name.clone(), serial.to_owned());
         Self::beside(name, move || {
             let Ok(serial) = serial.parse::<Serial>() else { return Ok(()) };
             let now = OffsetDateTime::now_utc();
-            for (place, folder) in folders.iter().enumerate() {
+            for (folder, authority) in &folders {
                 match folder.revoke(&serial, RevocationReason::Superseded, now) {
-                    // The list follows where its key is at hand: the first folder's. Others' is behind until it is written.
+                    // The list follows where its key is at hand; else it is behind until it is written.
                     Ok(revoked) => {
                         let failed = |error: PkiError| pki(&device, &error);
                         if revoked.already && !folder.crl_is_behind(now).map_err(failed)? {
                             return Ok(());
                         }
-                        let authority = authority.as_ref().filter(|_| place == 0);
-                        let published = authority.map_or(Ok(()), |authority| authority.publish_crl(now));
+                        let published =
+                            authority.as_ref().map_or(Ok(()), |authority| authority.publish_crl(now));
                         return published.map_err(|error| pki(&device, &error));
                     }
                     Err(PkiError::UnknownSerial { .. }) => {}

@@ -10,7 +10,7 @@ use quoll_fleet::enrol::{
     BrokerTarget, CaKind, DeviceConsole, EnrolError, EnrolRequest, Enrolled, Enrolment, OldPassword,
     Patience, WantedRung, http_console,
 };
-use quoll_fleet::issuer::{Issuer, PkiIssuer};
+use quoll_fleet::issuer::{Issuer, OtherCa, PkiIssuer};
 use quoll_fleet::plan::Plan;
 use quoll_fleet::registry::Registry;
 use quoll_fleet::step::{Reporter, Step, StepState};
@@ -70,8 +70,11 @@ impl Desk {
         let issuing = workshop::issuing(settings)?;
         let mut next = (issuing.pki != settings.pki).then(|| workshop.at(&issuing)).transpose()?;
         let (authority, passphrase) = next.as_mut().unwrap_or(workshop).authority()?;
-        let older =
-            if issuing.pki == settings.pki { Vec::new() } else { vec![workshop::open_pki(settings)?] };
+        let mut older = Vec::new();
+        if issuing.pki != settings.pki {
+            let authority = workshop::opened_by(settings, passphrase)?;
+            older.push(OtherCa { pki: workshop::open_pki(settings)?, authority });
+        }
         let issuer = PkiIssuer::new(authority, KeyStorage::Encrypted(passphrase.clone())).also_from(older);
         let pki = workshop::open_pki(&workshop::serving(settings)?)?;
         Ok(Self { home: home.clone(), settings: settings.clone(), pki, registry, issuer })
@@ -83,6 +86,11 @@ impl Desk {
 
     pub(crate) fn issuer(&self) -> &PkiIssuer {
         &self.issuer
+    }
+
+    /// Says which revocation lists have to be written: what was voided is in them only then.
+    pub(crate) fn tell_of_lists(&self) {
+        crate::revocation::tell_of_lists(&self.settings);
     }
 
     /// What the device is told to connect to.

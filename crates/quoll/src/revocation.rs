@@ -3,13 +3,16 @@
 use std::time::Instant;
 
 use quoll_fleet::registry::{Owner, Registry, RegistryError};
-use quoll_fleet::revoke::{self, RevokeError};
+use quoll_fleet::revoke::{self, Revocation, RevokeError};
+use quoll_pki::{Pki, PkiError, RevocationReason};
 use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::cli::device::RevokeArgs;
 use crate::cli::{Common, ServerArgs};
+use crate::config::Settings;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::home::Home;
 use crate::output::print_facts;
 use crate::workshop::{self, Workshop};
 use crate::{bell, trouble};
@@ -18,31 +21,11 @@ use crate::{bell, trouble};
 pub(crate) async fn revoke(common: &Common, owner: &Owner, how: &RevokeArgs) -> Outcome {
     let home = common.home()?;
     let settings = common.settings(&home, &ServerArgs::default())?;
-    let pki = workshop::open_pki(&settings)?;
     let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
     let begun = Instant::now();
-    let now = OffsetDateTime::now_utc();
-    let next = workshop::next_pki(&settings)?;
-    let mut done = revoke::revoke(&registry, &pki, owner, how.reason, now);
-    if let (Ok(done), Some(next)) = (&mut done, &next) {
-        // What this CA does not know, the next one may have issued.
-        in_next(next, done, how.reason, now)?;
-    }
-    if matches!(&done, Err(RevokeError::Registry(_))) {
-        return done.map(|_| ()).map_err(failure);
-    }
-    // Whatever the folder said, the door is shut in the registry, and the node must hear of it.
-    let ended = bell::ring(&home).await;
+    let (done, ended) = shut_out(&home, &settings, &registry, owner, how.reason).await?;
     let took = begun.elapsed();
-    let done = done.map_err(failure)?;
-    let ended = ended?;
-    let mut crl =
-        if done.crl_is_behind { publish(common, &settings, &registry) } else { "up to date".into() };
-    if let Some(next) = next
-        && next.crl_is_behind(now).map_err(trouble::pki)?
-    {
-        crl = publish(common, &workshop::issuing(&settings)?, &registry);
-    }
+    let crl = write_lists(common, &settings, &registry)?;
     let live = match ended {
         None => "no node is running; it will be refused when one starts".to_owned(),
         Some(0) => format!("it was not connected; refused from now on ({} ms)", took.as_millis()),
@@ -59,12 +42,32 @@ pub(crate) async fn revoke(common: &Common, owner: &Owner, how: &RevokeArgs) -> 
     print_facts(&facts, common.output)
 }
 
-fn in_next(
-    next: &quoll_pki::Pki,
-    done: &mut revoke::Revocation,
-    reason: quoll_pki::RevocationReason,
-    now: OffsetDateTime,
-) -> Outcome {
+/// In the registry, in the folders of both CAs during a rollover, and at the running node's door; how many connections
+/// that ended. The lists for others are [`write_lists`]'s.
+pub(crate) async fn shut_out(
+    home: &Home,
+    settings: &Settings,
+    registry: &Registry,
+    owner: &Owner,
+    reason: RevocationReason,
+) -> Outcome<(Revocation, Option<usize>)> {
+    let pki = workshop::open_pki(settings)?;
+    let next = workshop::next_pki(settings)?;
+    let now = OffsetDateTime::now_utc();
+    let mut done = revoke::revoke(registry, &pki, owner, reason, now);
+    if let (Ok(done), Some(next)) = (&mut done, &next) {
+        // What this CA does not know, the next one may have issued.
+        in_next(next, done, reason, now)?;
+    }
+    if matches!(&done, Err(RevokeError::Registry(_))) {
+        return Err(failure(done.expect_err("it was just looked at")));
+    }
+    // Whatever the folder said, the door is shut in the registry, and the node must hear of it.
+    let ended = bell::ring(home).await;
+    Ok((done.map_err(failure)?, ended?))
+}
+
+fn in_next(next: &Pki, done: &mut Revocation, reason: RevocationReason, now: OffsetDateTime) -> Outcome {
     let mut unknown = Vec::new();
     for serial in std::mem::take(&mut done.unknown) {
         let known = match serial.parse() {
@@ -76,7 +79,7 @@ fn in_next(
         };
         match known {
             Ok(revoked) => done.already &= revoked.already,
-            Err(quoll_pki::PkiError::UnknownSerial { .. }) => unknown.push(serial),
+            Err(PkiError::UnknownSerial { .. }) => unknown.push(serial),
             Err(error) => return Err(trouble::pki(error)),
         }
     }
@@ -84,23 +87,71 @@ fn in_next(
     Ok(())
 }
 
-/// Writes the revocation list where that needs nobody's answer. Quoll's broker does not need it, so it is no failure
-/// where it must wait.
-fn publish(common: &Common, settings: &crate::config::Settings, registry: &Registry) -> String {
-    let behind = |why: &str| format!("behind ({why}); `quoll ca crl` writes it, for servers that read it");
-    let Ok(home) = common.home() else { return behind("no home") };
-    let source = common.passphrase(&home).may_ask(false);
+/// Writes the revocation lists that are behind, of both CAs during a rollover, where that needs nobody's answer; how they
+/// stand then. Quoll's broker needs none, so it is no failure where one must wait.
+pub(crate) fn write_lists(common: &Common, settings: &Settings, registry: &Registry) -> Outcome<String> {
+    let now = OffsetDateTime::now_utc();
+    let mut written = false;
+    let mut behind = Vec::new();
+    for settings in in_force(settings)? {
+        let pki = workshop::open_pki(&settings)?;
+        if !pki.crl_is_behind(now).map_err(trouble::pki)? {
+            continue;
+        }
+        match write_list(common, &settings, registry) {
+            Ok(()) => written = true,
+            Err(why) => behind.push(format!("behind ({why}); {}", next_step(&settings))),
+        }
+    }
+    Ok(match (behind.is_empty(), written) {
+        (true, true) => "written".into(),
+        (true, false) => "up to date".into(),
+        (false, _) => behind.join("; "),
+    })
+}
+
+fn write_list(common: &Common, settings: &Settings, registry: &Registry) -> Result<(), String> {
+    let source = common.home().map(|home| common.passphrase(&home).may_ask(false));
+    let source = source.map_err(|failure| failure.what)?;
     if !source.has_file() {
-        return behind("the CA is locked");
+        return Err("the CA is locked".into());
     }
     let written = Workshop::open(settings, source).and_then(|mut workshop| {
         let (authority, _) = workshop.authority()?;
         revoke::publish_crl(registry, &authority, OffsetDateTime::now_utc())
             .map_err(|error| Failure::new(Exit::Unusable, &error).maybe_hint(error.hint()))
     });
-    match written {
-        Ok(()) => "written".into(),
-        Err(failure) => behind(&failure.what),
+    written.map_err(|failure| failure.what)
+}
+
+/// Says which lists are behind after an act that voided a certificate, and what writes them.
+pub(crate) fn tell_of_lists(settings: &Settings) {
+    let now = OffsetDateTime::now_utc();
+    for settings in in_force(settings).unwrap_or_default() {
+        let Ok(pki) = workshop::open_pki(&settings) else { continue };
+        // A list that was never published is nobody's business.
+        let is_there = pki.published_crl().is_ok_and(|list| list.is_some());
+        if is_there && pki.crl_is_behind(now).unwrap_or_default() {
+            let ca = pki.ca().subject_cn().unwrap_or("without a name").to_owned();
+            eprintln!("quoll: note: the revocation list of {ca} is behind; {}", next_step(&settings));
+        }
+    }
+}
+
+/// The settings with each CA's folder in force: two during a rollover.
+fn in_force(settings: &Settings) -> Outcome<Vec<Settings>> {
+    let issuing = workshop::issuing(settings)?;
+    let one = issuing.pki == settings.pki;
+    Ok(if one { vec![issuing] } else { vec![settings.clone(), issuing] })
+}
+
+fn next_step(settings: &Settings) -> String {
+    match workshop::has_ca_key(settings) {
+        true => "`quoll ca crl` writes it, for servers that read it".into(),
+        false => format!(
+            "its CA's key is not here: `quoll --pki {} request` asks for it, for servers that read it",
+            settings.pki.display()
+        ),
     }
 }
 

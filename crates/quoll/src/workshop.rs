@@ -146,6 +146,12 @@ fn unlock(settings: &Settings, pki: &Pki, passphrase: &Passphrase) -> Outcome<Au
     pki.unlock(passphrase).and_then(|authority| authority.naming_crl(url)).map_err(trouble::pki)
 }
 
+/// The CA of these settings, if this passphrase opens it. Nobody is asked: a CA and the one after it have the same.
+pub(crate) fn opened_by(settings: &Settings, passphrase: &Passphrase) -> Outcome<Option<Arc<Authority>>> {
+    let pki = open_pki(settings)?;
+    Ok(unlock(settings, &pki, passphrase).ok().map(Arc::new))
+}
+
 /// The names that the settings want in the server's certificate.
 pub(crate) fn alt_names(settings: &Settings) -> AltNames {
     AltNames { dns: settings.names.clone(), ip: settings.addresses.clone() }

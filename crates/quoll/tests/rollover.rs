@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -306,5 +307,52 @@ fn where_the_end_was_interrupted_no_other_ca_is_made_and_it_goes_on() {
     assert_eq!(home.json(&["ca", "show"])["name"], json!("Quoll CA 2"));
     assert!(home.path("pki-old/ca.crt").exists());
     let up = home.up_and_listening(&[]);
+    assert_eq!(up.stop(), 0);
+}
+
+#[test]
+fn what_is_voided_during_a_rollover_is_on_the_list_of_its_own_ca_at_once() {
+    let home = Home::new();
+    let mut up = home.up(&["--virtual", "2"]);
+    both_are_online(&home, &mut up);
+    home.ok(&["ca", "rollover", "start"]);
+    let listed = |folder: &str| {
+        let list = home.path(&format!("{folder}/crl.pem")).display().to_string();
+        String::from_utf8(tool("openssl", &["crl", "-noout", "-text", "-in", &list]).stdout).unwrap()
+    };
+    let rotated = home.json(&["device", "rotate", "kitchen"]);
+    let text = |key: &str| rotated[key].as_str().unwrap().to_owned();
+    assert!(listed("pki").contains(&text("previous")), "its old certificate is the old CA's");
+    assert_eq!(row(&home, "kitchen")["issuer"], json!("Quoll CA 2"));
+
+    // Taken out of the list, with a certificate that only the next CA's folder knows.
+    let removed = home.json(&["device", "remove", "kitchen", "--yes"]);
+    assert_eq!(removed["crl"], json!("written"), "{removed}");
+    assert!(listed("pki-next").contains(&text("certificate_serial")));
+
+    // The server there and back.
+    home.ok(&["ca", "rollover", "server", "--force"]);
+    let serial = home.json(&["--pki", &home.path("pki-next").display().to_string(), "server", "show"]);
+    let back = home.json(&["ca", "rollover", "server", "--back"]);
+    assert_eq!((&back["changed"], &back["crl"]), (&json!(true), &json!("written")), "{back}");
+    assert!(listed("pki-next").contains(serial["serial"].as_str().unwrap()), "{serial}");
+
+    // The old CA under a passphrase of its own: the act is done, and what is left to do is said.
+    fs::write(home.path("other"), "another one\n").unwrap();
+    fs::set_permissions(home.path("other"), fs::Permissions::from_mode(0o600)).unwrap();
+    let other = home.path("other").display().to_string();
+    home.ok(&["ca", "reencrypt", "--new-passphrase-file", &other]);
+    let output = home.run(&["device", "rotate", "garage"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("the revocation list of Quoll CA is behind") && said.contains("quoll ca crl"),
+        "{said}"
+    );
+    // One list is written though the other cannot be.
+    assert!(home.fails(5, &["ca", "crl"]).contains("passphrase"));
+    let old = home.path("pki").display().to_string();
+    home.ok(&["--pki", &old, "--passphrase-file", &other, "ca", "crl"]);
+    assert!(listed("pki").matches("Serial Number").count() >= 2);
     assert_eq!(up.stop(), 0);
 }

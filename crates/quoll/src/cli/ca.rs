@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::{Common, ServerArgs};
 use crate::audit::Audit;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::home::write_whole;
+use crate::home::{Home, write_whole};
 use crate::output::print_facts;
 use crate::workshop::{self, Workshop};
 use crate::{dates, trouble};
@@ -243,15 +243,38 @@ fn export_crl(common: &Common, file: &std::path::Path) -> Outcome {
     print_facts(&facts, common.output)
 }
 
+/// The list of the folder named, else of every CA in force.
 fn crl(common: &Common) -> Outcome {
     let home = common.home()?;
     let settings = common.settings(&home, &ServerArgs::default())?;
-    let mut workshop = Workshop::open(&settings, common.passphrase(&home))?;
-    workshop.authority()?;
-    let audit = Audit::begin(&home, "ca.crl", "crl.pem", &json!({}))?;
-    audit.end(workshop.publish_crl(), |()| json!({}))?;
-    let path = workshop.pki().dir().join("crl.pem");
-    print_facts(&[("crl", "Written", json!(path.display().to_string()))], common.output)
+    let mut bench = Workshop::open(&settings, common.passphrase(&home))?;
+    let issuing = workshop::issuing(&settings)?;
+    let next =
+        (!common.names_folder() && issuing.pki != settings.pki).then(|| bench.at(&issuing)).transpose()?;
+    let first = write_crl(&home, &mut bench);
+    // Where one cannot be opened, the other's is written all the same.
+    let second = next.map(|mut next| write_crl(&home, &mut next));
+    let (written, failed): (Vec<_>, Vec<_>) = std::iter::once(first).chain(second).partition(Result::is_ok);
+    let written: Vec<_> = written.into_iter().flatten().collect();
+    let keys = [("crl", "Written"), ("next_crl", "And")];
+    let facts: Vec<_> =
+        keys.iter().zip(&written).map(|((key, title), path)| (*key, *title, json!(path))).collect();
+    match failed.into_iter().find_map(Result::err) {
+        None => print_facts(&facts, common.output),
+        Some(failure) if written.is_empty() => Err(failure),
+        Some(failure) => {
+            print_facts(&facts, common.output)?;
+            Err(failure)
+        }
+    }
+}
+
+fn write_crl(home: &Home, bench: &mut Workshop) -> Outcome<String> {
+    bench.authority()?;
+    let path = bench.pki().dir().join("crl.pem").display().to_string();
+    let audit = Audit::begin(home, "ca.crl", "crl.pem", &json!({}))?;
+    audit.end(bench.publish_crl(), |()| json!({}))?;
+    Ok(path)
 }
 
 /// Bytes as upper-case hex with colons, the way OpenSSL shows a fingerprint.

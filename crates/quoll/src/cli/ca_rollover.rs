@@ -20,7 +20,7 @@ use crate::home::Home;
 use crate::output::{Listing, print, print_facts};
 use crate::rollover::{Folders, Standing};
 use crate::workshop::{self, Workshop};
-use crate::{bell, dates, trouble};
+use crate::{bell, dates, revocation, trouble};
 
 /// Names that a refusal lists; there may be thousands.
 const NAMED: usize = 12;
@@ -464,10 +464,13 @@ impl Server {
             .transpose();
         audit.end(done, |done| json!({ "changed": done.is_some() }))?;
         bell::ring(&site.home).await?;
+        // Servers that read the next CA's list are told, too: its certificate of the server is void.
+        let crl = revocation::write_lists(common, &site.settings, &site.registry)?;
         let facts = [
             ("name", "Server", json!(name.as_str())),
             ("issuer", "Certificate by", json!(name_of(&site.folders.current))),
             ("changed", "Changed", json!(certificate.is_some())),
+            ("crl", "Revocation list", json!(crl)),
         ];
         print_facts(&facts, common.output)
     }

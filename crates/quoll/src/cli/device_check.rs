@@ -217,6 +217,7 @@ impl Repair {
         let repaired = bench.repair(&known, &road, |line| eprintln!("  {line}")).await;
         bell::ring(&bench.home).await?;
         let enrolled = repaired.map_err(Failure::from)?;
+        bench.desk.tell_of_lists();
         for note in &enrolled.notes {
             eprintln!("quoll: note: {note}");
         }

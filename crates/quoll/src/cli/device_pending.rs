@@ -12,17 +12,18 @@ use quoll_fleet::life::{AdoptError, Adoption, adopt_client, adopt_device};
 use quoll_fleet::registry::unlisted::Unlisted;
 use quoll_fleet::registry::{NewDevice, Registry};
 use quoll_fleet::witness::{Witness as _, WitnessError};
-use quoll_pki::{Certificate, Pki, RevocationReason, Serial};
+use quoll_pki::{Certificate, Pki, PkiError, RevocationReason, Serial};
 use serde_json::json;
 use time::OffsetDateTime;
 
 use super::{Common, ServerArgs, client, confirm};
-use crate::config::Unlisted as Policy;
+use crate::config::{Settings, Unlisted as Policy};
 use crate::enrolment::{self, NodeWitness, device_name};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
 use crate::output::{Format, Listing, print_facts};
-use crate::{bell, dates, trouble, workshop};
+use crate::rollover::Folders;
+use crate::{bell, dates, revocation, trouble};
 
 /// A device that was refused comes again after 10 s, then 20 s, up to 120 s (facts §3.5).
 const COMES_WITHIN: Duration = Duration::from_secs(150);
@@ -74,7 +75,9 @@ pub(crate) struct Reject {
 /// Everything that the verbs look at.
 struct Bench {
     home: Home,
-    pki: Pki,
+    settings: Settings,
+    /// Of both CAs during a rollover.
+    folders: Vec<Pki>,
     registry: Registry,
 }
 
@@ -82,9 +85,9 @@ impl Bench {
     fn open(common: &Common) -> Outcome<Self> {
         let home = common.home()?;
         let settings = common.settings(&home, &ServerArgs::default())?;
-        let pki = workshop::open_pki(&settings)?;
+        let folders = Folders::open(&settings)?.all().cloned().collect();
         let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
-        Ok(Self { home, pki, registry })
+        Ok(Self { home, settings, folders, registry })
     }
 
     /// The certificate that is meant: one that came, or one that the folder has and nobody owns.
@@ -97,15 +100,17 @@ impl Bench {
             .map(|one| (one.serial.clone(), Some(one)))
             .collect();
         let now = OffsetDateTime::now_utc();
-        for entry in self.pki.entries().map_err(trouble::pki)? {
-            let serial = entry.serial.to_string();
-            let name = entry.common_name().unwrap_or_default();
-            let new = entry.is_valid_at(now) && found.iter().all(|(known, _)| *known != serial);
-            if new
-                && is_meant(&serial, &name)
-                && self.registry.certificate(&serial).map_err(trouble::registry)?.is_none()
-            {
-                found.push((serial, None));
+        for folder in &self.folders {
+            for entry in folder.entries().map_err(trouble::pki)? {
+                let serial = entry.serial.to_string();
+                let name = entry.common_name().unwrap_or_default();
+                let new = entry.is_valid_at(now) && found.iter().all(|(known, _)| *known != serial);
+                if new
+                    && is_meant(&serial, &name)
+                    && self.registry.certificate(&serial).map_err(trouble::registry)?.is_none()
+                {
+                    found.push((serial, None));
+                }
             }
         }
         let (serial, came) = match (found.pop(), found.is_empty()) {
@@ -127,12 +132,26 @@ impl Bench {
         let number: Serial = serial.parse().map_err(|error| {
             Failure::new(Exit::Unusable, format!("{serial} is no serial number")).why(error)
         })?;
-        let certificate =
-            self.pki.certificate_by_serial(&number).map_err(trouble::pki)?.ok_or_else(|| {
-                Failure::new(Exit::Unusable, format!("the pki folder does not have certificate {serial}"))
-                    .hint("put it back into issued/, then run the same command again")
-            })?;
-        Ok((certificate, came))
+        for folder in &self.folders {
+            if let Some(certificate) = folder.certificate_by_serial(&number).map_err(trouble::pki)? {
+                return Ok((certificate, came));
+            }
+        }
+        Err(Failure::new(Exit::Unusable, format!("the pki folder does not have certificate {serial}"))
+            .hint("put it back into issued/, then run the same command again"))
+    }
+
+    /// In the folder that has it.
+    fn revoke(&self, serial: &Serial) -> Outcome {
+        let (now, mut unknown) = (OffsetDateTime::now_utc(), None);
+        for folder in &self.folders {
+            match folder.revoke(serial, RevocationReason::Unspecified, now) {
+                Ok(_) => return Ok(()),
+                Err(error @ PkiError::UnknownSerial { .. }) => unknown = Some(error),
+                Err(error) => return Err(trouble::pki(error)),
+            }
+        }
+        unknown.map_or(Ok(()), |error| Err(trouble::pki(error)))
     }
 }
 
@@ -322,17 +341,18 @@ impl Reject {
         }
         bench.registry.reject_unlisted(&serial.to_string(), &name).map_err(trouble::registry)?;
         if self.revoke {
-            let now = OffsetDateTime::now_utc();
-            bench.pki.revoke(&serial, RevocationReason::Unspecified, now).map_err(trouble::pki)?;
+            bench.revoke(&serial)?;
             let detail = json!({ "serials": [serial.to_string()], "reason": "unspecified" });
             bench.registry.record("certificate.revoked", &name, &detail).map_err(trouble::registry)?;
         }
         let ended = bell::ring(&bench.home).await?;
+        let crl = self.revoke.then(|| revocation::write_lists(common, &bench.settings, &bench.registry));
         let facts = [
             ("name", "Rejected", json!(name)),
             ("certificate_serial", "Certificate", json!(serial.to_string())),
             ("revoked", "Revoked", json!(self.revoke)),
             ("connections_ended", "Connections ended", json!(ended)),
+            ("crl", "Revocation list", json!(crl.transpose()?)),
         ];
         print_facts(&facts, common.output)
     }

@@ -2,15 +2,14 @@
 
 use clap::Args;
 use quoll_fleet::registry::{Owner, Registry};
-use quoll_fleet::revoke::{self, RevocationReason, RevokeError};
+use quoll_fleet::revoke::RevocationReason;
 use serde_json::json;
-use time::OffsetDateTime;
 
 use super::{Common, ServerArgs, confirm};
 use crate::enrolment::device_name;
 use crate::failure::Outcome;
 use crate::output::print_facts;
-use crate::{bell, revocation, trouble, workshop};
+use crate::{bell, revocation, trouble};
 
 /// `quoll device remove`.
 #[derive(Args, Debug)]
@@ -38,27 +37,23 @@ impl Remove {
         let owner = Owner::Device(name.clone());
         let has_one = !registry.certificates_of(&owner).map_err(trouble::registry)?.is_empty();
         // What is void in the registry stays out at our door, whatever the folder says; other servers read the folder.
-        let revoked = if has_one {
+        let (mut revoked, mut crl) = (Vec::new(), None);
+        let mut ended = None;
+        if has_one {
             let settings = common.settings(&home, &ServerArgs::default())?;
-            let pki = workshop::open_pki(&settings)?;
-            let (now, reason) = (OffsetDateTime::now_utc(), RevocationReason::CessationOfOperation);
-            match revoke::revoke(&registry, &pki, &owner, reason, now) {
-                Ok(done) => done.serials,
-                Err(error @ RevokeError::Registry(_)) => return Err(revocation::failure(error)),
-                Err(error) => {
-                    bell::ring(&home).await?;
-                    return Err(revocation::failure(error));
-                }
-            }
-        } else {
-            Vec::new()
-        };
+            let reason = RevocationReason::CessationOfOperation;
+            let (done, live) = revocation::shut_out(&home, &settings, &registry, &owner, reason).await?;
+            crl = Some(revocation::write_lists(common, &settings, &registry)?);
+            (revoked, ended) = (done.serials, live);
+        }
         registry.remove_device(&name).map_err(trouble::registry)?;
-        let ended = bell::ring(&home).await?;
+        let again = bell::ring(&home).await?;
+        let ended = ended.map_or(again, |before| Some(before + again.unwrap_or_default()));
         let facts = [
             ("removed", "Out of the list", json!(name.as_str())),
             ("serials", "Revoked certificates", json!(revoked)),
             ("connections_ended", "Connections ended", json!(ended)),
+            ("crl", "Revocation list", json!(crl)),
         ];
         print_facts(&facts, common.output)
     }

@@ -38,6 +38,7 @@ impl Rename {
         let renamed = bench.rename(&old, &new, &road, |line| eprintln!("  {line}")).await;
         bell::ring(&bench.home).await?;
         let renamed = renamed.map_err(Failure::from)?;
+        bench.desk.tell_of_lists();
         for note in &renamed.notes {
             eprintln!("quoll: note: {note}");
         }

@@ -57,6 +57,7 @@ impl Replace {
         let replaced = bench.replace(&name, &at, &road, self.rung, |line| eprintln!("  {line}")).await;
         bell::ring(&bench.home).await?;
         let (replaced, enrolled) = replaced.map_err(Failure::from)?;
+        bench.desk.tell_of_lists();
         for note in &enrolled.notes {
             eprintln!("quoll: note: {note}");
         }

@@ -56,6 +56,7 @@ impl Rotate {
         let rotated = bench.rotate(&known, &road, |line| eprintln!("  {line}")).await;
         bell::ring(&bench.home).await?;
         let rotated = rotated?;
+        bench.desk.tell_of_lists();
         for note in rotated.notes() {
             eprintln!("quoll: note: {note}");
         }
@@ -110,6 +111,7 @@ impl Rotate {
             done.push((device, outcome));
         }
         bell::ring(&bench.home).await?;
+        bench.desk.tell_of_lists();
         done.sort_by(|a, b| a.0.name.cmp(&b.0.name));
         let mut listing = Listing::new(
             &[

@@ -211,6 +211,11 @@ impl Common {
         Settings::load(home, &overrides)
     }
 
+    /// Whether `--pki` says which folder is meant.
+    pub(crate) fn names_folder(&self) -> bool {
+        self.pki.is_some()
+    }
+
     /// `--passphrase-file`.
     pub(crate) fn passphrase_file(&self) -> Option<&Path> {
         self.passphrase_file.as_deref()
