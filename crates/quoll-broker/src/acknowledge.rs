@@ -57,15 +57,10 @@ impl Shard {
     /// told success too: most likely the PUBCOMP was lost with the last connection, and Mosquitto says so as well.
     pub(crate) fn pubrel(&mut self, key: u32, conn: ConnId, ack: &Ack, out: &mut Outbox) {
         let session = &mut self.sessions[key as usize];
-        if let Some(at) = session.incoming.iter().position(|it| it.id == ack.packet_id) {
-            let incoming = session.incoming.remove(at);
-            session.incoming_before -= usize::from(at < session.incoming_before);
-            if session.incoming.is_empty() {
-                session.incoming = Vec::new();
-            }
+        if let Some(held) = session.incoming.take(ack.packet_id) {
             let is_kept = session.is_kept();
             let client_id = session.client_id.clone();
-            if let Some(message) = incoming.message {
+            if let Some(message) = held {
                 // Should there be no room to retain it, PUBCOMP has no word for that.
                 self.accept(message, out);
             }

@@ -56,7 +56,7 @@ impl Shard {
             Box::new(LastWord::new(will, session.client_id.clone(), source, number))
         });
         session.conn = Some(conn);
-        session.incoming_before = session.incoming.len();
+        session.incoming.begin_connection();
         session.heard = self.now;
         self.lines[conn.index as usize].session = key;
         self.stats.connections += 1;
@@ -113,7 +113,10 @@ impl Shard {
 
     fn refuse(&mut self, conn: ConnId, client_id: Arc<str>, reason: ReasonCode, out: &mut Outbox) {
         self.stats.refusals += 1;
-        out.push(Effect::Close(conn, Farewell::Refuse(reason)));
+        // A will too deep is no CONNECT, for Mosquitto: it gets no answer, as one whose will's topic cannot be.
+        let is_answered = reason != ReasonCode::TOPIC_NAME_INVALID;
+        let farewell = if is_answered { Farewell::Refuse(reason) } else { Farewell::Silent };
+        out.push(Effect::Close(conn, farewell));
         out.push(Effect::Tell(Event::Refused { conn, client_id, reason }));
     }
 
@@ -181,7 +184,7 @@ impl Shard {
         if limit > 0 && will.payload.len() > limit {
             return Err(ReasonCode::PACKET_TOO_LARGE);
         }
-        if will.topic.as_str().split('/').count() > limits::TOPIC_LEVELS {
+        if limits::is_too_deep(will.topic.as_str()) {
             return Err(ReasonCode::TOPIC_NAME_INVALID);
         }
         if will.properties.user_properties.len() > limits::USER_PROPERTIES {

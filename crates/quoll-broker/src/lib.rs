@@ -7,7 +7,7 @@
 //! | [`vocabulary`] | everything that can happen to a shard, and everything it can want done |
 //! | [`shard`] | owns sessions, hands an input to one verb; `next_deadline`, `expire` |
 //! | `connect`, `publish`, `subscribe`, `deliver` | the four verbs; `acknowledge`, `pending` and `depart` are their other ends |
-//! | `session`, `inflight`, `queue`, `will`, `alias`, `deadline` | the noun and its parts |
+//! | `session`, `inflight`, `incoming`, `queue`, `will`, `alias`, `deadline` | the noun and its parts |
 //! | [`message`] | an accepted PUBLISH, shared by everybody it goes to |
 //! | [`topic_tree`], [`retained`], `share_group`, [`route`] | who wants a topic, here and on other shards |
 //! | [`change`], [`letter`], `record` | facts for the journal and mail for other shards, and their bytes |
@@ -37,6 +37,7 @@ mod deadline;
 mod deliver;
 mod depart;
 mod dice;
+mod incoming;
 mod inflight;
 mod order;
 mod pending;

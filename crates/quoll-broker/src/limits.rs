@@ -1,9 +1,16 @@
 //! The bounds of the rules, each with its reason. What an operator may change is in [`crate::settings`], with the
 //! values here as defaults or as what a setting cannot exceed.
 
-/// Levels of a topic or a filter. A tree walk costs a step per level, and 65,535 slashes are an attack, not a topic;
-/// Mosquitto draws its line at 200 slashes too.
+/// Levels of a topic or a filter, `$share/NAME` included. A tree walk costs a step per level, and 65,535 slashes are an attack,
+/// not a topic; Mosquitto draws its line at 200 slashes too, and ends the connection of whoever crosses it.
 pub const TOPIC_LEVELS: usize = 201;
+
+/// Whether a topic or a filter has more than [`TOPIC_LEVELS`].
+#[must_use]
+pub fn is_too_deep(topic: &str) -> bool {
+    // A topic has at most one more level than bytes, so nearly all need no count.
+    topic.len() >= TOPIC_LEVELS && topic.split('/').count() > TOPIC_LEVELS
+}
 
 /// Sessions on one shard. The design aims at 150,000 a node; ten times that is a mistake or an attack.
 pub const SESSIONS: u32 = 2_000_000;

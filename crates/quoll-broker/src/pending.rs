@@ -4,11 +4,11 @@
 //! another shard: the group must have the member by then, or a message of QoS 1 or 2 goes to nobody.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use quoll_mqtt::TopicFilter;
 use quoll_mqtt::packet::{Packet, SubAck};
 
-use crate::change::Change;
 use crate::session::Own;
 use crate::shard::Shard;
 use crate::vocabulary::{ConnId, Effect, Letter, Outbox, ShardId};
@@ -28,17 +28,19 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 pub(crate) struct Unanswered {
     pub(crate) conn: ConnId,
+    pub(crate) client_id: Arc<str>,
     pub(crate) ack: SubAck,
     /// Subscriptions whose retained messages follow the answer.
     pub(crate) replays: Vec<Own>,
-    /// Shared ones whose groups live elsewhere.
+    /// Shared ones whose groups live elsewhere. The journal does not have them yet: what promises a fact has to stand behind it
+    /// in one outbox, so both wait.
     pub(crate) groups: Vec<TopicFilter>,
 }
 
 impl Shard {
-    /// Whether this shard chooses the members of a shared subscription.
-    pub(crate) fn is_home_of(&self, filter: &TopicFilter) -> bool {
-        self.shared.home_of_group(filter.as_str()) == self.id
+    /// Whether it is a shared subscription whose members another shard chooses.
+    pub(crate) fn is_group_elsewhere(&self, filter: &TopicFilter) -> bool {
+        filter.share().is_some() && self.shared.home_of_group(filter.as_str()) != self.id
     }
 
     /// Answers a SUBSCRIBE: at once where no other shard has a group of it. Else those shards are asked to say when they know
@@ -72,19 +74,16 @@ impl Shard {
     }
 
     fn answer(&mut self, unanswered: Unanswered, out: &mut Outbox) {
-        let Unanswered { conn, ack, replays, groups } = unanswered;
-        let Some(key) = self.session_of(conn) else { return };
-        let session = &self.sessions[key as usize];
-        // The answer promises them, so it must not go out before these facts, once more, are durable.
-        let owned = groups.iter().filter_map(|filter| session.subscriptions.find(filter));
-        for own in owned.filter(|_| session.is_kept()) {
-            out.push(Effect::Keep(Change::Subscribed {
-                client_id: session.client_id.clone(),
-                filter: own.filter.clone(),
-                options: own.options,
-                identifier: own.identifier,
-            }));
+        let Unanswered { conn, client_id, ack, replays, groups } = unanswered;
+        // What the session still has of it is a fact now, whether its client is still there to hear so or not.
+        let known = self.by_client.get(&client_id).map(|key| &self.sessions[*key as usize]);
+        let kept = known.into_iter().filter(|session| session.is_kept());
+        let owned =
+            kept.flat_map(|session| groups.iter().filter_map(|filter| session.subscriptions.find(filter)));
+        for own in owned {
+            out.push(Effect::Keep(own.fact(client_id.clone())));
         }
+        let Some(key) = self.session_of(conn) else { return };
         out.push(Effect::Send(conn, Packet::SubAck(Box::new(ack))));
         for own in replays {
             self.replay(key, own, out);

@@ -54,10 +54,10 @@ impl Shard {
     /// remember is routed at once, which the standard allows as well.
     fn publish_exactly_once(&mut self, key: u32, conn: ConnId, id: PacketId, named: Named, out: &mut Outbox) {
         let session = &self.sessions[key as usize];
-        let reason = if session.incoming.iter().any(|it| it.id == id) {
+        let reason = if session.incoming.knows(id) {
             ReasonCode::SUCCESS
         } else {
-            let under_way = session.incoming.len() - session.incoming_before;
+            let under_way = session.incoming.under_way();
             if self.speaks_5(key) && under_way >= usize::from(self.settings.window()) {
                 return self.fail(key, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, out); // [MQTT-3.3.4-7]
             }
@@ -81,17 +81,17 @@ impl Shard {
     ) -> ReasonCode {
         let session = &self.sessions[key as usize];
         let (held, at_once) = match message {
-            Some(message) if session.may_hold(&message) => (Some(message), None),
+            Some(message) if session.incoming.may_hold(&message) => (Some(message), None),
             other => (None, other),
         };
         if at_once.is_some_and(|message| !self.accept(message, out)) {
             return ReasonCode::QUOTA_EXCEEDED;
         }
         let session = &mut self.sessions[key as usize];
-        session.take_in(id, held);
         if session.is_kept() {
-            out.extend(session.incoming.last().map(|it| Effect::Keep(session.came(it))));
+            out.push(Effect::Keep(session.came(id, held.as_ref())));
         }
+        session.incoming.put(id, held);
         ReasonCode::SUCCESS
     }
 
@@ -100,9 +100,13 @@ impl Shard {
         Ack::new(id, if self.speaks_5(key) { reason } else { ReasonCode::SUCCESS })
     }
 
-    /// The topic, by its text or by the client's alias (§3.3.2.3.4).
+    /// The topic, by its text or by the client's alias (§3.3.2.3.4). One that is too deep costs the connection, with the
+    /// reason that Mosquitto gives.
     fn topic_of(&mut self, key: u32, publish: &mut Publish) -> Result<TopicName, ReasonCode> {
         let topic = publish.topic.take();
+        if topic.as_ref().is_some_and(|topic| limits::is_too_deep(topic.as_str())) {
+            return Err(ReasonCode::PROTOCOL_ERROR);
+        }
         let Some(alias) = publish.properties.as_ref().and_then(|properties| properties.topic_alias) else {
             return topic.ok_or(ReasonCode::PROTOCOL_ERROR);
         };
@@ -170,9 +174,6 @@ impl Shard {
         if size_limit > 0 && payload.len() > size_limit {
             // As Mosquitto says it, although §3.4.2.1 does not list it: a person reads "packet too large" and knows.
             return Err(ReasonCode::PACKET_TOO_LARGE);
-        }
-        if has_too_many_levels(&topic) {
-            return Err(ReasonCode::TOPIC_NAME_INVALID);
         }
         let too_many = |own: &PublishProperties| own.user_properties.len() > limits::USER_PROPERTIES;
         if properties.as_deref().is_some_and(too_many) {
@@ -262,10 +263,4 @@ pub(crate) fn is_the_servers(topic: &TopicName) -> bool {
     let reserved =
         |head: &str| text.strip_prefix(head).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     text.starts_with('$') && (reserved("$SYS") || reserved("$share"))
-}
-
-fn has_too_many_levels(topic: &TopicName) -> bool {
-    let text = topic.as_str();
-    // A topic has at most one more level than bytes, so nearly all need no count.
-    text.len() >= limits::TOPIC_LEVELS && text.split('/').count() > limits::TOPIC_LEVELS
 }

@@ -85,9 +85,9 @@ impl Shard {
                     session.inflight.remove(at);
                 }
             }
-            Change::Incoming { packet_id, .. } => session.take_in(packet_id, None),
-            Change::Held { packet_id, message, .. } => session.take_in(packet_id, Some(message)),
-            Change::Released { packet_id, .. } => session.incoming.retain(|it| it.id != packet_id),
+            Change::Incoming { packet_id, .. } => session.incoming.put(packet_id, None),
+            Change::Held { packet_id, message, .. } => session.incoming.put(packet_id, Some(message)),
+            Change::Released { packet_id, .. } => drop(session.incoming.take(packet_id)),
             Change::WillLodged { message, expiry, delay, .. } => {
                 // Counted from the end of the connection, which for one that had not ended is this start.
                 let due = Some(session.heard.after_seconds(delay));
@@ -165,12 +165,7 @@ impl Shard {
 fn tell(session: &Session, facts: &mut Vec<Change>) {
     let client_id = || session.client_id.clone();
     facts.push(session.fact());
-    facts.extend(session.subscriptions.iter().map(|own| Change::Subscribed {
-        client_id: client_id(),
-        filter: own.filter.clone(),
-        options: own.options,
-        identifier: own.identifier,
-    }));
+    facts.extend(session.subscriptions.iter().map(|own| own.fact(client_id())));
     for slot in session.inflight.iter() {
         let (place, packet_id) = (slot.place, slot.id);
         if let Some(parcel) = slot.parcel.clone() {
@@ -185,7 +180,7 @@ fn tell(session: &Session, facts: &mut Vec<Change>) {
         place: *place,
         parcel: parcel.clone(),
     }));
-    facts.extend(session.incoming.iter().map(|it| session.came(it)));
+    facts.extend(session.incoming.iter().map(|(id, held)| session.came(id, held.as_ref())));
     let lodged = session.last_word.as_ref().filter(|_| session.is_will_lodged);
     facts.extend(lodged.map(|word| match word.due {
         None => session.lodged(word),

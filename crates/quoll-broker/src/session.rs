@@ -13,8 +13,8 @@ use crate::access::Grants;
 use crate::alias::Extraordinary;
 use crate::change::{Change, SessionRecord};
 use crate::deadline::NEVER;
+use crate::incoming::Incoming;
 use crate::inflight::Inflight;
-use crate::limits;
 use crate::message::Message;
 use crate::moment::Moment;
 use crate::queue::Queue;
@@ -55,10 +55,8 @@ pub(crate) struct Session {
     pub(crate) queue: Queue,
     /// Number of the next delivery.
     pub(crate) next_place: u64,
-    /// QoS 2 messages that came and were not released, in order of arrival.
-    pub(crate) incoming: Vec<Incoming>,
-    /// How many of them, the first ones, came by earlier connections: they do not count against Receive Maximum (§4.9).
-    pub(crate) incoming_before: usize,
+    /// QoS 2 messages that came and were not released.
+    pub(crate) incoming: Incoming,
     pub(crate) last_word: Option<Box<LastWord>>,
     /// Whether the journal has its will.
     pub(crate) is_will_lodged: bool,
@@ -89,8 +87,7 @@ impl Session {
             inflight: Inflight::default(),
             queue: Queue::default(),
             next_place: 0,
-            incoming: Vec::new(),
-            incoming_before: 0,
+            incoming: Incoming::default(),
             last_word: None,
             is_will_lodged: false,
             extraordinary: None,
@@ -140,28 +137,13 @@ impl Session {
         Change::Session { client_id: self.client_id.clone(), record }
     }
 
-    /// Remembers a QoS 2 message that came.
-    pub(crate) fn take_in(&mut self, id: PacketId, message: Option<Arc<Message>>) {
-        match self.incoming.iter_mut().find(|it| it.id == id) {
-            Some(known) => known.message = message,
-            None => self.incoming.push(Incoming { id, message }),
-        }
-    }
-
-    /// The fact about one of them.
-    pub(crate) fn came(&self, incoming: &Incoming) -> Change {
-        let (client_id, packet_id) = (self.client_id.clone(), incoming.id);
-        match &incoming.message {
-            Some(message) => Change::Held { client_id, packet_id, message: message.clone() },
+    /// The fact about a QoS 2 message that came and was not released.
+    pub(crate) fn came(&self, packet_id: PacketId, held: Option<&Arc<Message>>) -> Change {
+        let client_id = self.client_id.clone();
+        match held.cloned() {
+            Some(message) => Change::Held { client_id, packet_id, message },
             None => Change::Incoming { client_id, packet_id },
         }
-    }
-
-    /// Whether one more message may wait for its PUBREL.
-    pub(crate) fn may_hold(&self, message: &Message) -> bool {
-        let held = |it: &Incoming| it.message.as_ref().map_or(0, |message| message.payload.len());
-        self.incoming.len() < limits::HELD_MESSAGES
-            && self.incoming.iter().map(held).sum::<usize>() + message.payload.len() <= limits::HELD_BYTES
     }
 
     /// When something of it is due: 1.5 keep alives of silence [MQTT-3.1.2-22], more of a replay; the will, the end.
@@ -187,14 +169,6 @@ impl Session {
     }
 }
 
-/// A QoS 2 message from the client between its PUBLISH and its PUBREL.
-#[derive(Clone, Debug)]
-pub(crate) struct Incoming {
-    pub(crate) id: PacketId,
-    /// The message, to be routed at PUBREL; `None` when it was routed at once.
-    pub(crate) message: Option<Arc<Message>>,
-}
-
 /// One subscription, as the session remembers it.
 #[derive(Clone, Debug)]
 pub(crate) struct Own {
@@ -202,6 +176,14 @@ pub(crate) struct Own {
     pub(crate) options: SubscriptionOptions,
     /// Subscription identifier; 0 for none.
     pub(crate) identifier: u32,
+}
+
+impl Own {
+    /// The fact that a client has it.
+    pub(crate) fn fact(&self, client_id: Arc<str>) -> Change {
+        let Self { filter, options, identifier } = self.clone();
+        Change::Subscribed { client_id, filter, options, identifier }
+    }
 }
 
 /// The subscriptions of a session: a list, with an index once looking through it would show.

@@ -74,6 +74,9 @@ impl Shard {
         if subscriptions.len() > limits::FILTERS_PER_PACKET {
             return self.fail(key, ReasonCode::QUOTA_EXCEEDED, out);
         }
+        if subscriptions.iter().any(|wish| limits::is_too_deep(wish.filter.as_str())) {
+            return self.fail(key, ReasonCode::MALFORMED_PACKET, out); // As Mosquitto says it.
+        }
         if subscriptions.iter().any(|wish| wish.options.no_local && wish.filter.share().is_some()) {
             return self.fail(key, ReasonCode::PROTOCOL_ERROR, out); // [MQTT-3.8.3-4]
         }
@@ -85,7 +88,7 @@ impl Shard {
             let reason = match self.subscribe_to(key, wish, identifier, out) {
                 Ok((own, replay)) => {
                     let granted = ReasonCode(own.options.qos as u8);
-                    if own.filter.share().is_some() && !self.is_home_of(&own.filter) {
+                    if self.is_group_elsewhere(&own.filter) {
                         groups.push(own.filter.clone());
                     }
                     replays.extend(replay.then_some(own));
@@ -97,8 +100,9 @@ impl Shard {
             let client_id = self.sessions[key as usize].client_id.clone();
             out.push(Effect::Tell(Event::Subscribed { client_id, filter, reason }));
         }
+        let client_id = self.sessions[key as usize].client_id.clone();
         let ack = SubAck { packet_id, reasons, properties: AckProperties::default() };
-        self.answer_when_known(Unanswered { conn, ack, replays, groups }, out);
+        self.answer_when_known(Unanswered { conn, client_id, ack, replays, groups }, out);
     }
 
     /// Adds or replaces one subscription; says what it became and whether retained messages are due.
@@ -110,9 +114,6 @@ impl Shard {
         out: &mut Outbox,
     ) -> Result<(Own, bool), ReasonCode> {
         let Subscription { filter, mut options } = wish;
-        if filter.as_str().split('/').count() > limits::TOPIC_LEVELS {
-            return Err(ReasonCode::TOPIC_FILTER_INVALID);
-        }
         let session = &self.sessions[key as usize];
         if !session.grants.may_subscribe(&filter) {
             let refused = !session.grants.is_lenient();
@@ -134,13 +135,9 @@ impl Shard {
         let (client_id, is_kept) = (session.client_id.clone(), session.is_kept());
         let own = Own { filter, options, identifier };
         let is_new = self.plant(key, own.clone(), true, out);
-        if is_kept {
-            out.push(Effect::Keep(Change::Subscribed {
-                client_id,
-                filter: own.filter.clone(),
-                options,
-                identifier,
-            }));
+        // One whose answer waits is a fact when it is answered.
+        if is_kept && !self.is_group_elsewhere(&own.filter) {
+            out.push(Effect::Keep(own.fact(client_id)));
         }
         let replay = !is_shared
             && match options.retain_handling {
@@ -155,6 +152,9 @@ impl Shard {
     pub(crate) fn unsubscribe(&mut self, key: u32, conn: ConnId, unsubscribe: Unsubscribe, out: &mut Outbox) {
         if unsubscribe.filters.len() > limits::FILTERS_PER_PACKET {
             return self.fail(key, ReasonCode::QUOTA_EXCEEDED, out);
+        }
+        if unsubscribe.filters.iter().any(|filter| limits::is_too_deep(filter.as_str())) {
+            return self.fail(key, ReasonCode::MALFORMED_PACKET, out);
         }
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
         for filter in unsubscribe.filters {

@@ -149,18 +149,6 @@ impl TopicFilter {
     pub fn matches(&self, topic: &TopicName) -> bool {
         matches(self.unshared(), topic.as_str())
     }
-
-    /// Whether every topic that `other` matches is matched by this one too. The share names of shared ones do not count.
-    #[must_use]
-    pub fn covers(&self, other: &Self) -> bool {
-        covers(self.unshared(), other.unshared())
-    }
-
-    /// Whether some topic is matched by both. The share names of shared ones do not count.
-    #[must_use]
-    pub fn overlaps(&self, other: &Self) -> bool {
-        overlap(self.unshared(), other.unshared())
-    }
 }
 
 /// Whether `filter` (valid, without `$share`) matches `topic` (valid): [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.2-1].

@@ -230,8 +230,8 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                 row(
                     "TOPIC_LEVELS",
                     count(rules::TOPIC_LEVELS),
-                    "levels of a topic, a filter, a will's topic",
-                    "0x90 Topic Name invalid in PUBACK or PUBREC, 0x8F Topic Filter invalid in SUBACK; at QoS 0, and in 3.x, the message is dropped",
+                    "levels of a topic, a filter with its `$share/NAME`, a will's topic: 200 slashes, as in Mosquitto",
+                    "the connection ends, as in Mosquitto; 5.0: DISCONNECT 0x82 Protocol Error for PUBLISH, 0x81 Malformed Packet for SUBSCRIBE and UNSUBSCRIBE; a CONNECT with such a will gets no answer",
                 ),
                 row(
                     "USER_PROPERTIES",

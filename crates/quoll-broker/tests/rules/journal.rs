@@ -13,7 +13,9 @@ use quoll_broker::{Change, Message, Moment};
 use quoll_mqtt::packet::{Packet, PublishProperties, RetainHandling, SubscriptionOptions};
 use quoll_mqtt::{PacketId, QoS, TopicFilter, TopicName};
 
-use crate::town::{Dice, Town, client, message, puback, pubcomp, pubrec, pubrel, said, unsubscribe};
+use crate::town::{
+    Dice, Town, client, message, puback, pubcomp, pubrec, pubrel, said, subscribe, unsubscribe,
+};
 
 #[test]
 fn a_kept_session_goes_on_after_a_crash_where_it_was() {
@@ -128,6 +130,63 @@ fn a_shared_subscription_survives_a_crash_on_every_shard() {
             assert_eq!(town.messages(peer).len(), 2, "{shards} shards, {name}");
         }
     }
+}
+
+/// Also where the answer waits for the group's shard, and where its client is gone before it comes.
+#[test]
+fn a_subscription_is_one_fact() {
+    for shards in 1..=3 {
+        for is_gone in [false, true] {
+            let mut town = Town::of(shards);
+            let filters = ["plain", "$share/g/t", "$share/h/t", "$share/i/t"];
+            for name in ["a", "b", "c"] {
+                let peer = town.enter(client(name).kept(0));
+                town.post_is_slow = true;
+                town.send(peer, subscribe(1, &filters, 1));
+                if is_gone {
+                    town.lose(peer);
+                }
+                town.post_is_slow = false;
+                town.deliver_post();
+            }
+            let mut facts: Vec<_> = town.journal.iter().flatten().filter_map(subscribed).collect();
+            facts.sort();
+            let mut expected: Vec<_> = ["a", "b", "c"]
+                .iter()
+                .flat_map(|name| filters.map(|filter| ((*name).to_owned(), filter.to_owned())))
+                .collect();
+            expected.sort();
+            assert_eq!(facts, expected, "{shards} shards, gone: {is_gone}");
+            let before = absent(town.facts());
+            town.crash();
+            assert_eq!(absent(town.facts()), before, "{shards} shards, gone: {is_gone}");
+        }
+    }
+}
+
+fn subscribed(change: &Change) -> Option<(String, String)> {
+    match change {
+        Change::Subscribed { client_id, filter, .. } => {
+            Some((client_id.to_string(), filter.as_str().to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// What ended before its answer came is no fact afterwards.
+#[test]
+fn a_subscription_that_ends_before_its_answer_leaves_no_fact() {
+    let mut town = Town::of(3);
+    town.post_is_slow = true;
+    for name in ["a", "b", "c"] {
+        let peer = town.enter(client(name).kept(0));
+        town.send(peer, subscribe(1, &["$share/g/t"], 1));
+        town.send(peer, unsubscribe(2, &["$share/g/t"]));
+    }
+    town.post_is_slow = false;
+    town.deliver_post();
+    town.crash();
+    assert_eq!(town.facts().iter().filter_map(subscribed).count(), 0);
 }
 
 #[test]

@@ -8,7 +8,9 @@ use quoll_broker::vocabulary::{Event, Farewell};
 use quoll_mqtt::packet::{Ack, Packet};
 use quoll_mqtt::{Delivery, QoS, ReasonCode, TopicName};
 
-use crate::town::{Peer, Town, client, id, message, pubcomp, pubrec, pubrel, subscribe_with};
+use crate::town::{
+    Caller, Peer, Town, client, id, message, pubcomp, pubrec, pubrel, subscribe, subscribe_with, unsubscribe,
+};
 
 fn ears(town: &mut Town) -> Peer {
     let peer = town.enter(client("ears").polite());
@@ -242,11 +244,9 @@ fn a_publish_against_what_connack_said_ends_the_connection() {
 #[test]
 fn a_message_that_breaks_a_limit_is_not_routed_and_its_5_0_publisher_is_told() {
     let settings = ShardSettings { message_size_limit: 10, ..ShardSettings::default() };
-    let deep = vec!["a"; 202].join("/");
     let many = vec![(String::new(), String::new()); 1001];
     let table = [
         (message("a", "12345678901"), ReasonCode::PACKET_TOO_LARGE),
-        (message(&deep, "x"), ReasonCode::TOPIC_NAME_INVALID),
         (message("a", "x").saying(|say| say.user_properties = many), ReasonCode::QUOTA_EXCEEDED),
     ];
     for (message, reason) in table {
@@ -256,6 +256,60 @@ fn a_message_that_breaks_a_limit_is_not_routed_and_its_5_0_publisher_is_told() {
         town.send(peer, message.qos1(1));
         assert_eq!(town.next(peer), Some(Packet::PubAck(Ack::new(id(1), reason))));
         assert!(town.messages(ears).is_empty() && town.is_open(peer));
+    }
+}
+
+/// As Mosquitto 2.0.11 answers each of them, seen on the wire: 200 slashes are taken, 201 cost the connection.
+#[test]
+fn more_than_two_hundred_slashes_cost_the_connection() {
+    let versions: [fn(Caller) -> Caller; 3] = [Caller::v31, |caller| caller, Caller::v5];
+    let aliased = |topic: &str| message(topic, "x").saying(|say| say.topic_alias = NonZeroU16::new(1));
+    for (version, dress) in versions.into_iter().enumerate() {
+        for (slashes, is_taken) in [(199, true), (200, true), (201, false), (65_535, false)] {
+            let topics = ["/".repeat(slashes), vec!["a"; slashes + 1].join("/")];
+            for topic in topics.iter().filter(|topic| topic.len() <= 65_535) {
+                let filters = ["ok", topic];
+                let wrong = ReasonCode::PROTOCOL_ERROR;
+                let mut rows: Vec<(&str, Packet, ReasonCode)> = vec![
+                    ("at QoS 0", message(topic, "x").into(), wrong),
+                    ("at QoS 1", message(topic, "x").retained().qos1(1).into(), wrong),
+                    ("at QoS 2", message(topic, "x").qos2(1).into(), wrong),
+                    ("SUBSCRIBE", subscribe(1, &filters, 1), ReasonCode::MALFORMED_PACKET),
+                    ("UNSUBSCRIBE", unsubscribe(1, &filters), ReasonCode::MALFORMED_PACKET),
+                ];
+                if version == 2 {
+                    rows.push(("with an alias", aliased(topic).into(), wrong));
+                }
+                for (what, packet, reason) in rows {
+                    let mut town = Town::new();
+                    let ears = ears(&mut town);
+                    let peer = town.enter(dress(client("lamp")).polite());
+                    town.subscribe(peer, "ok", 0);
+                    town.send(peer, packet);
+                    let heard = (town.messages(ears).len(), town.shared.retained.len());
+                    let case = format!("{what}, version {version}, {slashes} slashes: {heard:?}");
+                    assert_eq!(town.last_word(peer), (!is_taken).then_some(&failed(reason)), "{case}");
+                    let is_publish = !what.ends_with("SCRIBE");
+                    assert_eq!(heard.0, usize::from(is_taken && is_publish), "{case}");
+                    assert_eq!(heard.1, usize::from(is_taken && what == "at QoS 1"), "{case}");
+                }
+                let mut town = Town::new();
+                let peer = town.connect(dress(client("lamp")).will(topic, "gone", |_| {}));
+                let expected = (!is_taken).then_some(&Farewell::Silent);
+                assert_eq!(town.last_word(peer), expected, "a will, version {version}, {slashes} slashes");
+            }
+        }
+    }
+}
+
+/// `$share/NAME` is a part of the filter, in Mosquitto's count as well.
+#[test]
+fn the_slashes_of_a_shared_filter_count_whole() {
+    for (slashes, is_taken) in [(198, true), (199, false)] {
+        let mut town = Town::new();
+        let peer = town.enter(client("lamp"));
+        town.send(peer, subscribe(1, &[&format!("$share/g/{}", "/".repeat(slashes))], 1));
+        assert_eq!(town.is_open(peer), is_taken, "{slashes}");
     }
 }
 

@@ -21,14 +21,8 @@ fn each_filter_is_answered_in_its_place() {
     let settings = ShardSettings { max_qos: QoS::AtLeastOnce, ..ShardSettings::default() };
     let mut town = Town::with(settings, 1);
     let peer = town.enter(client("lamp").v5().granted(&[], &["a/#"]));
-    let deep = vec!["a"; 202].join("/");
-    town.send(peer, subscribe(5, &["a/b", "b", &deep, "a/#"], 2));
-    let expected = [
-        ReasonCode::GRANTED_QOS_1,
-        ReasonCode::NOT_AUTHORIZED,
-        ReasonCode::TOPIC_FILTER_INVALID,
-        ReasonCode::GRANTED_QOS_1,
-    ];
+    town.send(peer, subscribe(5, &["a/b", "b", "a/#"], 2));
+    let expected = [ReasonCode::GRANTED_QOS_1, ReasonCode::NOT_AUTHORIZED, ReasonCode::GRANTED_QOS_1];
     assert_eq!(town.suback(peer), expected);
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use quoll_broker::limits::is_too_deep;
 use quoll_mqtt::packet::{Ack, Packet, Publish};
 use quoll_mqtt::{DecodeError, Delivery, PacketId, QoS, ReasonCode, TopicName, encode};
 
@@ -156,6 +157,10 @@ impl Link {
 
     /// Gives a message to the local broker, if that takes it.
     fn hand_in(&mut self, mut publish: Publish, name: TopicName, outs: &mut Outs<'_>) -> Result<(), String> {
+        if is_too_deep(name.as_str()) {
+            // It would cost the local half its connection, and come again.
+            return Err("too many levels".to_owned());
+        }
         publish.topic = Some(name);
         if let Delivery::ExactlyOnce(id) = publish.delivery {
             if self.here.len() >= self.here_at_most && !self.here.contains(&id) {
