@@ -18,6 +18,10 @@ pub const SESSIONS: u32 = 2_000_000;
 /// Subscriptions of one session. A bridge or a dashboard may list each device; at 100,000 it should use a wildcard.
 pub const SUBSCRIPTIONS: u32 = 100_000;
 
+/// Bytes of their filters: 335 each where there are as many as there may be. Without it one client could have 6.5 GB of
+/// them; filters of devices have 30 to 100 bytes.
+pub const SUBSCRIPTION_BYTES: usize = 32 << 20;
+
 /// Filters in one SUBSCRIBE or UNSUBSCRIBE. The packet's size bounds them too; this bounds the work of one input.
 pub const FILTERS_PER_PACKET: usize = 10_000;
 
@@ -30,6 +34,10 @@ pub const MEMBERS_TRIED: usize = 16;
 
 /// Retained messages on the node: the design aims at 5 million, some 1.5 kB each with their topics.
 pub const RETAINED: usize = 10_000_000;
+
+/// Bytes of their topics, payloads and properties: room for 5 million of 400 bytes each. Without it one client could keep
+/// as much as there is memory, 2 MB a message.
+pub const RETAINED_BYTES: u64 = 2 << 30;
 
 /// User properties of one message. They are kept and sent to each subscriber; Mosquitto has no bound, the packet's
 /// size is one, and 1,000 pairs are more than any application was seen to use.

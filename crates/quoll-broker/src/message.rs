@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use quoll_mqtt::packet::{Publish, PublishProperties};
-use quoll_mqtt::{ProtocolVersion, QoS, TopicName};
+use quoll_mqtt::{EncodeError, ProtocolVersion, QoS, SharedFrame, TopicName};
 
 use crate::moment::Moment;
 use crate::vocabulary::{Outgoing, OutgoingExtras};
@@ -34,7 +34,8 @@ pub struct Message {
     pub expires: Option<Moment>,
     /// See [`Message::source`]. A thin pointer, since few have one.
     source: Option<Box<Arc<str>>>,
-    frames: [OnceLock<Bytes>; 2],
+    /// Boxed, since few are for many.
+    frames: [OnceLock<Box<SharedFrame>>; 2],
 }
 
 impl Message {
@@ -56,10 +57,18 @@ impl Message {
         Self { number, publisher, topic, payload, qos, retain, properties, expires, source: None, frames }
     }
 
-    /// The encoded frame for peers of this version, made by `encode` if nobody asked before. Versions 3.1 and 3.1.1
-    /// share one. What the frame is, the caller decides; every caller must make the same.
-    pub fn frame(&self, version: ProtocolVersion, encode: impl FnOnce() -> Bytes) -> &Bytes {
-        self.frames[usize::from(version == ProtocolVersion::V5)].get_or_init(encode)
+    /// The encoded frame for peers of this version, made if nobody asked before. Versions 3.1 and 3.1.1 share one.
+    ///
+    /// # Errors
+    /// Where no frame can hold it.
+    pub fn frame(&self, version: ProtocolVersion) -> Result<&SharedFrame, EncodeError> {
+        let place = &self.frames[usize::from(version == ProtocolVersion::V5)];
+        if let Some(frame) = place.get() {
+            return Ok(frame);
+        }
+        let frame =
+            SharedFrame::new(self.topic.as_str(), &self.payload, self.properties.as_deref(), version)?;
+        Ok(place.get_or_init(|| Box::new(frame)))
     }
 
     /// The same message, of a publisher with this identity.
@@ -99,7 +108,13 @@ impl Message {
         self.expires.is_some_and(|due| due <= now)
     }
 
-    /// What it counts against limits of bytes: topic and payload.
+    /// What it counts against the bound of retained messages' bytes: topic, payload and properties.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.weight() + properties_len(self.properties.as_deref()) as u64
+    }
+
+    /// What it counts against the limits of a queue's bytes: topic and payload.
     #[must_use]
     pub fn weight(&self) -> u64 {
         (self.topic.as_str().len() + self.payload.len()) as u64

@@ -21,7 +21,7 @@ impl Shard {
         match change {
             Change::Session { client_id, record } => return self.recall_session(client_id, record),
             Change::Retained { message } => {
-                self.shared.retained.store(message, self.settings.max_retained);
+                self.shared.retained.restore(message);
                 return;
             }
             Change::RetainedCleared { topic } => {

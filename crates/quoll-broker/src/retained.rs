@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use quoll_mqtt::{TopicFilter, TopicName};
 
+use crate::limits;
 use crate::message::Message;
 use crate::moment::Moment;
 
@@ -21,11 +22,14 @@ pub struct Retained {
     /// When the next one expires, in milliseconds; `u64::MAX`: never. Beside the lock, since each turn asks.
     next_expiry: AtomicU64,
     count: AtomicUsize,
+    max_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     messages: BTreeMap<TopicKey, Arc<Message>>,
+    /// What they weigh: see [`Message::size`].
+    bytes: u64,
     expiries: BTreeSet<(Moment, TopicKey)>,
     /// Those whose publisher may not publish them any more.
     withheld: BTreeSet<TopicKey>,
@@ -43,31 +47,58 @@ impl std::borrow::Borrow<str> for TopicKey {
 
 impl Default for Retained {
     fn default() -> Self {
-        Self { inner: RwLock::default(), next_expiry: AtomicU64::new(u64::MAX), count: AtomicUsize::new(0) }
+        Self {
+            inner: RwLock::default(),
+            next_expiry: AtomicU64::new(u64::MAX),
+            count: AtomicUsize::new(0),
+            max_bytes: AtomicU64::new(limits::RETAINED_BYTES),
+        }
     }
 }
 
 impl Retained {
+    /// From now on no more bytes of topics, payloads and properties than this are taken; what is there stays.
+    /// [`limits::RETAINED_BYTES`] unless said otherwise.
+    pub fn set_max_bytes(&self, bytes: u64) {
+        self.max_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// Keeps the message for its topic in place of an older one. Says no where the topic is new and there are
-    /// `limit` already.
+    /// `limit` already, and where it would grow beyond its bound of bytes; an older one stays then.
     pub fn store(&self, message: Arc<Message>, limit: usize) -> bool {
-        let (topic, key) = (message.topic.clone(), TopicKey(message.topic.clone()));
         let mut inner = self.write();
-        if inner.messages.len() >= limit && !inner.messages.contains_key(message.topic.as_str()) {
+        let (old, new) = (inner.messages.get(message.topic.as_str()).map(|old| old.size()), message.size());
+        let freed = old.unwrap_or(0);
+        let is_crowded = old.is_none() && inner.messages.len() >= limit;
+        let is_heavy = new > freed && inner.bytes - freed + new > self.max_bytes.load(Ordering::Relaxed);
+        if is_crowded || is_heavy {
             return false;
         }
+        self.insert(&mut inner, message);
+        true
+    }
+
+    /// As [`Self::store`], of one that was taken before the node ended: no bound that came since takes it away.
+    pub(crate) fn restore(&self, message: Arc<Message>) {
+        self.insert(&mut self.write(), message);
+    }
+
+    fn insert(&self, inner: &mut Inner, message: Arc<Message>) {
+        let (topic, key) = (message.topic.clone(), TopicKey(message.topic.clone()));
+        inner.bytes += message.size();
         if let Some(due) = message.expires {
             inner.expiries.insert((due, key.clone()));
         }
-        if let Some(old) = inner.messages.insert(key.clone(), message.clone())
-            && let Some(due) = old.expires
-            && message.expires != Some(due)
-        {
-            inner.expiries.remove(&(due, key));
+        if let Some(old) = inner.messages.insert(key.clone(), message.clone()) {
+            inner.bytes -= old.size();
+            if let Some(due) = old.expires
+                && message.expires != Some(due)
+            {
+                inner.expiries.remove(&(due, key));
+            }
         }
         inner.withheld.remove(topic.as_str());
-        self.note(&inner);
-        true
+        self.note(inner);
     }
 
     /// Asks of each message whose source is known whether that may still publish it; those that it may not are
@@ -99,6 +130,7 @@ impl Retained {
     pub fn clear(&self, topic: &TopicName) -> bool {
         let mut inner = self.write();
         let old = inner.messages.remove(topic.as_str());
+        inner.bytes -= old.as_ref().map_or(0, |old| old.size());
         inner.withheld.remove(topic.as_str());
         if let Some(due) = old.as_ref().and_then(|old| old.expires) {
             inner.expiries.remove(&(due, TopicKey(topic.clone())));
@@ -151,6 +183,12 @@ impl Retained {
         self.read().messages.values().cloned().collect()
     }
 
+    /// Bytes of their topics, payloads and properties.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.read().bytes
+    }
+
     /// How many there are, expired ones that nobody swept yet included.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -181,7 +219,8 @@ impl Retained {
             && *due <= now
             && let Some((_, key)) = inner.expiries.pop_first()
         {
-            inner.messages.remove(key.0.as_str());
+            let old = inner.messages.remove(key.0.as_str());
+            inner.bytes -= old.map_or(0, |old| old.size());
             inner.withheld.remove(key.0.as_str());
             gone.push(key.0);
         }
@@ -320,6 +359,60 @@ mod tests {
         assert!(retained.store(message("a", None), 1));
         assert!(!retained.store(message("b", None), 1));
         assert!(retained.store(message("a", None), 1));
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_a_value_may_always_shrink() {
+        let retained = Retained::default();
+        let of = |topic: &str, bytes: usize| {
+            Arc::new(Message::new(MessageParts {
+                number: 1,
+                publisher: "".into(),
+                topic: TopicName::parse(topic).unwrap(),
+                payload: Bytes::from(vec![0; bytes]),
+                qos: QoS::AtMostOnce,
+                retain: true,
+                properties: None,
+                expires: (topic == "e").then_some(Moment(5)),
+            }))
+        };
+        let store = |topic, bytes| retained.store(of(topic, bytes), 9);
+        retained.set_max_bytes(100);
+        assert!(store("a", 59) && !store("b", 40) && store("b", 39), "60 and 40 are 100");
+        assert!(!store("a", 60) && store("a", 59) && store("a", 49), "a larger value is no value");
+        assert!(store("e", 9) && !store("c", 0));
+        assert_eq!(retained.bytes(), 100);
+        retained.set_max_bytes(10);
+        assert!(store("a", 48) && !store("a", 49), "above a new bound only what shrinks is taken");
+        retained.expire(Moment(5), 9);
+        for topic in ["a", "b"] {
+            retained.clear(&TopicName::parse(topic).unwrap());
+        }
+        assert_eq!((retained.bytes(), retained.len()), (0, 0), "nothing is left of what is gone");
+    }
+
+    #[test]
+    fn properties_weigh_too() {
+        use quoll_mqtt::packet::PublishProperties;
+        let properties = PublishProperties {
+            user_properties: vec![("k".repeat(50), "v".repeat(45))],
+            ..PublishProperties::default()
+        };
+        let heavy = Arc::new(Message::new(MessageParts {
+            number: 1,
+            publisher: "".into(),
+            topic: TopicName::parse("t").unwrap(),
+            payload: Bytes::new(),
+            qos: QoS::AtMostOnce,
+            retain: true,
+            properties: Some(Box::new(properties)),
+            expires: None,
+        }));
+        let retained = Retained::default();
+        retained.set_max_bytes(100);
+        assert!(!retained.store(heavy.clone(), 9));
+        retained.set_max_bytes(101);
+        assert!(retained.store(heavy, 9));
     }
 
     fn level() -> impl Strategy<Value = &'static str> {

@@ -193,9 +193,14 @@ pub(crate) struct Subscriptions {
     index: Option<Box<Index>>,
 }
 
-/// Filter → place in the list.
+/// What is worth its room once there are more than a few.
 #[derive(Debug)]
-struct Index(HashMap<TopicFilter, u32, RandomState>);
+struct Index {
+    /// Filter → place in the list.
+    places: HashMap<TopicFilter, u32, RandomState>,
+    /// Bytes of all filters.
+    bytes: usize,
+}
 
 /// From here on an index pays. Devices have two or three.
 const FEW: usize = 16;
@@ -213,6 +218,14 @@ impl Subscriptions {
         self.place(filter).map(|at| &self.list[at])
     }
 
+    /// Bytes of all filters.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.index {
+            Some(index) => index.bytes,
+            None => self.list.iter().map(|own| own.filter.as_str().len()).sum(),
+        }
+    }
+
     /// Adds it or replaces the one with the same filter; whether it is new [MQTT-3.8.4-3].
     /// The index hashes by `seed`, since the filters are the peer's choice.
     pub(crate) fn put(&mut self, own: Own, seed: u64) -> bool {
@@ -222,14 +235,15 @@ impl Subscriptions {
         }
         let at = u32::try_from(self.list.len()).expect("bounded by the settings");
         if let Some(index) = &mut self.index {
-            index.0.insert(own.filter.clone(), at);
+            index.bytes += own.filter.as_str().len();
+            index.places.insert(own.filter.clone(), at);
         }
         self.list.push(own);
         if self.index.is_none() && self.list.len() > FEW {
             let state = RandomState::with_seeds(seed, 5, !seed, 6);
-            let mut index = HashMap::with_hasher(state);
-            index.extend(self.list.iter().zip(0..).map(|(own, at)| (own.filter.clone(), at)));
-            self.index = Some(Box::new(Index(index)));
+            let mut places = HashMap::with_hasher(state);
+            places.extend(self.list.iter().zip(0..).map(|(own, at)| (own.filter.clone(), at)));
+            self.index = Some(Box::new(Index { places, bytes: self.bytes() }));
         }
         true
     }
@@ -238,9 +252,12 @@ impl Subscriptions {
         let at = self.place(filter)?;
         let own = self.list.swap_remove(at);
         if let Some(index) = &mut self.index {
-            index.0.remove(filter);
+            index.bytes -= filter.as_str().len();
+            index.places.remove(filter);
             if let Some(moved) = self.list.get(at) {
-                index.0.insert(moved.filter.clone(), u32::try_from(at).expect("bounded by the settings"));
+                index
+                    .places
+                    .insert(moved.filter.clone(), u32::try_from(at).expect("bounded by the settings"));
             }
         }
         Some(own)
@@ -248,7 +265,7 @@ impl Subscriptions {
 
     fn place(&self, filter: &TopicFilter) -> Option<usize> {
         match &self.index {
-            Some(index) => index.0.get(filter).map(|at| *at as usize),
+            Some(index) => index.places.get(filter).map(|at| *at as usize),
             None => self.list.iter().position(|own| own.filter == *filter),
         }
     }

@@ -67,6 +67,8 @@ pub struct ShardSettings {
     pub max_sessions: u32,
     /// Subscriptions of one session.
     pub max_subscriptions: u32,
+    /// Bytes of their filters.
+    pub max_subscription_bytes: usize,
     /// Retained messages on the whole node.
     pub max_retained: usize,
 }
@@ -95,6 +97,7 @@ impl Default for ShardSettings {
             overlapping: Overlapping::default(),
             max_sessions: limits::SESSIONS,
             max_subscriptions: limits::SUBSCRIPTIONS,
+            max_subscription_bytes: limits::SUBSCRIPTION_BYTES,
             max_retained: limits::RETAINED,
         }
     }

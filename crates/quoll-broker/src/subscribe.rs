@@ -122,7 +122,9 @@ impl Shard {
                 return Err(ReasonCode::NOT_AUTHORIZED);
             }
         }
-        let is_full = session.subscriptions.len() >= self.settings.max_subscriptions as usize;
+        let own = &session.subscriptions;
+        let is_full = own.len() >= self.settings.max_subscriptions as usize
+            || own.bytes() + filter.as_str().len() > self.settings.max_subscription_bytes;
         if is_full && session.subscriptions.find(&filter).is_none() {
             return Err(ReasonCode::QUOTA_EXCEEDED);
         }

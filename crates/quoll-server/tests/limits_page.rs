@@ -366,6 +366,12 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                     "SUBACK 0x97 Quota exceeded; 3.x: 0x80",
                 ),
                 row(
+                    "SUBSCRIPTION_BYTES",
+                    bytes(rules::SUBSCRIPTION_BYTES),
+                    "their filters",
+                    "SUBACK 0x97 Quota exceeded; 3.x: 0x80",
+                ),
+                row(
                     "FILTERS_PER_PACKET",
                     count(rules::FILTERS_PER_PACKET),
                     "filters in one SUBSCRIBE or UNSUBSCRIBE",
@@ -384,6 +390,12 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                     "the message waits",
                 ),
                 row("RETAINED", count(rules::RETAINED), "retained messages", "0x97 Quota exceeded"),
+                row(
+                    "RETAINED_BYTES",
+                    bytes(usize::try_from(rules::RETAINED_BYTES).unwrap_or(usize::MAX)),
+                    "their topics, payloads and properties",
+                    "0x97 Quota exceeded; the message is passed on, and what was retained for its topic stays",
+                ),
                 row(
                     "REPLAY_STRETCH",
                     count(rules::REPLAY_STRETCH),

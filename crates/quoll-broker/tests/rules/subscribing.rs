@@ -184,6 +184,34 @@ fn a_full_store_says_so_and_goes_on_routing() {
     assert_eq!(town.messages(peer), ["a=x", "b=y"]);
 }
 
+/// The publisher hears so, the subscribers hear it, the old value stays; a smaller one is taken always.
+#[test]
+fn a_store_that_is_full_by_bytes_says_so_and_goes_on_routing() {
+    let mut town = Town::new();
+    town.shared.retained.set_max_bytes(10);
+    let peer = town.enter(client("ears"));
+    town.subscribe(peer, "#", 0);
+    let lamp = lamp_with(&mut town, &[]);
+    let quota = ReasonCode::QUOTA_EXCEEDED;
+    let rows = [("a", "12345", ReasonCode::SUCCESS), ("b", "1234", quota), ("a", "1234567890", quota)];
+    for (topic, payload, reason) in rows {
+        town.send(lamp, message(topic, payload).retained().qos1(1));
+        assert!(matches!(town.next(lamp), Some(Packet::PubAck(ack)) if ack.reason == reason), "{topic}");
+    }
+    assert_eq!(town.messages(peer), ["a=12345", "b=1234", "a=1234567890"]);
+    let late = town.enter(client("late"));
+    town.subscribe(late, "#", 0);
+    assert_eq!(town.messages(late), ["a=12345"]);
+    town.send(lamp, message("a", "").retained().qos1(1));
+    town.send(lamp, message("b", "1234").retained().qos1(2));
+    assert_eq!(town.shared.retained.bytes(), 5);
+    // What was taken and acknowledged outlives a restart, whatever the bound is then.
+    let kept = town.enter(client("kept").kept(0));
+    town.send(kept, message("c", "123").retained());
+    town.crash();
+    assert_eq!(town.shared.retained.bytes(), 9);
+}
+
 fn overlapping(overlapping: Overlapping) -> (Town, Peer) {
     let mut town = Town::with(ShardSettings { overlapping, ..ShardSettings::default() }, 1);
     let peer = town.enter(client("ears").v5().polite());
@@ -235,6 +263,30 @@ fn subscriptions_are_bounded_and_replacing_one_is_not_adding() {
     assert_eq!(town.subscribe(peer, "a/7", 1), ReasonCode::GRANTED_QOS_1);
     town.send(peer, unsubscribe(1, &["a/3", "a/39"]));
     assert_eq!(town.subscribe(peer, "b", 0), ReasonCode::SUCCESS);
+}
+
+#[test]
+fn subscriptions_are_bounded_in_bytes_too() {
+    // Few, and so many that they have an index.
+    for count in [4, 40] {
+        let settings = ShardSettings { max_subscription_bytes: 100 * count + 5, ..ShardSettings::default() };
+        let mut town = Town::with(settings, 1);
+        let filter = |number: usize| format!("{number:06}/{}", "x".repeat(93));
+        let peer = town.enter(client("lamp").v5().kept(9));
+        for number in 0..count {
+            assert_eq!(town.subscribe(peer, &filter(number), 0), ReasonCode::SUCCESS, "{number}");
+        }
+        assert_eq!(town.subscribe(peer, &filter(count), 0), ReasonCode::QUOTA_EXCEEDED);
+        assert_eq!(town.subscribe(peer, &filter(2), 1), ReasonCode::GRANTED_QOS_1, "replacing adds nothing");
+        assert_eq!(town.subscribe(peer, "short", 0), ReasonCode::SUCCESS, "five bytes are left");
+        town.send(peer, unsubscribe(1, &[&filter(3), "short"]));
+        assert_eq!(town.subscribe(peer, &filter(count), 0), ReasonCode::SUCCESS);
+        let other = town.enter(client("other"));
+        assert_eq!(town.subscribe(other, &filter(3), 0), ReasonCode::SUCCESS, "each session has its own");
+        town.crash();
+        let peer = town.enter(client("lamp").v5().kept(9));
+        assert_eq!(town.subscribe(peer, &filter(3), 0), ReasonCode::QUOTA_EXCEEDED, "also after a restart");
+    }
 }
 
 #[test]
