@@ -1,7 +1,5 @@
 //! Encoding: a packet appended to a buffer; and, for a broker's outgoing PUBLISH, its bytes without a packet.
 
-use bytes::Bytes;
-
 use crate::limits::MAX_REMAINING_LENGTH;
 use crate::packet::{PacketKind, PublishProperties};
 use crate::property::PropertySet;
@@ -53,7 +51,7 @@ pub fn publish_size(
     version: ProtocolVersion,
     with_id: bool,
 ) -> usize {
-    let body = publish_body_size(topic, payload, properties, version, with_id);
+    let body = publish_body_size(topic, payload.len(), properties, version, with_id);
     header_size(body) + body
 }
 
@@ -72,11 +70,30 @@ pub fn publish_frame(
     packet_id: Option<PacketId>,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
+    out.reserve(5 + publish_body_size(topic, payload.len(), properties, version, packet_id.is_some()));
+    publish_head(topic, payload.len(), properties, version, flags, packet_id, out)?;
+    out.extend_from_slice(payload);
+    Ok(())
+}
+
+/// Appends what stands before the payload in the PUBLISH that [`publish_frame`] would write, for a caller that writes a large
+/// payload without copying it. On an error `out` is as it was.
+///
+/// # Errors
+/// As [`publish_frame`].
+pub fn publish_head(
+    topic: &str,
+    payload_length: usize,
+    properties: Option<&PublishProperties>,
+    version: ProtocolVersion,
+    flags: u8,
+    packet_id: Option<PacketId>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
     check_publish(topic, properties, version, flags, packet_id)?;
     let start = out.len();
-    let body = publish_body_size(topic, payload, properties, version, packet_id.is_some());
+    let body = publish_body_size(topic, payload_length, properties, version, packet_id.is_some());
     let remaining = remaining_length(body)?;
-    out.reserve(5 + body);
     out.push((PacketKind::Publish as u8) << 4 | flags);
     integer::write(remaining, out);
     let written = writer::text("Topic Name", topic, out).and_then(|()| {
@@ -92,9 +109,8 @@ pub fn publish_frame(
             _ => Ok(()),
         }
     });
-    match written {
-        Ok(()) => out.extend_from_slice(payload),
-        Err(_) => out.truncate(start),
+    if written.is_err() {
+        out.truncate(start);
     }
     written
 }
@@ -126,12 +142,12 @@ fn check_publish(
 
 fn publish_body_size(
     topic: &str,
-    payload: &[u8],
+    payload_length: usize,
     properties: Option<&PublishProperties>,
     version: ProtocolVersion,
     with_id: bool,
 ) -> usize {
-    2 + topic.len() + if with_id { 2 } else { 0 } + property_size(properties, version) + payload.len()
+    2 + topic.len() + if with_id { 2 } else { 0 } + property_size(properties, version) + payload_length
 }
 
 /// Bytes of the properties with their length in front; none below 5.0.
@@ -163,7 +179,7 @@ fn header_size(body: usize) -> usize {
 #[derive(Clone, Debug)]
 pub struct SharedFrame {
     /// The frame of QoS 0, not retained.
-    bytes: Bytes,
+    bytes: Box<[u8]>,
     /// Bytes of the fixed header, 2 to 5.
     header: u8,
     /// Where a packet identifier would stand.
@@ -181,7 +197,7 @@ impl SharedFrame {
         properties: Option<&PublishProperties>,
         version: ProtocolVersion,
     ) -> Result<Self, EncodeError> {
-        let body = publish_body_size(topic, payload, properties, version, false);
+        let body = publish_body_size(topic, payload.len(), properties, version, false);
         remaining_length(body.saturating_add(2))?;
         let header = header_size(body);
         let mut bytes = Vec::with_capacity(header + body);
@@ -189,12 +205,6 @@ impl SharedFrame {
         let packet_id_at = header + 2 + topic.len();
         debug_assert!(packet_id_at <= bytes.len() && bytes.len() <= MAX_REMAINING_LENGTH as usize + 5);
         Ok(Self { bytes: bytes.into(), header: header as u8, packet_id_at: packet_id_at as u32 })
-    }
-
-    /// The frame as it goes to a subscriber of QoS 0, not retained. A clone shares its bytes.
-    #[must_use]
-    pub const fn bytes(&self) -> &Bytes {
-        &self.bytes
     }
 
     /// Bytes of the frame with a packet identifier (`with_id`) or without.
@@ -216,26 +226,13 @@ impl SharedFrame {
 
     /// Appends the frame of QoS 1 or 2. `qos` 0 is written as 1: a packet identifier has no place there.
     pub fn append_with_id(&self, dup: bool, qos: QoS, retain: bool, id: PacketId, out: &mut Vec<u8>) {
-        out.reserve(self.size(true));
-        let tail = self.append_head(dup, qos, retain, id, out);
-        out.extend_from_slice(tail);
-    }
-
-    /// Appends all of [`Self::append_with_id`]'s frame up to and with the packet identifier, and returns the rest, for
-    /// a caller that writes large payloads without copying them.
-    pub fn append_head(&self, dup: bool, qos: QoS, retain: bool, id: PacketId, out: &mut Vec<u8>) -> &[u8] {
         let (head, tail) = self.bytes.split_at(self.packet_id_at as usize);
+        out.reserve(self.size(true));
         out.push((PacketKind::Publish as u8) << 4 | publish_flags(dup, qos.max(QoS::AtLeastOnce), retain));
         integer::write(self.body() as u32 + 2, out);
         out.extend_from_slice(&head[usize::from(self.header)..]);
         writer::u16(id.get(), out);
-        tail
-    }
-
-    /// The rest of [`Self::append_head`], to be kept.
-    #[must_use]
-    pub fn tail(&self) -> Bytes {
-        self.bytes.slice(self.packet_id_at as usize..)
+        out.extend_from_slice(tail);
     }
 
     fn body(&self) -> usize {

@@ -4,7 +4,7 @@ mod support;
 
 use proptest::prelude::*;
 use quoll_mqtt::decode::frame_length;
-use quoll_mqtt::encode::{SharedFrame, publish_flags, publish_frame, publish_size};
+use quoll_mqtt::encode::{SharedFrame, publish_flags, publish_frame, publish_head, publish_size};
 use quoll_mqtt::{DecodeContext, Decoded, Packet, ProtocolVersion, QoS, Role, decode, encode};
 use support::{any_packet, context};
 
@@ -94,12 +94,9 @@ proptest! {
             prop_assert_eq!(&found, &wanted);
             prop_assert_eq!(frame.size(with_id), wanted.len() - 1);
             prop_assert_eq!(publish_size(topic, payload, properties, version, with_id), wanted.len() - 1);
-            if with_id {
-                let mut head = b"x".to_vec();
-                let tail = frame.append_head(dup, qos, retain, id, &mut head).to_vec();
-                prop_assert_eq!(&frame.tail()[..], &tail);
-                prop_assert_eq!([head, tail].concat(), wanted);
-            }
+            let mut head = b"x".to_vec();
+            publish_head(topic, payload.len(), properties, version, flags, with_id.then_some(id), &mut head).expect("fits");
+            prop_assert_eq!([&head, payload].concat(), wanted);
         }
     }
 }

@@ -180,7 +180,8 @@ pub struct Limits {
     pub max_connections: Option<usize>,
     /// Connections between accept and their shard.
     pub max_arrivals: usize,
-    /// Bytes waiting for one peer from which on QoS 0 messages to it are dropped.
+    /// Bytes waiting for one peer from which on QoS 0 messages to it are dropped; shared payloads weigh less
+    /// ([`limits::SHARED_FOR_ONE`]).
     pub congested_from: usize,
     /// Bytes waiting for one peer that close its connection: QoS 1 and 2 messages, and the replay of retained ones,
     /// may pile up beyond the above.

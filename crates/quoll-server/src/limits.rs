@@ -95,6 +95,10 @@ pub const SEAL_CHUNK: usize = 64 * 1024;
 /// Bytes waiting for a peer from which on it counts as congested: QoS 0 messages to it are dropped and counted.
 pub const CONGESTED_FROM: usize = 1024 * 1024;
 
+/// Bytes of shared payloads that weigh as much as one of the peer's own there: a camera's pictures in a row are not lost
+/// (Mosquitto lets 1,000 messages of any size wait), and all who wait for them wait for the same bytes.
+pub const SHARED_FOR_ONE: usize = 16;
+
 /// Bytes waiting for a peer that close its connection. The replay of 100,000 retained messages has to fit.
 pub const MAX_WAITING: usize = 64 * 1024 * 1024;
 

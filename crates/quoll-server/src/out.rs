@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::{Buf, Bytes};
 
 use crate::journal::Sequence;
-use crate::limits::{POOLED_BUFFERS, POOLED_CAPACITY};
+use crate::limits::{POOLED_BUFFERS, POOLED_CAPACITY, SHARED_FOR_ONE};
 
 /// Written bytes at the front from which on the buffer is moved up.
 const MOVE_UP_FROM: usize = 256 * 1024;
@@ -76,6 +76,11 @@ impl Out {
     /// Bytes waiting, sealed ones included.
     pub(crate) fn waiting(&self) -> usize {
         self.bytes.len() - self.done + self.shared_bytes + self.cipher.len() - self.cipher_done
+    }
+
+    /// What waiting costs: its own bytes, and a part of those that it shares ([`SHARED_FOR_ONE`]).
+    pub(crate) fn weight(&self) -> usize {
+        self.waiting() - self.shared_bytes + self.shared_bytes / SHARED_FOR_ONE
     }
 
     /// A packet is put in line.

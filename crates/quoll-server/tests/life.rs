@@ -247,6 +247,25 @@ async fn a_peer_that_never_reads_is_closed_and_costs_bounded_memory() {
     server.handle.stop(LONG).await;
 }
 
+/// Ten megabytes in one go at QoS 0 to a client that looks only then: none is lost, in clear and over TLS.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_pictures_waits_for_a_slow_client() {
+    let server = serve(|_| {}).await;
+    for secure in [false, true] {
+        let mut viewer = if secure { Peer::secure(&server, "lamp") } else { Peer::plain(&server, "viewer") };
+        viewer.subscribe("camera", QoS::AtMostOnce);
+        let mut camera = Peer::plain(&server, "camera");
+        for n in 0..20u8 {
+            camera.send(&publish("camera", vec![n; 500_000], Delivery::AtMostOnce));
+        }
+        camera.ping();
+        for n in 0..20u8 {
+            assert_eq!(viewer.receive_publish().payload, vec![n; 500_000], "TLS {secure}");
+        }
+    }
+    server.handle.stop(LONG).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_reads_slowly_gets_everything_of_qos_1_in_order() {
     let server = serve(|settings| settings.limits.congested_from = 64 * 1024).await;

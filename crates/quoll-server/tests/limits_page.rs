@@ -300,6 +300,12 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                     "gaps at QoS 0",
                 ),
                 row(
+                    "SHARED_FOR_ONE",
+                    count(coat::SHARED_FOR_ONE),
+                    "bytes of shared payloads that weigh there as much as one other byte",
+                    "nothing",
+                ),
+                row(
                     "MAX_WAITING",
                     bytes(coat::MAX_WAITING),
                     "bytes waiting that end its connection, at once also in the middle of a message that is for many of its filters",

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use quoll_broker::Message;
 use quoll_broker::vocabulary::{ConnId, Effect, Farewell, Input, Letter, Outbox, Outgoing};
-use quoll_mqtt::encode::{publish_flags, publish_frame};
-use quoll_mqtt::packet::{ConnAck, ConnAckProperties, Disconnect, DisconnectProperties, Packet};
-use quoll_mqtt::{Delivery, EncodeError, ProtocolVersion, encode};
+use quoll_mqtt::encode::{publish_flags, publish_head};
+use quoll_mqtt::packet::{ConnAck, ConnAckProperties, Disconnect, DisconnectProperties, Packet, Publish};
+use quoll_mqtt::{Delivery, EncodeError, ProtocolVersion, TopicName, encode};
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::ShardThread;
@@ -191,79 +191,35 @@ impl ShardThread {
     }
 }
 
-/// Encodes one delivery into an out buffer: shared frames for many, copied below [`SHARE_FROM`], pointed to above.
+/// Encodes one delivery into an out buffer. A large payload is pointed to; a small one is copied, for many out of one frame.
 fn put(outgoing: &Outgoing, version: ProtocolVersion, out: &mut Out) -> Result<(), EncodeError> {
     let Outgoing { message, delivery, dup, retain, extras } = outgoing;
-    if extras.is_some() && version == ProtocolVersion::V5 {
-        return encode(&Packet::Publish(outgoing.publish(version)), version, out.bytes());
-    }
-    let large = message.payload.len() >= SHARE_FROM;
-    if !large && Arc::strong_count(message) < WORTH_SHARING {
-        let flags = publish_flags(*dup, delivery.qos(), *retain);
-        return publish_frame(
-            message.topic.as_str(),
-            &message.payload,
-            message.properties.as_deref(),
-            version,
-            flags,
-            delivery.packet_id(),
-            out.bytes(),
-        );
-    }
-    let frame = message.frame(version, || qos0_frame(message, version).unwrap_or_default());
-    if frame.is_empty() {
-        // Made once for all; the error is found again here.
-        return qos0_frame(message, version).map(drop);
-    }
-    // Where a packet identifier stands: behind fixed header, topic length and topic.
-    let header = 1 + frame[1..].iter().take_while(|byte| **byte & 0x80 != 0).count() + 1;
-    let id_at = header + 2 + message.topic.as_str().len();
-    let start = out.bytes().len();
-    let tail = match *delivery {
-        Delivery::AtMostOnce => {
-            let copied = if large { id_at } else { frame.len() };
-            out.bytes().extend_from_slice(&frame[..copied]);
-            out.bytes()[start] |= u8::from(*retain);
-            copied
+    let (flags, id) = (publish_flags(*dup, delivery.qos(), *retain), delivery.packet_id());
+    let (topic, payload, properties) =
+        (message.topic.as_str(), &message.payload, message.properties.as_deref());
+    let is_dressed = extras.is_some() && version == ProtocolVersion::V5;
+    let is_large = payload.len() >= SHARE_FROM;
+    if !is_dressed && !is_large && Arc::strong_count(message) >= WORTH_SHARING {
+        let frame = message.frame(version)?;
+        match id {
+            None => frame.append_qos0(*retain, out.bytes()),
+            Some(id) => frame.append_with_id(*dup, delivery.qos(), *retain, id, out.bytes()),
         }
-        Delivery::AtLeastOnce(id) | Delivery::ExactlyOnce(id) => {
-            let bytes = out.bytes();
-            bytes.push(0x30 | publish_flags(*dup, delivery.qos(), *retain));
-            remaining_length(frame.len() - header + 2, bytes);
-            bytes.extend_from_slice(&frame[header..id_at]);
-            bytes.extend_from_slice(&id.get().to_be_bytes());
-            if !large {
-                bytes.extend_from_slice(&frame[id_at..]);
-            }
-            if large { id_at } else { frame.len() }
-        }
-    };
-    if tail < frame.len() {
-        out.share(frame.slice(tail..));
+        return Ok(());
+    }
+    if is_dressed {
+        let Publish { topic, properties, .. } = outgoing.publish(version);
+        let topic = topic.as_ref().map_or("", TopicName::as_str);
+        publish_head(topic, payload.len(), properties.as_deref(), version, flags, id, out.bytes())?;
+    } else {
+        publish_head(topic, payload.len(), properties, version, flags, id, out.bytes())?;
+    }
+    if is_large {
+        out.share(payload.clone());
+    } else {
+        out.bytes().extend_from_slice(payload);
     }
     Ok(())
-}
-
-/// The frame of QoS 0, not retained, that all deliveries without extras are made of.
-fn qos0_frame(message: &Message, version: ProtocolVersion) -> Result<bytes::Bytes, EncodeError> {
-    let mut bytes = Vec::new();
-    let (topic, properties) = (message.topic.as_str(), message.properties.as_deref());
-    publish_frame(topic, &message.payload, properties, version, 0, None, &mut bytes)?;
-    Ok(bytes.into())
-}
-
-/// A variable byte integer (§1.5.5); frames that hold it were checked to be below its limit, but for the two bytes of
-/// the packet identifier.
-fn remaining_length(mut value: usize, out: &mut Vec<u8>) {
-    loop {
-        let byte = (value & 0x7F) as u8;
-        value >>= 7;
-        if value == 0 {
-            out.push(byte);
-            return;
-        }
-        out.push(byte | 0x80);
-    }
 }
 
 #[cfg(test)]
@@ -273,7 +229,7 @@ mod tests {
     use bytes::Bytes;
     use quoll_broker::message::MessageParts;
     use quoll_mqtt::packet::PublishProperties;
-    use quoll_mqtt::{PacketId, QoS, TopicName};
+    use quoll_mqtt::{PacketId, QoS};
 
     use super::*;
     use crate::out::SLICES;

@@ -87,9 +87,9 @@ impl ShardThread {
         }
         let arm = !std::mem::replace(&mut out.armed, true);
         let waiting = out.waiting();
-        let told = match (out.congested, waiting) {
-            (false, waiting) if waiting > congested_from => Some(true),
-            (true, waiting) if waiting < congested_from / 2 => Some(false),
+        let told = match (out.congested, out.weight()) {
+            (false, weight) if weight > congested_from => Some(true),
+            (true, weight) if weight < congested_from / 2 => Some(false),
             _ => None,
         };
         if let Some(congested) = told {
