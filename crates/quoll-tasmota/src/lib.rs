@@ -3,7 +3,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`command`], [`setting`] | console commands as values; the table of settings and SetOptions |
-//! | [`reply`] | JSON answers, tolerant of what we do not know, strict about what we rely on |
+//! | [`reply`], [`status`] | JSON answers, tolerant of what we do not know, strict about what we rely on; the status pages |
 //! | [`tls_key`] | private key and certificate in the form of TLSKey1 and TLSKey2 |
 //! | [`fingerprint`] | the fingerprint of a server's key, as MqttFingerprint wants it |
 //! | [`firmware`] | what a Tasmota with our CA is compiled from; what is wrong in a `user_config_override.h` |
@@ -28,6 +28,7 @@ pub mod reply;
 pub mod serial_console;
 mod serial_port;
 pub mod setting;
+pub mod status;
 pub mod tls_error;
 pub mod tls_key;
 pub mod topics;

@@ -106,6 +106,10 @@ settings! {
     FileLog, "FileLog", LEVEL, false;
     /// Password of the device's web interface and HTTP console.
     WebPassword, "WebPassword", Kind::Secret, false;
+    /// The device's word for off, in its answers too: `OFF` from the factory. Asked where an answer has another one.
+    StateText1, "StateText1", Kind::Text, false;
+    /// Its word for on: `ON` from the factory.
+    StateText2, "StateText2", Kind::Text, false;
     /// The name shown to people.
     DeviceName, "DeviceName", Kind::Text, false;
 }
@@ -146,6 +150,8 @@ impl Setting {
     /// The value that empties it or means the factory's own.
     pub(crate) fn clearing(self) -> &'static str {
         match (self, self.kind()) {
+            (Self::StateText1, _) => "OFF",
+            (Self::StateText2, _) => "ON",
             (_, Kind::Text | Kind::Host | Kind::Secret) => "0",
             (_, Kind::Topic) | (Self::MqttPort, _) => "1",
             (Self::TelePeriod, _) => "300",

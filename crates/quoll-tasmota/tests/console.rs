@@ -381,7 +381,7 @@ proptest! {
             if let Ok(command) = Command::set(setting, &value) {
                 let mut device = in_memory();
                 let answers = device.command(command.text(), now());
-                let merged = quoll_tasmota::virtual_device::machine::merged(&answers);
+                let merged = quoll_tasmota::virtual_device::merged(&answers);
                 let reply = quoll_tasmota::Reply::parse(merged.as_bytes()).unwrap();
                 prop_assert_eq!(reply.setting(setting).unwrap(), value.clone());
             }

@@ -24,7 +24,7 @@ fn fresh(chip: Chip) -> Machine {
 
 fn ask(machine: &mut Machine, command: &Command) -> Reply {
     let answers = machine.command(command.text(), now());
-    Reply::parse(quoll_tasmota::virtual_device::machine::merged(&answers).as_bytes()).unwrap()
+    Reply::parse(quoll_tasmota::virtual_device::merged(&answers).as_bytes()).unwrap()
 }
 
 #[test]

@@ -56,8 +56,8 @@ pub async fn examine(console: &dyn Console, utc: u64) -> Result<Finding, Console
 
 /// In the order of facts §7.3.
 async fn ability(console: &dyn Console) -> Result<Option<Ability>, ConsoleError> {
-    match console.ask(&Command::mqtt_tls()).await?.mqtt_tls() {
-        Ok(_) => {}
+    match console.ask(&Command::mqtt_tls()).await?.knows_mqtt_tls() {
+        Ok(()) => {}
         Err(ReplyError::Unknown) => return Ok(Some(Ability::NoTls)),
         Err(_) => return Ok(None),
     }

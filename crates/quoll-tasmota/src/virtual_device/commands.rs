@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Chip, Machine, Now, flash::Settings, machine::Outcome, report::timestamp};
+use super::{Chip, Machine, Now, flash::Settings, line::Outcome, report::timestamp};
 use crate::{
     fingerprint::Fingerprint,
     limits::{FINGERPRINT_CHARS, TEXT_CHARS},
@@ -73,6 +73,17 @@ impl Machine {
             }
             "ntpserver" if index.unwrap_or(1) == 1 => {
                 ("NtpServer1", &mut settings.ntp_server, factory.ntp_server, true, false)
+            }
+            "statetext" => {
+                const NAMES: [&str; 2] = ["StateText1", "StateText2"];
+                let at = index.unwrap_or(1) as usize;
+                let Some(at) = at.checked_sub(1).filter(|at| *at < NAMES.len()) else {
+                    return Some(Outcome::Error);
+                };
+                if !data.is_empty() {
+                    settings.state_texts[at] = data.replace(' ', "_").chars().take(TEXT_CHARS).collect();
+                }
+                return Some(Outcome::Reply(json!({ NAMES[at]: settings.state_texts[at] })));
             }
             "devicename" => ("DeviceName", &mut settings.device_name, factory.device_name, true, false),
             _ => return None,
@@ -173,7 +184,7 @@ impl Machine {
                 self.restart_for_setting(now);
             }
         }
-        Outcome::Reply(json!({ shown: on_off(self.settings.option(option)) }))
+        Outcome::Reply(json!({ shown: self.settings.state_text(self.settings.option(option)) }))
     }
 
     fn tls_key(&mut self, index: Option<u32>, data: &str, now: Now) -> Outcome {
@@ -253,10 +264,10 @@ impl Machine {
             "2" | "toggle" => self.settings.power = !self.settings.power,
             _ => {}
         }
-        let power = on_off(self.settings.power);
+        let power = self.settings.state_text(self.settings.power).to_owned();
         let topic = self.topics().status("POWER").map(|topic| topic.as_str().to_owned());
         if let Ok(topic) = topic {
-            self.publish(super::session::Publication { topic, payload: power.into(), retain: false });
+            self.publish(super::session::Publication { topic, payload: power.clone().into(), retain: false });
         }
         Outcome::Reply(json!({"POWER": power}))
     }
@@ -323,10 +334,6 @@ impl Machine {
         };
         if found.is_empty() { Outcome::Error } else { Outcome::Pages(found) }
     }
-}
-
-pub(super) fn on_off(on: bool) -> &'static str {
-    if on { "ON" } else { "OFF" }
 }
 
 /// Twenty times C's `strtol(…, 16)` on a 32-bit machine, each cut to a byte.

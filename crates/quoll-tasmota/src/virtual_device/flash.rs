@@ -88,6 +88,8 @@ pub struct Settings {
     /// 0 off, 1 user mode, 2 admin.
     pub(super) web_server: u8,
     pub(super) device_name: String,
+    /// Its words for off and on: `StateText1`, `StateText2`.
+    pub(super) state_texts: [String; 2],
     pub(super) power: bool,
 }
 
@@ -124,6 +126,7 @@ impl Settings {
             web_password: profile.web_password.clone(),
             web_server: 2,
             device_name: "Tasmota".into(),
+            state_texts: ["OFF", "ON"].map(Into::into),
             power: false,
         };
         for option in [SetOption::MQTT, SetOption::HTTP_WITHOUT_REFERER] {
@@ -142,6 +145,11 @@ impl Settings {
     #[must_use]
     pub fn login(&self) -> (&str, &str) {
         (&self.mqtt_user, &self.mqtt_password)
+    }
+
+    /// The owner's word for a state, which is in the answers to SetOptions, too.
+    pub(super) fn state_text(&self, on: bool) -> &str {
+        &self.state_texts[usize::from(on)]
     }
 
     pub(super) fn set_option(&mut self, option: SetOption, on: bool) {

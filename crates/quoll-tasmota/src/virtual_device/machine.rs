@@ -1,25 +1,20 @@
 //! The device, pure: a command line in, answers out; what is due, and when. No clock, no socket, no task inside.
 //!
-//! Its commands are in `commands`, its JSON pages in `report`, its side of MQTT in `session`. Facts §0.4, §2, §7.
+//! What a console line comes to is in `line`, its log in `log`, its commands in `commands`, its JSON pages in `report`, its
+//! side of MQTT in `session`. Facts §7.
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
-
-use serde_json::{Map, Value, json};
-use zeroize::Zeroizing;
 
 use super::{
     Chip, ClockFault, Faults, Flash, VirtualProfile,
     flash::{EXCEPTION, POWER_ON, RESTARTED, Settings},
     key_store::KeyStore,
+    line::Queued,
+    log::Printer,
     session::{Publication, Session},
     tls::Anchor,
 };
-use crate::{
-    limits::{ECHO_CHARS, SERIAL_COMMAND_CHARS},
-    setting::SetOption,
-    tls_key::Stored,
-    topics::Topics,
-};
+use crate::{setting::SetOption, tls_key::Stored, topics::Topics};
 
 /// A moment: how long the simulation has run, and the true time.
 #[derive(Clone, Copy, Debug)]
@@ -53,30 +48,17 @@ pub struct Machine {
     pub(super) booted: Duration,
     pub(super) set_clock: Option<(u64, Duration)>,
     pub(super) restart_reason: &'static str,
-    flash: Flash,
-    backlog: VecDeque<Queued>,
-    backlog_due: Duration,
+    pub(super) flash: Flash,
+    pub(super) backlog: VecDeque<Queued>,
+    pub(super) backlog_due: Duration,
     restart: Option<Restart>,
-    changed: Option<Duration>,
-    log: VecDeque<(u32, String)>,
-    next_log: u32,
+    pub(super) changed: Option<Duration>,
+    pub(super) log: VecDeque<(u32, String)>,
+    pub(super) next_log: u32,
     /// Messages for the broker, oldest first.
     pub(super) outbox: VecDeque<Publication>,
     /// What the serial line shows, where one is attached.
-    printer: Option<Printer>,
-}
-
-/// The device's end of a serial line.
-struct Printer {
-    /// The active level: at least 2 once somebody has typed, whatever SerialLog says.
-    level: u8,
-    lines: VecDeque<Zeroizing<String>>,
-}
-
-struct Queued {
-    line: Zeroizing<String>,
-    silent: bool,
-    delayed: bool,
+    pub(super) printer: Option<Printer>,
 }
 
 #[derive(Clone, Copy)]
@@ -86,27 +68,8 @@ struct Restart {
     reason: &'static str,
 }
 
-/// What a command came to.
-pub(super) enum Outcome {
-    /// One reply, on RESULT.
-    Reply(Value),
-    /// Replies on topics of their own.
-    Pages(Vec<(String, Value)>),
-    /// No such command in this firmware.
-    Unknown,
-    /// Refused.
-    Error,
-}
-
-/// How long a log is kept, in characters: the device's ring buffer.
-const LOG_CHARS: usize = 4000;
-/// Commands waiting in a Backlog. The device has no fixed count, but a finite heap.
-const BACKLOG: usize = 100;
 /// Messages waiting for the broker; older ones are dropped.
 const OUTBOX: usize = 256;
-/// Lines waiting for the serial line; older ones are dropped.
-const PRINTED: usize = 256;
-
 impl Machine {
     /// Boots from flash. `address` is where its HTTP console answers.
     #[must_use]
@@ -149,41 +112,6 @@ impl Machine {
             &format!("Project tasmota - {} Version {version}", machine.settings.device_name),
         );
         machine
-    }
-
-    /// Runs one console line, or queues a Backlog (which answers nothing).
-    pub fn command(&mut self, line: &str, now: Now) -> Vec<Answer> {
-        let before = self.settings.clone();
-        let answers = self.run(line, now, false);
-        if self.settings != before && self.changed.is_none() {
-            self.changed = Some(now.up);
-        }
-        self.flash.keys = self.keys.flash();
-        answers
-    }
-
-    /// Attaches a serial line: from now on log lines wait for [`Self::take_printed`].
-    pub fn attach_serial(&mut self) {
-        self.printer = Some(Printer { level: self.settings.serial_log, lines: VecDeque::new() });
-    }
-
-    /// A whole line came over the serial line. It is logged in full before it runs, whoever reads the logs, and the
-    /// serial line shows the answers even if SerialLog is 0.
-    pub fn serial_line(&mut self, line: &str, now: Now) {
-        if let Some(printer) = &mut self.printer {
-            printer.level = self.settings.serial_log.max(2);
-        }
-        if line.len() > SERIAL_COMMAND_CHARS {
-            self.note(2, now, "CMD: Serial buffer overrun");
-            return;
-        }
-        self.note(2, now, &Zeroizing::new(format!("CMD: {line}")));
-        self.command(line, now);
-    }
-
-    /// Takes the lines that wait for the serial line.
-    pub fn take_printed(&mut self) -> Vec<Zeroizing<String>> {
-        self.printer.as_mut().map(|printer| printer.lines.drain(..).collect()).unwrap_or_default()
     }
 
     /// Its MAC.
@@ -313,19 +241,6 @@ impl Machine {
         Some(self.booted + self.scaled(after.as_secs_f64()))
     }
 
-    /// Logs a Referer that was not let in.
-    pub fn note_referer(&mut self, referer: &str, now: Now) {
-        self.note(2, now, &format!("HTP: Referer '{referer}' denied. Use 'SO128 1' for HTTP API commands"));
-    }
-
-    /// The web log in the form of `/cs?c2=<from>`. Facts §7.4.
-    #[must_use]
-    pub fn log(&self, from: u32) -> String {
-        let lines: Vec<&str> =
-            self.log.iter().filter(|(index, _)| *index >= from).map(|(_, line)| line.as_str()).collect();
-        format!("{}}}10}}1{}}}1", self.next_log, lines.join("\n"))
-    }
-
     /// The `Server` header: `Tasmota/15.3.0 (ESP32)`.
     #[must_use]
     pub fn server_header(&self) -> String {
@@ -371,33 +286,6 @@ impl Machine {
     /// A pause of the device in seconds, at its pace.
     pub(super) fn scaled(&self, seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds * self.pace())
-    }
-
-    /// Writes a line to the web log, if the level is kept: 1 error, 2 info, 3 debug.
-    pub(super) fn note(&mut self, level: u8, now: Now, text: &str) {
-        let printed = self.printer.as_ref().is_some_and(|printer| level <= printer.level);
-        if level > self.settings.web_log && !printed {
-            return;
-        }
-        let of_day = self.clock(now) % 86_400;
-        let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-        let line = format!("{hour:02}:{minute:02}:{second:02}.{:03} {text}", now.up.subsec_millis());
-        if printed && let Some(printer) = &mut self.printer {
-            if printer.lines.len() == PRINTED {
-                printer.lines.pop_front();
-            }
-            printer.lines.push_back(Zeroizing::new(line.clone()));
-        }
-        if level > self.settings.web_log {
-            return;
-        }
-        self.log.push_back((self.next_log, line));
-        self.next_log += 1;
-        let mut chars: usize = self.log.iter().map(|(_, line)| line.len() + 1).sum();
-        while chars > LOG_CHARS {
-            let Some((_, dropped)) = self.log.pop_front() else { break };
-            chars -= dropped.len() + 1;
-        }
     }
 
     /// Restarts two seconds from now, after the Backlog.
@@ -452,146 +340,4 @@ impl Machine {
         self.flash.settings = self.settings.clone();
         self.changed = None;
     }
-
-    fn command_from_backlog(&mut self, queued: &Queued, now: Now) {
-        let before = self.settings.clone();
-        self.run(&queued.line, now, queued.silent);
-        if self.settings != before && self.changed.is_none() {
-            self.changed = Some(now.up);
-        }
-        self.flash.keys = self.keys.flash();
-    }
-
-    fn run(&mut self, line: &str, now: Now, silent: bool) -> Vec<Answer> {
-        let line = line.trim();
-        let (word, data) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        let (word, hushed) = word.strip_prefix('_').map_or((word, false), |word| (word, true));
-        let name = word.trim_end_matches(|c: char| c.is_ascii_digit()).to_ascii_lowercase();
-        let index = word[name.len()..].parse::<u32>().ok();
-        if self.settings.web_log >= 3 {
-            self.note(3, now, &format!("CMD: {line}"));
-        }
-        if name == "backlog" {
-            self.queue(index.unwrap_or(1), data, now);
-            return Vec::new();
-        }
-        let refused =
-            self.profile.faults.refuses.as_deref().is_some_and(|bad| bad.eq_ignore_ascii_case(word));
-        let outcome = match word.len() {
-            _ if refused => Outcome::Error,
-            0 | 24.. => Outcome::Unknown,
-            _ => self.dispatch(&name, index, data.trim(), now),
-        };
-        if name == "seriallog"
-            && !data.is_empty()
-            && let Some(printer) = &mut self.printer
-        {
-            printer.level = self.settings.serial_log;
-        }
-        if self.profile.faults.dies_after.as_deref().is_some_and(|last| last.eq_ignore_ascii_case(word)) {
-            self.profile.faults.dies_after = None;
-            self.drop_dead(now);
-        }
-        let failed = matches!(outcome, Outcome::Unknown | Outcome::Error);
-        let pages = match outcome {
-            Outcome::Reply(reply) => vec![(self.result_name(&name), reply)],
-            Outcome::Pages(pages) => pages,
-            Outcome::Unknown => vec![("RESULT".into(), echo("Unknown", &name, index, data))],
-            Outcome::Error => vec![("RESULT".into(), echo("Error", &name, index, data))],
-        };
-        if (silent || hushed) && !failed {
-            return Vec::new();
-        }
-        let answers: Vec<_> =
-            pages.into_iter().map(|(name, value)| Answer { name, json: value.to_string() }).collect();
-        for answer in &answers {
-            self.tell(answer, now);
-        }
-        answers
-    }
-
-    /// An answer goes to the log and to the broker.
-    fn tell(&mut self, answer: &Answer, now: Now) {
-        let Ok(topic) = self.topics().status(&answer.name) else { return };
-        let line = match self.session.is_connected() {
-            true => format!("MQT: {} = {}", topic.as_str(), answer.json),
-            false => format!("RSL: {} = {}", answer.name, answer.json),
-        };
-        self.note(2, now, &line);
-        self.publish(Publication {
-            topic: topic.as_str().into(),
-            payload: answer.json.clone().into_bytes(),
-            retain: false,
-        });
-    }
-
-    /// SetOption4 puts replies under the command's name.
-    fn result_name(&self, name: &str) -> String {
-        const RESPONSE_BY_NAME: u8 = 4;
-        let by_name = SetOption::new(RESPONSE_BY_NAME).is_ok_and(|option| self.settings.option(option));
-        if by_name { name.to_ascii_uppercase() } else { "RESULT".into() }
-    }
-
-    /// Splits at semicolons outside braces, drops Reset and nested Backlog words. Facts §2.
-    fn queue(&mut self, mode: u32, data: &str, now: Now) {
-        if data.trim().is_empty() {
-            self.backlog.clear();
-            return;
-        }
-        let (mut depth, mut line) = (0u32, Zeroizing::new(String::new()));
-        let mut lines = Vec::new();
-        for c in data.chars().chain([';']) {
-            match c {
-                '{' => depth += 1,
-                '}' => depth = depth.saturating_sub(1),
-                ';' if depth == 0 => {
-                    lines.push(std::mem::take(&mut line));
-                    continue;
-                }
-                _ => {}
-            }
-            line.push(c);
-        }
-        if depth > 0 {
-            lines.push(line);
-        }
-        if self.backlog.is_empty() {
-            self.backlog_due = now.up;
-        }
-        for line in lines {
-            let lower = line.trim().to_ascii_lowercase();
-            let line = Zeroizing::new(match lower.strip_prefix("backlog") {
-                Some(_) => line.trim()["backlog".len()..].trim().to_owned(),
-                None => line.trim().to_owned(),
-            });
-            if !line.is_empty() && !lower.starts_with("reset") && self.backlog.len() < BACKLOG {
-                self.backlog.push_back(Queued {
-                    line,
-                    silent: matches!(mode, 2 | 3),
-                    delayed: !matches!(mode, 0 | 2),
-                });
-            }
-        }
-    }
-}
-
-/// Several answers as the one object of an HTTP reply. Facts §7.1.
-#[must_use]
-pub fn merged(answers: &[Answer]) -> String {
-    let mut all = Map::new();
-    for answer in answers {
-        if let Ok(Value::Object(fields)) = serde_json::from_str(&answer.json) {
-            all.extend(fields);
-        }
-    }
-    Value::Object(all).to_string()
-}
-
-/// `{"Command":"Unknown","Input":"TLSKEY1 …"}`: up to 63 characters of the command come back. Facts §0.4.
-fn echo(verdict: &str, name: &str, index: Option<u32>, data: &str) -> Value {
-    let index = index.filter(|index| *index != 1).map(|index| index.to_string()).unwrap_or_default();
-    let blank = if data.is_empty() { "" } else { " " };
-    let input: String =
-        format!("{}{index}{blank}{data}", name.to_ascii_uppercase()).chars().take(ECHO_CHARS).collect();
-    json!({"Command": verdict, "Input": input})
 }

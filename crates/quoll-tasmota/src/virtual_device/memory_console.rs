@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Flash, Machine, Now, VirtualProfile, machine::merged};
+use super::{Flash, Machine, Now, VirtualProfile, line::merged};
 use crate::{
     command::Command,
     console::{Console, ConsoleError},

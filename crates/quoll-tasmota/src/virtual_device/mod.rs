@@ -6,8 +6,9 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`machine`] | the device, pure: command in, answers out; restarts, Backlog, log |
+//! | [`machine`] | the device, pure: its life, its restarts, what is due and when |
 //! | [`session`], `commands`, `report` | its side of MQTT, its commands, its JSON pages |
+//! | `line`, `log` | a console line and its answers; the web log and the serial line |
 //! | [`Faults`] | what can be wrong with it |
 //! | [`flash`], [`key_store`] | what survives a restart; the quirks of TLSKey's storage |
 //! | [`tls`] | its TLS client |
@@ -25,7 +26,9 @@ pub mod tls;
 
 mod commands;
 mod faults;
+mod line;
 mod link;
+mod log;
 mod report;
 mod serial;
 mod tally;
@@ -33,6 +36,7 @@ mod web;
 
 pub use faults::{ClockFault, Faults};
 pub use flash::Flash;
+pub use line::merged;
 pub use machine::{Answer, Machine, Now};
 pub use memory_console::MemoryConsole;
 pub use run::{DeviceState, RunningDevice, VirtualDevice, Wiring};

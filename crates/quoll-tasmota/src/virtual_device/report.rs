@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Chip, Machine, Now, commands::on_off};
+use super::{Chip, Machine, Now};
 use crate::setting::SetOption;
 
 impl Machine {
@@ -101,7 +101,7 @@ impl Machine {
             "Sleep": 50,
             "LoadAvg": 19,
             "MqttCount": self.session.count(),
-            "POWER": on_off(self.settings().power),
+            "POWER": self.settings().state_text(self.settings().power),
             "Wifi": {
                 "AP": 1, "SSId": "home", "BSSId": "02:00:00:00:00:01", "Channel": 6, "Mode": "HT20",
                 "RSSI": if self.has_weak_wifi() { 14 } else { 78 }, "Signal": if self.has_weak_wifi() { -93 } else { -61 }, "LinkCount": 1, "Downtime": "0T00:00:03",
@@ -158,7 +158,7 @@ impl Machine {
             "if": 0,
             "ofln": "Offline",
             "onln": "Online",
-            "state": ["OFF", "ON", "TOGGLE", "HOLD"],
+            "state": [self.settings().state_text(false), self.settings().state_text(true), "TOGGLE", "HOLD"],
             "sw": self.profile.version,
             "t": settings.topic,
             "ft": settings.full_topic,

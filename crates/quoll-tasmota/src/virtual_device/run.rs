@@ -185,7 +185,7 @@ impl RunningDevice {
     /// Runs a console command as if typed on its serial line, and gives the merged answer. None while it boots.
     #[must_use]
     pub fn type_command(&self, line: &str) -> Option<String> {
-        self.shared.act(|machine, now| super::machine::merged(&machine.command(line, now)))
+        self.shared.act(|machine, now| super::line::merged(&machine.command(line, now)))
     }
 
     /// Wires a serial line to it: a pseudo-terminal. Gives the path to open, which is gone with the device.

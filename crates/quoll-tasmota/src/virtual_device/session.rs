@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{
     Chip, Machine, Now,
-    commands::on_off,
     tls::{ClientAuth, MaxFragment, TlsFailure, TlsSettings, Trust, client::Summary},
 };
 use crate::{limits::MQTT_PACKET_BYTES, setting::SetOption};
@@ -166,7 +165,7 @@ impl Machine {
                 self.publish_at(topics.telemetry(&format!("INFO{}", index + 1)), info.to_string().into());
             }
         }
-        let power = on_off(self.settings.power);
+        let power = self.settings.state_text(self.settings.power).to_owned();
         self.publish_at(topics.status("RESULT"), format!(r#"{{"POWER":"{power}"}}"#).into());
         self.publish_at(topics.status("POWER"), power.into());
         self.session.telemetry_due = Some(now.up + self.scaled(5.0));

@@ -13,7 +13,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::{Machine, Now, machine::merged, run::Shared};
+use super::{Machine, Now, line::merged, run::Shared};
 use crate::limits::COMMAND_CHARS;
 
 /// Longest request head we read: a command of 1199 characters, each percent-encoded, and some headers.
