@@ -5,61 +5,17 @@
 mod theatre;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use async_trait::async_trait;
 use quoll_fleet::device::{DeviceState, Rung};
-use quoll_fleet::enrol::{DeviceConsole, EnrolRequest, WantedRung};
-use quoll_fleet::step::{Reporter, Step, StepState};
-use quoll_tasmota::virtual_device::{Chip, Firmware, MemoryConsole, VirtualProfile};
-use quoll_tasmota::{Command, Console, ConsoleError, Reply};
-use theatre::paper::{BETWEEN, Paper, profile};
+use quoll_fleet::enrol::{EnrolRequest, WantedRung};
+use quoll_tasmota::virtual_device::{Chip, Firmware, VirtualProfile};
+use theatre::Guillotine;
+use theatre::paper::{OnPaper, Paper, profile};
 
 /// The way to the device, which counts, and ends everything at a number.
-struct Blade {
-    memory: Arc<MemoryConsole>,
-    at: usize,
-    moment: AtomicUsize,
-}
-
-impl Blade {
-    fn new(stage: &Paper, at: usize) -> Arc<Self> {
-        Arc::new(Self { memory: stage.memory.clone(), at, moment: AtomicUsize::new(0) })
-    }
-
-    fn pass(&self) {
-        if self.moment.fetch_add(1, Ordering::SeqCst) == self.at {
-            panic!("killed");
-        }
-    }
-}
-
-#[async_trait]
-impl Console for Blade {
-    async fn ask(&self, command: &Command) -> Result<Reply, ConsoleError> {
-        self.memory.wait(BETWEEN);
-        self.pass();
-        let answer = self.memory.ask(command).await;
-        self.pass();
-        answer
-    }
-
-    fn address(&self) -> String {
-        self.memory.address()
-    }
-}
-
-#[async_trait]
-impl DeviceConsole for Blade {
-    async fn log_lines(&self) -> Result<Vec<String>, ConsoleError> {
-        Ok(Vec::new())
-    }
-}
-
-impl Reporter for Blade {
-    fn step(&self, _: Step, _: StepState) {
-        self.pass();
-    }
+fn blade(stage: &Paper, at: usize) -> Arc<Guillotine<OnPaper>> {
+    Guillotine::new(stage.console(), at)
 }
 
 /// The password that it has opens the door; which one, by its id.
@@ -72,7 +28,7 @@ fn comes_in(stage: &Paper, case: &str) -> String {
 
 /// `None` once the run was through before the moment.
 async fn killed_at(stage: &Arc<Paper>, request: &EnrolRequest, at: usize) -> Option<()> {
-    let (stage, request, blade) = (stage.clone(), request.clone(), Blade::new(stage, at));
+    let (stage, request, blade) = (stage.clone(), request.clone(), blade(stage, at));
     let run = tokio::spawn(async move { stage.enrol_as(&request, &*blade, &*blade).await.map(drop) });
     match run.await {
         Ok(done) => {
@@ -91,7 +47,7 @@ async fn killed_anywhere_a_change_of_password_is_carried_through_by_the_same_com
     for (chip, firmware) in [(Chip::Esp32, Firmware::Stock), (Chip::Esp8266, Firmware::TlsOnly)] {
         let profile = VirtualProfile { chip, firmware, ..profile() };
         let stage = Arc::new(Paper::new(profile, WantedRung::Pinned));
-        let safe = Blade::new(&stage, usize::MAX);
+        let safe = blade(&stage, usize::MAX);
         stage.enrol(&*safe).await.unwrap();
         let request = EnrolRequest { new_password: true, ..stage.request.clone() };
         for at in 0.. {
@@ -137,7 +93,7 @@ async fn killed_anywhere_an_enrolment_ends_proven_by_the_same_command_or_back() 
             }
             let was_proven = stage.in_registry().is_some_and(|device| device.state == DeviceState::Proven);
             stage.blind.store(!sees, Ordering::SeqCst);
-            let result = stage.enrol(&*Blade::new(&stage, usize::MAX)).await;
+            let result = stage.enrol(&*blade(&stage, usize::MAX)).await;
             match (sees, was_proven) {
                 (true, _) => assert!(result.is_ok(), "{case}: {result:?}"),
                 (false, _) => assert!(result.is_err(), "{case}"),

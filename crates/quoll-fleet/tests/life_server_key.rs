@@ -7,13 +7,15 @@
     reason = "a stage that does not stand is a failed test"
 )]
 
+mod theatre;
+
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use quoll_fleet::device::{DeviceName, Mac, Rung};
-use quoll_fleet::enrol::{BrokerTarget, CaKind, DeviceConsole, EnrolRequest, Enrolment, Patience};
+use quoll_fleet::device::{DeviceName, Rung};
+use quoll_fleet::enrol::{BrokerTarget, CaKind, DeviceConsole, EnrolRequest, Enrolment};
 use quoll_fleet::issuer::{DeviceCredential, IssueError, Issuer};
 use quoll_fleet::life::LifeError;
 use quoll_fleet::life::server_key::{Doorman, SlotError, Staging, pins_the_key};
@@ -23,22 +25,8 @@ use quoll_fleet::step::Silent;
 use quoll_fleet::witness::{Sighting, Witness, WitnessError};
 use quoll_tasmota::virtual_device::{Chip, Firmware, MemoryConsole, VirtualProfile};
 use quoll_tasmota::{Command, Console, ConsoleError, Fingerprint, FingerprintSlot, Reply, Slot, StatusPage};
+use theatre::living::{Guillotine, folder, mac, patience};
 use time::OffsetDateTime;
-
-/// Dies at its number.
-#[derive(Default)]
-struct Guillotine {
-    at: Option<usize>,
-    moment: AtomicUsize,
-}
-
-impl Guillotine {
-    fn pass(&self) {
-        if Some(self.moment.fetch_add(1, Ordering::SeqCst)) == self.at {
-            panic!("killed");
-        }
-    }
-}
 
 /// The device, and the server that it talks to.
 struct World {
@@ -70,27 +58,14 @@ fn plug() -> DeviceName {
     "plug".parse().unwrap()
 }
 
-fn patience() -> Patience {
-    Patience {
-        ask: Duration::from_secs(20),
-        attempts: 2,
-        pause: Duration::from_millis(1),
-        back: Duration::from_millis(100),
-        poll: Duration::from_millis(1),
-        poll_max: Duration::from_millis(2),
-        proof: Duration::from_secs(10),
-        broker: None,
-    }
-}
-
 impl World {
     async fn new() -> Arc<Self> {
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let folder = folder();
         let profile = VirtualProfile {
             topic: "plug".into(),
             pace: 0.01,
             tele_period: 0,
-            ..VirtualProfile::new(Chip::Esp32, Firmware::Stock, Mac([0xA0, 0xB1, 0xC2, 0xD3, 0xE4, 0xF5]))
+            ..VirtualProfile::new(Chip::Esp32, Firmware::Stock, mac(0xF5))
         };
         let utc = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap();
         let world = Arc::new(Self {

@@ -1,21 +1,63 @@
-//! Asking a device: bounded in time, patient with a busy one, and each failure cut by what it means in this step.
+//! Asking a device: bounded in time, patient with a busy one, and each failure cut by what it means in this step. What
+//! changes a device goes to the one that was asked first, and to no other that has come to its address since.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use quoll_tasmota::{Command, ConsoleError, Refusal, Reply, ReplyError};
+use quoll_tasmota::{Command, ConsoleError, Mac, Refusal, Reply, ReplyError, SetOption, Setting, StatusPage};
 use tokio::time::{sleep, timeout};
 
 use super::error::EnrolError;
 use super::target::{DeviceConsole, Patience};
 use crate::step::Step;
 
-/// A console with patience.
+/// A console with patience, and a memory for who answers there.
 pub(crate) struct Asker<'a> {
     pub(crate) console: &'a dyn DeviceConsole,
     pub(crate) patience: Patience,
+    /// Who answered the probe, or is to answer. Nothing is changed on anybody else.
+    pub(super) who: OnceLock<Mac>,
 }
 
-impl Asker<'_> {
+impl<'a> Asker<'a> {
+    /// One that takes whoever answers the probe.
+    pub(crate) fn new(console: &'a dyn DeviceConsole, patience: Patience) -> Self {
+        Self { console, patience, who: OnceLock::new() }
+    }
+
+    /// One for this device and no other.
+    pub(crate) fn of(console: &'a dyn DeviceConsole, patience: Patience, mac: Mac) -> Self {
+        Self { console, patience, who: OnceLock::from(mac) }
+    }
+
+    /// An address is lent: after a restart, or in the middle of a run, another device may answer there. Asked right before
+    /// each change.
+    ///
+    /// # Errors
+    /// [`EnrolError::Stranger`].
+    pub(crate) async fn same_device(&self, step: Step) -> Result<(), EnrolError> {
+        let Some(&registered) = self.who.get() else { return Ok(()) };
+        let network = self.ask(step, &Command::status(StatusPage::Network)).await?;
+        let found = network.network().map_err(|why| self.answer(step, why))?.mac;
+        if found == registered {
+            return Ok(());
+        }
+        Err(EnrolError::Stranger { address: self.address(), step, registered, found })
+    }
+
+    /// The same in one attempt: the stranger, where one answers.
+    pub(crate) async fn stranger(&self) -> Option<Mac> {
+        let registered = *self.who.get()?;
+        let network = self.once(&Command::status(StatusPage::Network)).await.ok()?.network().ok()?;
+        (network.mac != registered).then_some(network.mac)
+    }
+
+    /// As [`Self::tell`], to the device that was asked first and to no other.
+    pub(crate) async fn change(&self, step: Step, command: &Command) -> Result<Reply, EnrolError> {
+        self.same_device(step).await?;
+        self.tell(step, command).await
+    }
+
     /// One attempt. A console that never answers is a timeout, whatever it does by itself.
     pub(crate) async fn once(&self, command: &Command) -> Result<Reply, ConsoleError> {
         let silence = || ConsoleError::Timeout { address: self.address(), seconds: self.seconds() };
@@ -45,6 +87,27 @@ impl Asker<'_> {
             None => Ok(reply),
             Some(Refusal::Unknown | Refusal::Error) => Err(self.refused(step, command)),
         }
+    }
+
+    /// An option, by the device's own words for off and on where the answer has others than the factory's.
+    pub(crate) async fn option(
+        &self,
+        step: Step,
+        option: SetOption,
+    ) -> Result<Result<bool, ReplyError>, EnrolError> {
+        let reply = self.ask(step, &Command::ask_option(option)).await?;
+        let told = reply.option(option);
+        if !matches!(told, Err(ReplyError::Shape { .. })) {
+            return Ok(told);
+        }
+        let mut words = [String::new(), String::new()];
+        for (setting, word) in [Setting::StateText1, Setting::StateText2].into_iter().zip(&mut words) {
+            match self.ask(step, &Command::ask(setting)).await?.setting(setting) {
+                Ok(text) => *word = text,
+                Err(_) => return Ok(told),
+            }
+        }
+        Ok(reply.option_in(option, words.each_ref().map(String::as_str)))
     }
 
     pub(crate) fn refused(&self, step: Step, command: &Command) -> EnrolError {

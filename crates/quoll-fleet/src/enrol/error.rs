@@ -254,6 +254,19 @@ pub enum EnrolError {
         /// The last attempt's error.
         why: String,
     },
+    /// Another device answers at the address since the run began: addresses are lent, and devices are exchanged. From
+    /// there on nothing was sent.
+    #[error("{address} belongs to another device since {step}: {found} answers there, and not {registered}")]
+    Stranger {
+        /// Host and port.
+        address: String,
+        /// The step that was not taken.
+        step: Step,
+        /// MAC of the device that was asked first.
+        registered: Mac,
+        /// MAC of the device that answers now.
+        found: Mac,
+    },
     /// What the device stored is not what we sent.
     #[error("{address} stored {stored}, but {expected} was sent")]
     LengthMismatch {
@@ -412,6 +425,9 @@ impl EnrolError {
             Self::WebPassword { sent: true, .. } => "the web password is another one; the user is always admin".into(),
             Self::NotTasmota { .. } => "check the address; it was only asked a harmless question".into(),
             Self::Console(error) => return error.hint(),
+            Self::Answer { why: ReplyError::Shape { field: "SetOption", .. }, .. } => {
+                "give it two words for off and on: StateText1 OFF, StateText2 ON; then run the same command again".into()
+            }
             Self::Answer { .. } => "look at the device's own web console; its firmware may be very old".into(),
             Self::MqttOff { .. } => "on the device: SetOption3 1; it restarts, then run the same command again".into(),
             Self::NoTls { .. } => "no key was sent. ESP32: install a current release, which can pin the broker's key; for \
@@ -451,6 +467,10 @@ impl EnrolError {
             Self::Credential(error) => return error.hint(),
             Self::Refused { .. } => "look at the device's own web console for its log, then run the same command again".into(),
             Self::WentAway { .. } => "give it power and Wi-Fi, then run the same command again: it continues".into(),
+            Self::Stranger { registered, .. } => format!(
+                "find the address that {registered} has now (quoll device find, or your router's list) and run the same \
+                 command with that: it continues"
+            ),
             Self::LengthMismatch { .. } => "it still uses its old broker; run the same command again, nearer to the access \
                 point if it happens twice"
                 .into(),

@@ -29,7 +29,7 @@ mod target;
 // For `life`, which talks to a device in the same way.
 pub(crate) use self::ask::Asker;
 pub use self::error::{Cause, EnrolError, Stands};
-pub(crate) use self::key::{Cargo, KEY_UNDER_WAY, PUSH_ROUNDS};
+pub(crate) use self::key::{Bearer, Cargo, KEY_UNDER_WAY, PUSH_ROUNDS, push};
 pub use self::pins::pinned_switch;
 pub use self::probe::{Probe, TlsAbility, probe};
 pub(crate) use self::switch::{Back, has_broker};

@@ -79,6 +79,7 @@ impl Run<'_> {
         self.done(Step::Clock, &detail)?;
         self.begin(Step::Switch)?;
         let backlog: Command = pins.switch(self.with.broker, new).map_err(EnrolError::Target)?;
+        self.asker.same_device(Step::Switch).await?;
         // Before it is sent: from now on the device may be anywhere.
         self.advance(DeviceState::Switched, None)?;
         self.send_switch(&backlog, goes_back).await
@@ -98,9 +99,9 @@ impl Run<'_> {
         match back.await {
             Back::With => self.done(Step::Return, "")?,
             Back::Without => return Ok(Err(Cause::NotSwitched)),
-            Back::Silent => {
+            Back::Away(stranger) => {
                 gone = true;
-                self.report(Step::Return, Progress::Failed, "its console does not answer")?;
+                self.report(Step::Return, Progress::Failed, &Back::away(stranger))?;
             }
         }
         if !gone {

@@ -126,9 +126,7 @@ impl Asker<'_> {
         if !pins.hold(&slots) {
             return Ok(Some(format!("its fingerprint slots hold {} and {}", slots[0], slots[1])));
         }
-        let by_fingerprint =
-            self.ask(Step::CheckPins, &Command::ask_option(SetOption::FINGERPRINT_MODE)).await?;
-        Ok(match by_fingerprint.option(SetOption::FINGERPRINT_MODE) {
+        Ok(match self.option(Step::CheckPins, SetOption::FINGERPRINT_MODE).await? {
             Ok(true) => None,
             _ => Some("it does not check the server by fingerprint (SetOption132)".into()),
         })

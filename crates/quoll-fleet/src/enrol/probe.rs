@@ -1,6 +1,6 @@
 //! What a device is and what it can do, asked without changing anything; and what of it forbids an enrolment.
 
-use quoll_tasmota::reply::{Firmware, Mqtt, Network, Vitals};
+use quoll_tasmota::status::{Firmware, Mqtt, Network, Vitals};
 use quoll_tasmota::{Command, FingerprintSlot, ReplyError, SetOption, Setting, StatusPage, Stored};
 
 use super::ask::Asker;
@@ -52,8 +52,7 @@ pub enum TlsAbility {
 /// # Errors
 /// Where the device does not answer, is no Tasmota, wants a password, or has MQTT off: see [`EnrolError`].
 pub async fn probe(console: &dyn DeviceConsole, patience: Patience) -> Result<Probe, EnrolError> {
-    let asker = Asker { console, patience };
-    asker.probe().await
+    Asker::new(console, patience).probe().await
 }
 
 impl Asker<'_> {
@@ -61,6 +60,8 @@ impl Asker<'_> {
         let page = |page| Command::status(page);
         let firmware = self.read(&page(StatusPage::Firmware), |reply| reply.firmware()).await?;
         let network = self.read(&page(StatusPage::Network), |reply| reply.network()).await?;
+        // Whoever it is: from now on nobody else.
+        let _ = self.who.set(network.mac);
         let mqtt = match self.ask(Step::Probe, &page(StatusPage::Mqtt)).await?.mqtt() {
             Ok(mqtt) => mqtt,
             Err(ReplyError::Refused) => return Err(EnrolError::MqttOff { address: self.address() }),
@@ -82,8 +83,8 @@ impl Asker<'_> {
         let settings = SavedSettings {
             host: mqtt.host.clone(),
             port: mqtt.port,
-            tls: self.option(SetOption::MQTT_TLS).await?,
-            fingerprint_mode: self.option(SetOption::FINGERPRINT_MODE).await?,
+            tls: self.probed(SetOption::MQTT_TLS).await?,
+            fingerprint_mode: self.probed(SetOption::FINGERPRINT_MODE).await?,
             ecdsa: self.maybe_option(SetOption::ECDSA).await?,
             user: Some(mqtt.user.clone()),
             fingerprints: match tls {
@@ -99,13 +100,19 @@ impl Asker<'_> {
             web: self.level(Setting::WebLog).await?,
         };
         let vitals = self.ask(Step::Probe, &page(StatusPage::State)).await?.vitals();
+        // What was asked is all of one device: another one's settings would go back to this one some day.
+        let found = self.read(&page(StatusPage::Network), |reply| reply.network()).await?.mac;
+        if found != network.mac {
+            let (address, step, registered) = (self.address(), Step::Probe, network.mac);
+            return Err(EnrolError::Stranger { address, step, registered, found });
+        }
         Ok(Probe { firmware, network, mqtt, clock, tls, topics, settings, logs, vitals })
     }
 
     /// The bare questions, in the order of facts §7.3; nothing secret may be sent before both are answered.
     async fn tls_ability(&self) -> Result<TlsAbility, EnrolError> {
-        match self.ask(Step::Probe, &Command::mqtt_tls()).await?.mqtt_tls() {
-            Ok(_) => {}
+        match self.ask(Step::Probe, &Command::mqtt_tls()).await?.knows_mqtt_tls() {
+            Ok(()) => {}
             Err(ReplyError::Unknown) => return Ok(TlsAbility::None),
             Err(why) => return Err(self.answer(Step::Probe, why)),
         }
@@ -177,13 +184,12 @@ impl Asker<'_> {
         Ok(self.known(told)?.and_then(|level| level.parse().ok()))
     }
 
-    async fn option(&self, option: SetOption) -> Result<bool, EnrolError> {
-        self.read(&Command::ask_option(option), |reply| reply.option(option)).await
+    async fn probed(&self, option: SetOption) -> Result<bool, EnrolError> {
+        self.option(Step::Probe, option).await?.map_err(|why| self.answer(Step::Probe, why))
     }
 
     async fn maybe_option(&self, option: SetOption) -> Result<Option<bool>, EnrolError> {
-        let told = self.ask(Step::Probe, &Command::ask_option(option)).await?.option(option);
-        self.known(told)
+        self.known(self.option(Step::Probe, option).await?)
     }
 }
 

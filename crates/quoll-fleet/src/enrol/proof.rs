@@ -14,6 +14,9 @@ impl Asker<'_> {
         if let WitnessError::NoBroker { .. } = witness {
             return Cause::NoBroker(witness);
         }
+        if self.stranger().await.is_some() {
+            return Cause::Gone;
+        }
         match timeout(self.patience.ask, self.console.log_lines()).await {
             Ok(Ok(lines)) => cause_in(&lines, broker).unwrap_or(Cause::Unknown(witness)),
             _ => Cause::Gone,

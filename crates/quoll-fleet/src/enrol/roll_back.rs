@@ -82,7 +82,7 @@ impl Run<'_> {
         match back.await {
             Back::With => Ok(()),
             Back::Without => Err("it did not take the old settings".into()),
-            Back::Silent => Err("its console does not answer".into()),
+            Back::Away(stranger) => Err(Back::away(stranger)),
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::ask::Asker;
 use super::error::{Cause, EnrolError};
-use super::key::{Cargo, KEY_UNDER_WAY, PUSH_ROUNDS};
+use super::key::{Bearer, Cargo, KEY_UNDER_WAY, push};
 use super::probe::{Probe, Way};
 use super::switch::{Back, has_broker, switch_commands};
 use super::target::{DeviceConsole, EnrolRequest};
@@ -56,7 +56,7 @@ impl<'a> Run<'a> {
             OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000,
             std::process::id()
         );
-        let asker = Asker { console, patience: with.patience };
+        let asker = Asker::new(console, with.patience);
         Ok(Self { with, request, asker, known, id, current: Step::Probe, notes: Vec::new() })
     }
 
@@ -246,21 +246,7 @@ impl<'a> Run<'a> {
             self.with.registry.note_problem(&self.request.name, Some(KEY_UNDER_WAY))?;
         }
         self.quiet_logs(found).await?;
-        let mut round = 1;
-        loop {
-            match self.push_once(cargo, found).await {
-                Ok(()) => break,
-                // The old device answers, with something else stored: a damaged text, or a restart in between.
-                Err(
-                    EnrolError::LengthMismatch { .. }
-                    | EnrolError::Refused { step: Step::PushCertificate, .. },
-                ) if round < PUSH_ROUNDS => {
-                    self.report(self.current, Progress::Failed, "once more")?;
-                    round += 1;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        push(self, cargo).await?;
         self.advance(DeviceState::KeyPushed, None).map(drop)
     }
 
@@ -271,21 +257,6 @@ impl<'a> Run<'a> {
         self.done(Step::QuietLogs, "")
     }
 
-    async fn push_once(&mut self, cargo: &Cargo, found: &Probe) -> Result<(), EnrolError> {
-        self.begin(Step::PushKey)?;
-        self.asker.push_key(cargo, found.network.mac).await?;
-        self.done(Step::PushKey, "32 bytes")?;
-        self.begin(Step::PushCertificate)?;
-        self.asker.push_certificate(cargo).await?;
-        self.done(Step::PushCertificate, "")?;
-        self.begin(Step::ReadBack)?;
-        let (stored, expected) = (self.asker.stored(Step::ReadBack).await?, cargo.expected());
-        if stored != expected {
-            return Err(EnrolError::LengthMismatch { address: self.asker.address(), stored, expected });
-        }
-        self.done(Step::ReadBack, &stored.to_string())
-    }
-
     async fn switch(&mut self, found: &Probe) -> Result<(), EnrolError> {
         self.begin(Step::Clock)?;
         let detail = self.asker.set_clock().await?;
@@ -293,6 +264,7 @@ impl<'a> Run<'a> {
         self.begin(Step::Switch)?;
         let backlog =
             switch_commands(self.with.broker, found.settings.ecdsa.is_some()).map_err(EnrolError::Target)?;
+        self.asker.same_device(Step::Switch).await?;
         // Before it is sent: from now on the device may be anywhere.
         self.advance(DeviceState::Switched, None)?;
         self.send_switch(&backlog, true).await
@@ -301,7 +273,7 @@ impl<'a> Run<'a> {
     /// Sends the Backlog of either rung. One that was answered with nonsense may have been heard or not: the old settings
     /// go back, where there are some to go back to.
     pub(super) async fn send_switch(&mut self, backlog: &Command, goes_back: bool) -> Result<(), EnrolError> {
-        let Err(error) = self.asker.send_backlog(Step::Switch, backlog).await else {
+        let Err(error) = self.asker.hand_over(Step::Switch, backlog).await else {
             return self.done(Step::Switch, "");
         };
         self.report(Step::Switch, Progress::Failed, &error.to_string())?;
@@ -325,9 +297,9 @@ impl<'a> Run<'a> {
             match self.asker.wait_back(|mqtt| has_broker(mqtt, &broker.host, broker.port, true)).await {
                 Back::With => self.done(Step::Return, "")?,
                 Back::Without => return Ok(Err(Cause::NotSwitched)),
-                Back::Silent => {
+                Back::Away(stranger) => {
                     gone = true;
-                    self.report(Step::Return, Progress::Failed, "its console does not answer")?;
+                    self.report(Step::Return, Progress::Failed, &Back::away(stranger))?;
                 }
             }
         }
@@ -335,6 +307,15 @@ impl<'a> Run<'a> {
         let error = match witness::see(self.with.witness, self.with.patience, serial, stale).await {
             Ok(sighting) => {
                 self.done(Step::Prove, &format!("{} from {}", sighting.client_id, sighting.address))?;
+                if gone {
+                    self.notes.push(format!(
+                        "its console did not answer at {} any more; the broker saw it come from {}: if its address has \
+                         changed, quoll device repair {} --at ADDRESS",
+                        self.asker.address(),
+                        sighting.address,
+                        self.request.name
+                    ));
+                }
                 return Ok(Ok(sighting));
             }
             Err(error) => error,
@@ -350,7 +331,7 @@ impl<'a> Run<'a> {
         let Some(levels) = self.with.registry.kept(&self.request.name)?.1 else { return Ok(()) };
         let failed_at = self.current;
         self.begin(Step::RestoreLogs)?;
-        let restored = self.asker.set_logs_for_good(Step::RestoreLogs, &levels).await;
+        let restored = self.asker.restore_logs(&levels).await;
         if let Err(error) = &restored {
             self.report(Step::RestoreLogs, Progress::Failed, &error.to_string())?;
         } else {
@@ -409,5 +390,16 @@ impl<'a> Run<'a> {
         if let Err(second) = noted {
             tracing::warn!(device = %self.request.name, error = %second, "the problem could not be noted");
         }
+    }
+}
+
+impl Bearer for Run<'_> {
+    fn asker(&self) -> &Asker<'_> {
+        &self.asker
+    }
+
+    fn note(&mut self, step: Step, progress: Progress, detail: &str) -> Result<(), EnrolError> {
+        self.current = step;
+        self.report(step, progress, detail)
     }
 }

@@ -1,7 +1,7 @@
 //! The device's clock, its way to our broker, and its way back.
 
-use quoll_tasmota::reply::Mqtt;
-use quoll_tasmota::{Command, CommandError, SetOption, Setting, StatusPage};
+use quoll_tasmota::status::Mqtt;
+use quoll_tasmota::{Command, CommandError, Mac, SetOption, Setting, StatusPage};
 use time::{Duration, OffsetDateTime};
 use tokio::time::{Instant, sleep};
 
@@ -19,8 +19,18 @@ pub(crate) enum Back {
     With,
     /// It answers, and has others.
     Without,
-    /// It has not answered.
-    Silent,
+    /// It has not answered. Another device may have, at its address.
+    Away(Option<Mac>),
+}
+
+impl Back {
+    /// What is said of a device that is away.
+    pub(crate) fn away(stranger: Option<Mac>) -> String {
+        match stranger {
+            None => "its console does not answer".into(),
+            Some(found) => format!("another device answers at its address: {found}"),
+        }
+    }
 }
 
 /// The one Backlog of facts §8.3 row 4.
@@ -68,7 +78,7 @@ impl Asker<'_> {
         }
         let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0);
         let command = Command::time(now).map_err(EnrolError::Target)?;
-        self.tell(Step::Clock, &command).await?;
+        self.change(Step::Clock, &command).await?;
         let still = self.clock_error().await?;
         if still.abs() > CLOCK_SLACK {
             return Err(EnrolError::Clock { address: self.address(), off: still });
@@ -83,15 +93,23 @@ impl Asker<'_> {
         Ok(Duration::seconds(clock.saturating_sub(OffsetDateTime::now_utc().unix_timestamp())))
     }
 
-    /// Sends a Backlog that ends in a restart. No answer is no verdict: the device may be gone because it obeys.
+    /// Sends a Backlog that ends in a restart, to the device that was asked first and to no other.
     pub(crate) async fn send_backlog(&self, step: Step, backlog: &Command) -> Result<(), EnrolError> {
+        self.same_device(step).await?;
+        self.hand_over(step, backlog).await
+    }
+
+    /// As [`Self::send_backlog`], for those who have just looked who is there. No answer is no verdict: the device may be
+    /// gone because it obeys.
+    pub(crate) async fn hand_over(&self, step: Step, backlog: &Command) -> Result<(), EnrolError> {
         match self.tell(step, backlog).await {
             Ok(_) | Err(EnrolError::WentAway { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Polls until the device answers with settings that are `wanted`, or patience ends.
+    /// Polls until the device answers with settings that are `wanted`, or patience ends. What another device answers at
+    /// its address is nothing that it said.
     pub(crate) async fn wait_back(&self, wanted: impl Fn(&Mqtt) -> bool) -> Back {
         let until = Instant::now() + self.patience.back;
         let mut answered = false;
@@ -100,7 +118,7 @@ impl Asker<'_> {
             let reply = self.once(&Command::status(StatusPage::Mqtt)).await;
             if let Ok(Ok(mqtt)) = reply.map(|reply| reply.mqtt()) {
                 answered = true;
-                if wanted(&mqtt) {
+                if wanted(&mqtt) && self.stranger().await.is_none() {
                     return Back::With;
                 }
             }
@@ -108,7 +126,10 @@ impl Asker<'_> {
                 break;
             }
         }
-        if answered { Back::Without } else { Back::Silent }
+        match if answered { self.stranger().await } else { None } {
+            None if answered => Back::Without,
+            stranger => Back::Away(stranger),
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use time::OffsetDateTime;
 
 use super::error::{LifeError, living};
 use crate::device::{Device, DeviceName, DeviceState, Rung};
-use crate::enrol::{Asker, BrokerTarget, Cargo, DeviceConsole, EnrolError, Patience, Probe, TlsAbility};
+use crate::enrol::{
+    Asker, Bearer, BrokerTarget, Cargo, DeviceConsole, EnrolError, Patience, Probe, TlsAbility,
+};
 use crate::issuer::{DeviceCredential, IssueError, Reissuer};
 use crate::registry::changes::{Change, Stage};
 use crate::registry::journal::Progress;
@@ -106,7 +108,7 @@ impl Life<'_> {
             OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000,
             std::process::id()
         );
-        let asker = Asker { console, patience: self.patience };
+        let asker = Asker::of(console, self.patience, device.mac);
         let mut run = Run { with: self, device, to, asker, id, current: Step::Probe, notes: Vec::new() };
         match run.steps().await {
             Ok(changed) => Ok(changed),
@@ -288,7 +290,7 @@ impl Run<'_> {
         let Some(levels) = self.with.registry.kept(&self.device.name)?.1 else { return Ok(()) };
         let failed_at = self.current;
         self.begin(Step::RestoreLogs)?;
-        let restored = self.asker.set_logs(Step::RestoreLogs, &levels).await;
+        let restored = self.asker.restore_logs(&levels).await;
         match &restored {
             Ok(()) => {
                 self.with.registry.forget_log_levels(&self.device.name)?;
@@ -333,5 +335,18 @@ impl Run<'_> {
         if let Err(second) = noted {
             tracing::warn!(device = %self.device.name, error = %second, "the problem could not be noted");
         }
+    }
+}
+
+impl Bearer for Run<'_> {
+    fn asker(&self) -> &Asker<'_> {
+        &self.asker
+    }
+
+    fn note(&mut self, step: Step, progress: Progress, detail: &str) -> Result<(), EnrolError> {
+        self.current = step;
+        self.with.registry.note_step(&self.device.name, &self.id, step, progress, detail)?;
+        self.with.reporter.step(step, StepState::of(progress, detail));
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use super::change::Run;
 use super::error::{After, LifeError};
 use crate::device::Topics;
 use crate::enrol::{
-    Back, Cargo, Cause, EnrolError, KEY_UNDER_WAY, PUSH_ROUNDS, Probe, TlsAbility, has_broker,
+    Back, Cargo, Cause, EnrolError, KEY_UNDER_WAY, PUSH_ROUNDS, Probe, TlsAbility, has_broker, push,
 };
 use crate::issuer::DeviceCredential;
 use crate::registry::changes::{Change, Stage};
@@ -37,7 +37,7 @@ impl Run<'_> {
             registry.note_problem(&self.device.name, Some(KEY_UNDER_WAY))?;
             registry.advance_change(&self.device.name, Stage::Pushing)?;
             self.quiet_logs(found).await?;
-            self.push(&cargo, found).await?;
+            push(self, &cargo).await?;
             registry.advance_change(&self.device.name, Stage::Pushed)?;
         }
         self.begin(Step::Clock)?;
@@ -51,7 +51,7 @@ impl Run<'_> {
         };
         registry.note_problem(&self.device.name, Some(&cause.to_string()))?;
         self.report(self.current, Progress::Failed, &cause.to_string())?;
-        let stands = self.put_back(found, old, topic.is_some()).await?;
+        let stands = self.put_back(old, topic.is_some()).await?;
         Err(LifeError::NotProven { name: self.device.name.clone(), cause, stands })
     }
 
@@ -62,42 +62,6 @@ impl Run<'_> {
         let topics = &found.topics;
         let follows = topics.topic.eq_ignore_ascii_case(was) || topics.topic == to.as_str();
         follows.then(|| Topics { topic: to.as_str().to_owned(), ..topics.clone() })
-    }
-
-    async fn push(&mut self, cargo: &Cargo, found: &Probe) -> Result<(), LifeError> {
-        let mut round = 1;
-        loop {
-            match self.push_once(cargo, found).await {
-                Ok(()) => return Ok(()),
-                Err(
-                    LifeError::Device(EnrolError::LengthMismatch { .. })
-                    | LifeError::Device(EnrolError::Refused { step: Step::PushCertificate, .. }),
-                ) if round < PUSH_ROUNDS => {
-                    self.report(self.current, Progress::Failed, "once more")?;
-                    round += 1;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn push_once(&mut self, cargo: &Cargo, found: &Probe) -> Result<(), LifeError> {
-        self.begin(Step::PushKey)?;
-        self.asker.push_key(cargo, found.network.mac).await?;
-        self.done(Step::PushKey, "32 bytes")?;
-        self.begin(Step::PushCertificate)?;
-        self.asker.push_certificate(cargo).await?;
-        self.done(Step::PushCertificate, "")?;
-        self.begin(Step::ReadBack)?;
-        self.read_back(cargo).await
-    }
-
-    async fn read_back(&mut self, cargo: &Cargo) -> Result<(), LifeError> {
-        let (stored, expected) = (self.asker.stored(Step::ReadBack).await?, cargo.expected());
-        if stored != expected {
-            return Err(EnrolError::LengthMismatch { address: self.asker.address(), stored, expected }.into());
-        }
-        self.done(Step::ReadBack, &stored.to_string())
     }
 
     /// A restart shows at once what a power cut would show one day: whether the device kept what it was given.
@@ -129,9 +93,9 @@ impl Run<'_> {
         match self.asker.wait_back(|mqtt| has_broker(mqtt, &broker.host, broker.port, true)).await {
             Back::With => self.done(Step::Return, "")?,
             Back::Without => return Ok(Err(Cause::NotSwitched)),
-            Back::Silent => {
+            Back::Away(stranger) => {
                 gone = true;
-                self.report(Step::Return, Progress::Failed, "its console does not answer")?;
+                self.report(Step::Return, Progress::Failed, &Back::away(stranger))?;
             }
         }
         self.begin(Step::Prove)?;
@@ -163,7 +127,6 @@ impl Run<'_> {
     /// The old key back onto the device, and the broker's word that it came with it.
     async fn put_back(
         &mut self,
-        found: &Probe,
         old: Option<&DeviceCredential>,
         topic_changed: bool,
     ) -> Result<After, LifeError> {
@@ -173,7 +136,7 @@ impl Run<'_> {
             self.report(Step::PutBack, Progress::Failed, &why)?;
             return Ok(After::Ahead { why });
         };
-        let after = match self.try_put_back(found, old, topic_changed).await {
+        let after = match self.try_put_back(old, topic_changed).await {
             Ok(after) => after,
             Err(error @ (LifeError::Registry(_) | LifeError::Issue(_))) => return Err(error),
             Err(error) => {
@@ -197,14 +160,13 @@ impl Run<'_> {
 
     async fn try_put_back(
         &mut self,
-        found: &Probe,
         old: &DeviceCredential,
         topic_changed: bool,
     ) -> Result<After, LifeError> {
         let cargo = Cargo::new(old)?;
         let mut round = 1;
         loop {
-            self.asker.push_key(&cargo, found.network.mac).await?;
+            self.asker.push_key(&cargo).await?;
             self.asker.push_certificate(&cargo).await?;
             let (stored, expected) = (self.asker.stored(Step::PutBack).await?, cargo.expected());
             if stored == expected {

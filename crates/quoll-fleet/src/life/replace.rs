@@ -39,7 +39,7 @@ pub async fn replace(
 ) -> Result<Replaced, LifeError> {
     let unknown = || LifeError::Unknown(Owner::Device(name.clone()));
     let known = registry.device(name)?.filter(|device| device.state.is_present()).ok_or_else(unknown)?;
-    let asker = Asker { console, patience };
+    let asker = Asker::new(console, patience);
     let found = asker.probe().await?;
     if let TlsAbility::None = found.tls {
         let firmware = found.firmware.version.clone();

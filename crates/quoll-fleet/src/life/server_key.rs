@@ -121,7 +121,8 @@ impl Staging<'_> {
     /// See [`SlotError`]; what the device held before is back then, or the registry says that it may not be.
     pub async fn stage(&self, name: &DeviceName, console: &dyn DeviceConsole) -> Result<(), SlotError> {
         let _lock = self.lock(name)?;
-        let (device, asker) = (self.device(name)?, self.asker(console));
+        let device = self.device(name)?;
+        let asker = self.asker(&device, console);
         self.refuse_stranger(&device, &asker).await?;
         let slots = self.slots(&asker).await?;
         let pinned = self.pinned(&slots)?;
@@ -179,7 +180,8 @@ impl Staging<'_> {
     /// See [`SlotError`].
     pub async fn finish(&self, name: &DeviceName, console: &dyn DeviceConsole) -> Result<(), SlotError> {
         let _lock = self.lock(name)?;
-        let (device, asker) = (self.device(name)?, self.asker(console));
+        let device = self.device(name)?;
+        let asker = self.asker(&device, console);
         self.refuse_stranger(&device, &asker).await?;
         let slots = self.slots(&asker).await?;
         let pinned = self.pinned(&slots)?;
@@ -219,7 +221,8 @@ impl Staging<'_> {
         console: &dyn DeviceConsole,
     ) -> Result<(), SlotError> {
         let _lock = self.lock(name)?;
-        let (device, asker) = (self.device(name)?, self.asker(console));
+        let device = self.device(name)?;
+        let asker = self.asker(&device, console);
         self.refuse_stranger(&device, &asker).await?;
         let slots = self.slots(&asker).await?;
         let wanted = before.each_ref().map(|text| match Slot::parse(text) {
@@ -254,7 +257,7 @@ impl Staging<'_> {
         let broker = self.broker;
         let port = broker.pinned_port.unwrap_or(broker.port);
         let back = asker.wait_back(|mqtt| has_broker(mqtt, &broker.host, port, true)).await;
-        if let Back::Silent = back {
+        if let Back::Away(_) = back {
             return Err(SlotError::NotBack(Cause::Gone));
         }
         let now = self.slots(asker).await?;
@@ -302,8 +305,7 @@ impl Staging<'_> {
             let held = reply.fingerprint(slot).map_err(|why| asker.answer(Step::CheckPins, why))?;
             *text = held.to_string();
         }
-        let reply = asker.ask(Step::CheckPins, &Command::ask_option(SetOption::FINGERPRINT_MODE)).await?;
-        match reply.option(SetOption::FINGERPRINT_MODE) {
+        match asker.option(Step::CheckPins, SetOption::FINGERPRINT_MODE).await? {
             Ok(true) => Ok(slots),
             _ => Err(SlotError::NotByFingerprint),
         }
@@ -333,8 +335,8 @@ impl Staging<'_> {
         Ok(device)
     }
 
-    fn asker<'b>(&self, console: &'b dyn DeviceConsole) -> Asker<'b> {
-        Asker { console, patience: self.patience }
+    fn asker<'b>(&self, device: &Device, console: &'b dyn DeviceConsole) -> Asker<'b> {
+        Asker::of(console, self.patience, device.mac)
     }
 
     fn lock(&self, name: &DeviceName) -> Result<crate::registry::EnrolmentLock, SlotError> {

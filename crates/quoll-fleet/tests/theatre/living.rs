@@ -29,7 +29,7 @@ pub struct Guillotine {
 }
 
 impl Guillotine {
-    fn pass(&self) {
+    pub fn pass(&self) {
         if Some(self.moment.fetch_add(1, Ordering::SeqCst)) == self.at {
             panic!("killed");
         }

@@ -167,13 +167,17 @@ impl DeviceConsole for MemoryConsole {
 }
 
 /// Counts everything an enrolment does to the outside, and dies at a number: before or after a question, at a report.
-pub struct Guillotine {
-    pub console: MemoryConsole,
+pub struct Guillotine<C> {
+    pub console: C,
     pub at: usize,
     pub moment: AtomicUsize,
 }
 
-impl Guillotine {
+impl<C> Guillotine<C> {
+    pub fn new(console: C, at: usize) -> Arc<Self> {
+        Arc::new(Self { console, at, moment: AtomicUsize::new(0) })
+    }
+
     fn pass(&self) {
         if self.moment.fetch_add(1, Ordering::SeqCst) == self.at {
             panic!("killed");
@@ -182,7 +186,7 @@ impl Guillotine {
 }
 
 #[async_trait]
-impl Console for Guillotine {
+impl<C: Console> Console for Guillotine<C> {
     async fn ask(&self, command: &Command) -> Result<Reply, ConsoleError> {
         self.pass();
         let answer = self.console.ask(command).await;
@@ -196,13 +200,13 @@ impl Console for Guillotine {
 }
 
 #[async_trait]
-impl DeviceConsole for Guillotine {
+impl<C: DeviceConsole> DeviceConsole for Guillotine<C> {
     async fn log_lines(&self) -> Result<Vec<String>, ConsoleError> {
         self.console.log_lines().await
     }
 }
 
-impl Reporter for Guillotine {
+impl<C: Send + Sync> Reporter for Guillotine<C> {
     fn step(&self, _: Step, _: StepState) {
         self.pass();
     }

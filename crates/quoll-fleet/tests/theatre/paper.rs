@@ -14,6 +14,7 @@ use quoll_fleet::registry::{PasswordState, Registry};
 use quoll_fleet::step::{Reporter, Silent};
 use quoll_fleet::witness::{Sighting, Witness, WitnessError};
 use quoll_tasmota::virtual_device::{MemoryConsole, VirtualProfile};
+use quoll_tasmota::{Command, Console, ConsoleError, Reply};
 use time::OffsetDateTime;
 
 use super::{FakeIssuer, broker, credential};
@@ -66,9 +67,35 @@ pub struct Paper {
     _folder: tempfile::TempDir,
 }
 
+/// The way to a device on paper: its time passes when it is asked.
+pub struct OnPaper(pub Arc<MemoryConsole>);
+
+#[async_trait]
+impl Console for OnPaper {
+    async fn ask(&self, command: &Command) -> Result<Reply, ConsoleError> {
+        self.0.wait(BETWEEN);
+        self.0.ask(command).await
+    }
+
+    fn address(&self) -> String {
+        self.0.address()
+    }
+}
+
+#[async_trait]
+impl DeviceConsole for OnPaper {
+    async fn log_lines(&self) -> Result<Vec<String>, ConsoleError> {
+        Ok(Vec::new())
+    }
+}
+
 impl Paper {
+    pub fn console(&self) -> OnPaper {
+        OnPaper(self.memory.clone())
+    }
+
     pub fn new(profile: VirtualProfile, wanted: WantedRung) -> Self {
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let folder = super::living::folder();
         let utc = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap();
         let memory = Arc::new(MemoryConsole::new(profile, utc));
         let mut request = EnrolRequest::new("plug".parse().unwrap(), "192.0.2.7".parse().unwrap());

@@ -124,8 +124,8 @@ impl Asking<'_> {
 
     async fn tls(&mut self) {
         let Some(reply) = self.reply(&Command::mqtt_tls()).await else { return };
-        match reply.mqtt_tls() {
-            Ok(_) => {}
+        match reply.knows_mqtt_tls() {
+            Ok(()) => {}
             Err(ReplyError::Unknown) => {
                 self.side.ability = Some(TlsAbility::None);
                 self.side.tls = Some(false);
@@ -212,7 +212,16 @@ impl Asking<'_> {
 
     async fn option(&mut self, option: SetOption) -> Option<bool> {
         let reply = self.reply(&Command::ask_option(option)).await?;
-        self.read(&option.name(), reply.option(option))
+        let mut told = reply.option(option);
+        if let Err(ReplyError::Shape { .. }) = told {
+            // Its owner has words of his own for off and on.
+            let off = self.reply(&Command::ask(Setting::StateText1)).await?.setting(Setting::StateText1);
+            let on = self.reply(&Command::ask(Setting::StateText2)).await?.setting(Setting::StateText2);
+            if let (Ok(off), Ok(on)) = (off, on) {
+                told = reply.option_in(option, [&off, &on]);
+            }
+        }
+        self.read(&option.name(), told)
     }
 
     fn read<T>(&mut self, what: &str, answer: Result<T, ReplyError>) -> Option<T> {

@@ -1,0 +1,41 @@
+//! Devices that are healthy and odd: their owners gave them words, names and versions that no factory gives.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a stage that does not stand is a failed test")]
+
+mod theatre;
+
+use std::time::Duration;
+
+use quoll_fleet::device::Rung;
+use quoll_fleet::enrol::WantedRung;
+use quoll_tasmota::virtual_device::{Firmware, VirtualProfile};
+use theatre::paper::{Paper, profile};
+
+/// `StateText1` and `StateText2` are the owner's words for off and on, and a device answers SetOptions with them.
+#[tokio::test]
+async fn the_owners_own_words_for_on_and_off_are_understood() {
+    for (off, on) in [("AUS", "AN"), ("0", "1"), ("off", "on"), ("closed", "öffen")] {
+        for (firmware, wanted, rung) in [
+            (Firmware::ClientCert, WantedRung::Auto, Rung::Mutual),
+            (Firmware::Stock, WantedRung::Pinned, Rung::Pinned),
+        ] {
+            let stage = Paper::new(VirtualProfile { firmware, ..profile() }, wanted);
+            let words = format!("Backlog StateText1 {off}; StateText2 {on}");
+            let _ = stage.told(&words);
+            stage.memory.wait(Duration::from_secs(5));
+            assert!(stage.told("SetOption103").contains(off), "{off}");
+            let console = stage.console();
+            let enrolled = stage.enrol(&console).await.unwrap_or_else(|error| panic!("{off}/{on}: {error}"));
+            assert_eq!(enrolled.device.rung, rung, "{off}/{on}");
+            let again = stage.enrol(&console).await.unwrap();
+            assert!(again.already, "{off}/{on}: it is seen that it has all this");
+        }
+    }
+    // One word for both says nothing: no state is made up.
+    let stage = Paper::new(profile(), WantedRung::Auto);
+    let _ = stage.told("Backlog StateText1 x; StateText2 x");
+    stage.memory.wait(Duration::from_secs(5));
+    let error = stage.enrol(&stage.console()).await.unwrap_err();
+    assert!(error.to_string().contains("StateText"), "{error}");
+    assert!(error.hint().unwrap().contains("StateText1 OFF"), "{error:?}");
+    assert_eq!(stage.in_registry(), None);
+}
