@@ -1,7 +1,9 @@
 //! `quoll import`: an Easy-RSA folder and a Mosquitto, taken over as one home. All of it or nothing; what was there stays.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -144,6 +146,19 @@ impl Import {
                 fates.push(Fate::left("server key", from, what));
                 Ok(None)
             }
+        }
+    }
+}
+
+/// Two imports at once would clear away what the other one makes. Held until dropped; it leaves nothing behind.
+fn alone(parent: &Path) -> Outcome<fs::File> {
+    let folder = fs::File::open(parent).map_err(|error| io_failure("open", parent, &error))?;
+    match folder.try_lock() {
+        // Where the file system knows no locks, nobody has one.
+        Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(folder),
+        Err(fs::TryLockError::WouldBlock) => {
+            Err(Failure::new(Exit::System, format!("another import into {} is under way", parent.display()))
+                .hint("wait until it is over, then run the same command again"))
         }
     }
 }
@@ -294,16 +309,33 @@ fn list(filters: &[String]) -> String {
 impl Plan {
     /// In a folder beside the home, which becomes the home in one step.
     fn carry_out(&self, in_place: bool) -> Outcome {
-        let dir = self.home.dir();
+        // A link is to another place, where the home is to be.
+        let dir = self.home.dir().canonicalize().unwrap_or_else(|_| self.home.dir().to_owned());
         let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let building = dir.with_file_name(format!(".{name}.importing"));
+        let parent = dir.parent().unwrap_or_else(|| Path::new("/"));
+        fs::create_dir_all(parent).map_err(|error| io_failure("make the folder", parent, &error))?;
+        let _alone = alone(parent)?;
+        let building = parent.join(format!(".{name}.importing"));
         // What an interrupted import left is of no use.
         if building.exists() {
             fs::remove_dir_all(&building).map_err(|error| io_failure("clear", &building, &error))?;
         }
+        let elsewhere = |act: &str, path: &Path, error: &std::io::Error| {
+            let failure = io_failure(act, path, error);
+            match error.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::ResourceBusy => failure
+                    .hint(format!(
+                        "the home is made beside its place and put there in one step, which a mount point or somebody else's \
+                         folder does not let; choose one in it: quoll --home {} import …",
+                        dir.join("home").display()
+                    )),
+                _ => failure,
+            }
+        };
+        let made = fs::DirBuilder::new().mode(0o700).create(&building);
+        made.map_err(|error| elsewhere("make", &building, &error))?;
         let done = self.build(&building, in_place).and_then(|()| {
-            fs::rename(&building, dir).map_err(|error| io_failure("put in place", dir, &error))?;
-            let parent = dir.parent().unwrap_or_else(|| Path::new("/"));
+            fs::rename(&building, &dir).map_err(|error| elsewhere("put in place", &dir, &error))?;
             let synced = fs::File::open(parent).and_then(|parent| parent.sync_all());
             synced.map_err(|error| io_failure("sync", parent, &error))
         });
@@ -315,7 +347,6 @@ impl Plan {
 
     fn build(&self, dir: &Path, in_place: bool) -> Outcome {
         let home = Home::choose(Some(dir.to_owned()))?;
-        home.ensure()?;
         if !in_place {
             easyrsa::copy(&self.pki, &home.default_pki())?;
             if let Some(key) = &self.server_key {

@@ -6,6 +6,7 @@
 pub(crate) mod bearssl;
 pub(crate) mod folder;
 pub(crate) mod pinned;
+pub(crate) mod power_cut;
 pub(crate) mod transcript;
 
 use std::io::{BufRead as _, BufReader};
