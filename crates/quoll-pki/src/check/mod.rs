@@ -161,6 +161,11 @@ impl Pki {
     ) -> Result<CheckedCertificate, PkiError> {
         let first = found.first().expect("a serial number is only known from a file");
         let mut row = self.look_at(first, CertificateState::Unlisted)?;
+        if self.is_unfinished(serial)? {
+            let next = "run that command again; or quoll ca crl, which puts it in order, too";
+            row.problems.push(problem("it was being written down when the command was interrupted", next));
+            return Ok(row);
+        }
         let next = match row.chain {
             Chain::Foreign => format!("if it does not belong here, move {} away", first.path),
             _ if now > row.not_after => "it is over; nothing need be done".into(),

@@ -170,7 +170,7 @@ impl Pki {
         }
         // One that cannot be read was never written whole.
         let Ok(key) = key_file::read(&waiting, None) else { return Ok(None) };
-        let certificate = self.certificate(name)?;
+        let certificate = self.issued(name)?;
         Ok(certificate.filter(|it| it.public_key_der() == key.public_key_der()).map(|_| key))
     }
 }

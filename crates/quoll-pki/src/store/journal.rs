@@ -78,6 +78,28 @@ impl Pki {
         files::remove(&self.layout.journal())
     }
 
+    /// Whether an interrupted issue left this, to be thrown away by [`Pki::recover`].
+    ///
+    /// # Errors
+    /// [`PkiError::Index`], [`PkiError::Io`].
+    pub(crate) fn is_leftover(&self, serial: &Serial) -> Result<bool, PkiError> {
+        let Some(note) = files::read_if_there(&self.layout.journal(), MAX_FILE)? else { return Ok(false) };
+        let unwanted = |(then, noted, _): &(Unfinished, Serial, CertName)| {
+            *then == Unfinished::Revoke && noted == serial
+        };
+        // The line of one that is done may be there before its note is gone.
+        Ok(parse(&note).unwrap_or_default().iter().any(unwanted) && self.read_index()?.get(serial).is_none())
+    }
+
+    /// Whether its work was interrupted, or goes on: the next act that writes puts it in order.
+    ///
+    /// # Errors
+    /// [`PkiError::Io`].
+    pub(crate) fn is_unfinished(&self, serial: &Serial) -> Result<bool, PkiError> {
+        let note = files::read_if_there(&self.layout.journal(), MAX_FILE)?.unwrap_or_default();
+        Ok(parse(&note).unwrap_or_default().iter().any(|(_, noted, _)| noted == serial))
+    }
+
     /// Puts in order what an interruption left. The first thing every writing act does, under the lock.
     ///
     /// # Errors
@@ -90,7 +112,7 @@ impl Pki {
         // A note that cannot be read was never whole, so nothing was written after it.
         for (then, serial, name) in parse(&note).unwrap_or_default() {
             self.settle_key(&name)?;
-            let Some(there) = self.certificate(&name)?.filter(|there| there.serial() == serial) else {
+            let Some(there) = self.issued(&name)?.filter(|there| there.serial() == serial) else {
                 continue;
             };
             if index.get(&serial).is_some() {

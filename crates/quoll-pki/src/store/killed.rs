@@ -137,6 +137,15 @@ fn is_good(path: &Path, what: &str, now: OffsetDateTime) {
     }
     let unreadable = check.problems.iter().find(|problem| problem.what.contains("cannot be read"));
     assert_eq!(unreadable, None, "{what}");
+    // What it says there is can be used.
+    if let Some(fresh) = pki.certificate(&name("fresh")).unwrap() {
+        let key = pki.private_key(&name("fresh"), &pass()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(key.public_key_der(), fresh.public_key_der(), "{what}");
+    }
+    for row in &check.certificates {
+        let told = row.problems.iter().find(|problem| problem.what.contains("does not know it"));
+        assert_eq!(told, None, "{what}: advice that is for what a person put there");
+    }
     // The server still starts: its certificate and its key are there, and a pair.
     let hub = pki.certificate(&name("hub")).unwrap().unwrap_or_else(|| panic!("{what}: no server"));
     let there = pki.private_key(&name("hub"), &pass());

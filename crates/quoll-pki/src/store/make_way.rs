@@ -42,7 +42,7 @@ impl Pki {
         now: OffsetDateTime,
     ) -> Result<bool, PkiError> {
         let name = incoming.name;
-        let Some(there) = self.certificate(name)? else {
+        let Some(there) = self.issued(name)? else {
             self.check_key_and_request(incoming, None)?;
             let same_key = self
                 .requested_key(&self.layout.request(name))?
@@ -88,7 +88,7 @@ impl Pki {
         now: OffsetDateTime,
     ) -> Result<(), PkiError> {
         let name = incoming.name;
-        let Some(there) = self.certificate(name)? else { return self.check_key_and_request(incoming, None) };
+        let Some(there) = self.issued(name)? else { return self.check_key_and_request(incoming, None) };
         self.refuse_foreign(name, &there)?;
         let serial = there.serial();
         match index.get(&serial).map(|entry| &entry.state) {

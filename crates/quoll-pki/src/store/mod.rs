@@ -105,11 +105,18 @@ impl Pki {
         Ok(self.read_index()?.entries().cloned().collect())
     }
 
-    /// `issued/NAME.crt`, or `None` if there is none.
+    /// `issued/NAME.crt`, or `None` if there is none. What an interrupted issue has left there, which nobody was given and
+    /// whose key may be missing, is none: the next act that writes clears it away.
     ///
     /// # Errors
-    /// [`PkiError::BadFile`], [`PkiError::Io`].
+    /// [`PkiError::BadFile`], [`PkiError::Index`], [`PkiError::Io`].
     pub fn certificate(&self, name: &CertName) -> Result<Option<Certificate>, PkiError> {
+        let Some(there) = self.issued(name)? else { return Ok(None) };
+        Ok(if self.is_leftover(&there.serial())? { None } else { Some(there) })
+    }
+
+    /// `issued/NAME.crt`, whatever it is.
+    pub(crate) fn issued(&self, name: &CertName) -> Result<Option<Certificate>, PkiError> {
         read_certificate(&self.layout.issued(name))
     }
 
