@@ -83,8 +83,12 @@ impl Shard {
             settle(session, slot.place, out);
         }
         pump(session, &mut self.stats, self.now, out);
-        if session.replay.is_some() {
+        let (replays, was_full) = (session.replay.is_some(), session.is_passed_over);
+        if replays {
             self.go_on_replaying(key, out);
+        }
+        if was_full {
+            self.tell_of_room(key, out);
         }
     }
 }

@@ -14,11 +14,22 @@ impl Letter {
                 to.message(message);
                 to.finish()
             }
-            Self::Chosen { client_id, filter, message } => {
-                let mut to = Writer::new(1);
+            Self::Chosen { client_id, filter, message, offers, may_pass } => {
+                let mut to = Writer::new(7);
                 to.text(client_id);
                 to.text(filter);
                 to.message(message);
+                to.short(*offers);
+                to.flag(*may_pass);
+                to.finish()
+            }
+            Self::Passed { client_id, filter, message, offers, is_full } => {
+                let mut to = Writer::new(8);
+                to.text(client_id);
+                to.text(filter);
+                to.message(message);
+                to.short(*offers);
+                to.flag(*is_full);
                 to.finish()
             }
             Self::Joined { shard, client_id, filter, connected } => {
@@ -62,10 +73,13 @@ impl Letter {
         let (kind, mut from) = Reader::open(bytes)?;
         let letter = match kind {
             0 => Self::Message(from.message()?),
+            // Written by versions in which nobody passed a message over.
             1 => Self::Chosen {
                 client_id: from.text("client id")?,
                 filter: from.text("filter")?,
                 message: from.message()?,
+                offers: 1,
+                may_pass: false,
             },
             2 => Self::Joined {
                 shard: ShardId(from.short()?),
@@ -77,6 +91,20 @@ impl Letter {
             4 => Self::Returned { parcel: Box::new(Parcel::read(&mut from)?) },
             5 => Self::Asked { shard: ShardId(from.short()?), ticket: from.long()? },
             6 => Self::Answered { ticket: from.long()? },
+            7 => Self::Chosen {
+                client_id: from.text("client id")?,
+                filter: from.text("filter")?,
+                message: from.message()?,
+                offers: from.short()?,
+                may_pass: from.flag("may pass")?,
+            },
+            8 => Self::Passed {
+                client_id: from.text("client id")?,
+                filter: from.text("filter")?,
+                message: from.message()?,
+                offers: from.short()?,
+                is_full: from.flag("full")?,
+            },
             found => return Err(RecordError::Kind { found }),
         };
         from.close()?;

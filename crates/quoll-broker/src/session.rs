@@ -36,6 +36,8 @@ pub(crate) struct Session {
     pub(crate) version: ProtocolVersion,
     /// The peer takes bytes too slowly: QoS 0 is dropped.
     pub(crate) is_congested: bool,
+    /// Another shard's group knows that it had no room for a message, and is to hear when it has.
+    pub(crate) is_passed_over: bool,
     /// A bridge of 3.x (`try_private`): its subscriptions are No Local and Retain As Published.
     pub(crate) is_bridge: bool,
     /// Keep alive in force, in seconds; 0 for none.
@@ -76,6 +78,7 @@ impl Session {
             conn: None,
             version: ProtocolVersion::V311,
             is_congested: false,
+            is_passed_over: false,
             is_bridge: false,
             keep_alive: 0,
             window: 1,

@@ -22,7 +22,7 @@ use crate::pending::Pending;
 use crate::route::{KnownInterest, Shared};
 use crate::session::Session;
 use crate::settings::ShardSettings;
-use crate::share_group::Groups;
+use crate::share_group::{Groups, Offer};
 use crate::stats::Stats;
 use crate::subscribe::Wanting;
 use crate::topic_tree::{FilterId, TopicTree};
@@ -114,6 +114,7 @@ impl Shard {
                     let session = &mut self.sessions[key as usize];
                     session.is_congested = is_congested;
                     self.deadlines.watch(key, session);
+                    self.tell_of_room(key, out);
                 }
             }
             Input::Recall(change) => self.recall(change, out),
@@ -216,7 +217,13 @@ impl Shard {
         self.stats.letters += 1;
         match letter {
             Letter::Message(message) => self.deliver(&message, out),
-            Letter::Chosen { client_id, filter, message } => self.chosen(&client_id, &filter, &message, out),
+            Letter::Chosen { client_id, filter, message, offers, may_pass } => {
+                let offer = Offer { message: &message, offers };
+                self.chosen(&client_id, &filter, offer, may_pass, out);
+            }
+            Letter::Passed { client_id, filter, message, offers, is_full } => {
+                self.passed(&client_id, &filter, Offer { message: &message, offers }, is_full, out);
+            }
             Letter::Joined { shard, client_id, filter, connected } => {
                 self.joined(shard, &client_id, &filter, connected);
             }
@@ -251,7 +258,7 @@ mod tests {
     /// An idle device costs its session, its identifier, a few subscriptions and its due date: below 600 bytes.
     #[test]
     fn what_there_are_many_of_is_small() {
-        assert!(size_of::<Session>() <= 304, "session: {}", size_of::<Session>());
+        assert!(size_of::<Session>() <= 312, "session: {}", size_of::<Session>());
         assert!(size_of::<Effect>() <= 128, "effect: {}", size_of::<Effect>());
         assert!(size_of::<crate::inflight::Slot>() <= 64, "slot: {}", size_of::<crate::inflight::Slot>());
         assert!(size_of::<Message>() <= 192, "message: {}", size_of::<Message>());

@@ -1,7 +1,10 @@
 //! Shared subscriptions: one member of a group gets each message (§4.8.2).
 //!
 //! A group lives on one shard, which the group's filter names, and that shard alone chooses: exactly one receiver. Members are
-//! chosen in turn, connected ones first. What a member never acknowledged goes to another one when its session ends.
+//! chosen in turn, connected ones first, and who has no room is passed over while another may have some. Of members on its own
+//! shard the group sees that; one on another shard is asked by the message itself: it sends it back, once, and says when it has
+//! room again. So nobody pays for the question but those who are full. What a member never acknowledged goes to another one
+//! when its session ends.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,6 +40,24 @@ struct Member {
     client_id: Arc<str>,
     shard: ShardId,
     connected: bool,
+    /// On another shard, and had no room the last time.
+    is_full: bool,
+}
+
+/// A message on its way to a member of a group.
+#[derive(Clone, Copy)]
+pub(crate) struct Offer<'a> {
+    pub(crate) message: &'a Arc<Message>,
+    /// How many members it was offered to.
+    pub(crate) offers: u16,
+}
+
+/// Who is to have a message.
+struct Choice {
+    shard: ShardId,
+    client_id: Arc<str>,
+    offers: u16,
+    may_pass: bool,
 }
 
 impl Groups {
@@ -47,13 +68,20 @@ impl Groups {
 }
 
 impl Group {
-    /// The next member in turn: the first connected one, else the first.
-    fn choose(&mut self) -> Option<&Member> {
+    /// Its members from this place on, once round: those that may have room, the connected ones first.
+    fn in_turn(&self, from: usize) -> impl Iterator<Item = usize> {
+        let round = (from..self.members.len()).chain(0..from.min(self.members.len()));
+        let is = move |connected: bool| {
+            move |at: &usize| !self.members[*at].is_full && self.members[*at].connected == connected
+        };
+        round.clone().filter(is(true)).chain(round.filter(is(false)))
+    }
+
+    /// Who has to take a message for which nobody is known to have room: the first connected one, else the first.
+    fn scapegoat(&self, from: usize) -> Option<usize> {
         let count = self.members.len();
-        let in_turn = (0..count).map(|step| (self.turn + step) % count);
-        let at = in_turn.clone().find(|at| self.members[*at].connected).or_else(|| in_turn.clone().next())?;
-        self.turn = (at + 1) % count;
-        Some(&self.members[at])
+        let round = (0..count).map(|step| (from + step) % count);
+        round.clone().find(|at| self.members[*at].connected).or_else(|| round.clone().next())
     }
 }
 
@@ -95,10 +123,9 @@ impl Shard {
         };
         let group = &mut self.groups.groups[key as usize];
         if let Some(member) = group.members.iter_mut().find(|member| member.client_id == *client_id) {
-            member.shard = shard;
-            member.connected = connected;
+            (member.shard, member.connected, member.is_full) = (shard, connected, false);
         } else if group.members.len() < limits::GROUP_MEMBERS {
-            group.members.push(Member { client_id: client_id.clone(), shard, connected });
+            group.members.push(Member { client_id: client_id.clone(), shard, connected, is_full: false });
         }
     }
 
@@ -138,33 +165,72 @@ impl Shard {
 
     /// Gives a message to a member of a group that lives here.
     pub(crate) fn hand_to_group(&mut self, group: u32, message: &Arc<Message>, out: &mut Outbox) {
-        let Some((shard, client_id)) = self.member_for(group, message) else { return };
-        let group = &self.groups.groups[group as usize];
-        if shard == self.id {
-            let filter = group.filter.clone();
-            return self.give(&client_id, &filter, message, out);
+        let Some(from) = self.groups.groups.get(group as usize).map(|group| group.turn) else { return };
+        let offer = Offer { message, offers: 0 };
+        let Some(at) = self.offer(group, from, offer, out) else { return };
+        if let Some(group) = self.groups.groups.get_mut(group as usize) {
+            group.turn = (at + 1) % group.members.len().max(1);
         }
-        let filter = group.filter.as_str().into();
-        out.push(Effect::Mail(shard, Letter::Chosen { client_id, filter, message: message.clone() }));
     }
 
-    /// The member in turn, and past those of this shard that would have to drop the message. Where all would, the first.
-    fn member_for(&mut self, group: u32, message: &Message) -> Option<(ShardId, Arc<str>)> {
-        let mut first = None;
-        for _ in 0..limits::MEMBERS_TRIED {
-            let group = self.groups.groups.get_mut(group as usize)?;
-            let filter = group.filter.clone();
-            let member = group.choose()?;
-            let chosen = (member.shard, member.client_id.clone());
-            if first.as_ref() == Some(&chosen) {
-                break; // once round
-            }
-            if chosen.0 != self.id || self.can_take(&chosen.1, &filter, message) {
-                return Some(chosen);
-            }
-            first.get_or_insert(chosen);
+    /// Offers a message to the members from this place on; who was chosen.
+    fn offer(&mut self, group: u32, from: usize, offer: Offer<'_>, out: &mut Outbox) -> Option<usize> {
+        let (at, choice) = self.choose(group, from, offer)?;
+        let filter = self.groups.groups[group as usize].filter.clone();
+        let Choice { shard, client_id, offers, may_pass } = choice;
+        if shard == self.id {
+            self.give(&client_id, &filter, offer.message, out);
+        } else {
+            let (filter, message) = (filter.as_str().into(), offer.message.clone());
+            out.push(Effect::Mail(shard, Letter::Chosen { client_id, filter, message, offers, may_pass }));
         }
-        first
+        Some(at)
+    }
+
+    fn choose(&self, group: u32, from: usize, offer: Offer<'_>) -> Option<(usize, Choice)> {
+        let group = self.groups.groups.get(group as usize)?;
+        let most = limits::MEMBERS_TRIED.min(group.members.len());
+        let choice = |at: usize, offers: u16, may_pass: bool| {
+            let member = &group.members[at];
+            (at, Choice { shard: member.shard, client_id: member.client_id.clone(), offers, may_pass })
+        };
+        let mut offers = offer.offers;
+        for at in group.in_turn(from) {
+            if usize::from(offers) >= most {
+                break;
+            }
+            offers += 1;
+            let member = &group.members[at];
+            if member.shard != self.id {
+                return Some(choice(at, offers, usize::from(offers) < most));
+            }
+            if self.can_take(&member.client_id, &group.filter, offer.message) {
+                return Some(choice(at, offers, false));
+            }
+        }
+        Some(choice(group.scapegoat(from)?, offers, false))
+    }
+
+    /// A member on another shard passed a message over.
+    pub(crate) fn passed(
+        &mut self,
+        client_id: &Arc<str>,
+        filter: &Arc<str>,
+        offer: Offer<'_>,
+        is_full: bool,
+        out: &mut Outbox,
+    ) {
+        let Some(key) = self.groups.by_filter.get(filter).copied() else { return };
+        let group = &mut self.groups.groups[key as usize];
+        // Who left meanwhile passed it over all the same; then it is anybody's turn.
+        let at = group.members.iter().position(|member| member.client_id == *client_id);
+        if let Some(at) = at {
+            group.members[at].is_full |= is_full;
+        }
+        let from = at.map_or(group.turn, |at| at + 1);
+        if !offer.message.is_expired(self.now) {
+            self.offer(key, from, offer, out);
+        }
     }
 
     /// Whether a message left at this member would be sent or queued. Who has left the group meanwhile is not asked.
@@ -187,11 +253,30 @@ impl Shard {
         &mut self,
         client_id: &Arc<str>,
         filter: &Arc<str>,
-        message: &Arc<Message>,
+        offer: Offer<'_>,
+        may_pass: bool,
         out: &mut Outbox,
     ) {
-        if let Ok(filter) = TopicFilter::parse(filter) {
-            self.give(client_id, &filter, message, out);
+        let Ok(parsed) = TopicFilter::parse(filter) else { return };
+        if !may_pass || self.can_take(client_id, &parsed, offer.message) {
+            return self.give(client_id, &parsed, offer.message, out);
+        }
+        let Some(key) = self.by_client.get(client_id).copied() else { return };
+        let session = &mut self.sessions[key as usize];
+        let is_full = session.grants.may_receive(&offer.message.topic);
+        session.is_passed_over |= is_full;
+        let Offer { message, offers } = offer;
+        let (client_id, filter, message) = (client_id.clone(), filter.clone(), message.clone());
+        let home = self.shared.home_of_group(&filter);
+        out.push(Effect::Mail(home, Letter::Passed { client_id, filter, message, offers, is_full }));
+    }
+
+    /// Tells the groups that passed a session over that it has room again, if it has.
+    pub(crate) fn tell_of_room(&mut self, key: u32, out: &mut Outbox) {
+        let session = &mut self.sessions[key as usize];
+        if session.is_passed_over && !session.is_congested && session.queue.has_room(0, &self.settings) {
+            let connected = session.conn.is_some();
+            self.tell_groups(key, connected, out);
         }
     }
 

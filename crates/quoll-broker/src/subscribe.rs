@@ -255,7 +255,8 @@ impl Shard {
         if self.stats.shared_subscriptions == 0 {
             return;
         }
-        let session = &self.sessions[key as usize];
+        let session = &mut self.sessions[key as usize];
+        session.is_passed_over = false;
         let client_id = session.client_id.clone();
         let filters = session.subscriptions.iter().map(|own| &own.filter);
         let shared: Vec<TopicFilter> = filters.filter(|filter| filter.share().is_some()).cloned().collect();

@@ -156,8 +156,25 @@ pub enum Letter {
         filter: Arc<str>,
         /// The message.
         message: Arc<Message>,
+        /// How many members it was offered to, this one included.
+        offers: u16,
+        /// Whether this member may pass it over: another one may have room. Else it takes it, or it is lost.
+        may_pass: bool,
     },
-    /// A member of a shared subscription joined on another shard, came back, or went away with its session left.
+    /// A member chosen on another shard has no room for the message, or may not receive it: another one is to have it.
+    Passed {
+        /// Client identifier of the member.
+        client_id: Arc<str>,
+        /// The group's filter, `$share/…` included.
+        filter: Arc<str>,
+        /// The message.
+        message: Arc<Message>,
+        /// As in [`Letter::Chosen`].
+        offers: u16,
+        /// Whether it has no room: it says [`Letter::Joined`] once more when it has.
+        is_full: bool,
+    },
+    /// A member of a shared subscription joined on another shard, came back, went away with its session left, or has room again.
     Joined {
         /// The member's shard.
         shard: ShardId,

@@ -459,11 +459,24 @@ fn letter() -> impl Strategy<Value = Letter> {
     let text = || text().prop_map(Arc::<str>::from);
     prop_oneof![
         any_message().prop_map(Letter::Message),
-        (text(), text(), any_message()).prop_map(|(client_id, filter, message)| Letter::Chosen {
-            client_id,
-            filter,
-            message
-        }),
+        (text(), text(), any_message(), any::<u16>(), any::<bool>()).prop_map(
+            |(client_id, filter, message, offers, is_full)| Letter::Passed {
+                client_id,
+                filter,
+                message,
+                offers,
+                is_full,
+            }
+        ),
+        (text(), text(), any_message(), any::<u16>(), any::<bool>()).prop_map(
+            |(client_id, filter, message, offers, may_pass)| Letter::Chosen {
+                client_id,
+                filter,
+                message,
+                offers,
+                may_pass,
+            }
+        ),
         (any::<u16>(), text(), text(), any::<bool>()).prop_map(|(shard, client_id, filter, connected)| {
             Letter::Joined { shard: ShardId(shard), client_id, filter, connected }
         }),

@@ -5,7 +5,9 @@ use quoll_broker::vocabulary::{Input, Order};
 use quoll_mqtt::ReasonCode;
 use quoll_mqtt::packet::{Ack, Packet};
 
-use crate::town::{Caller, Peer, Town, client, id, message, puback, subscribe, subscribe_with, unsubscribe};
+use crate::town::{
+    Caller, Peer, Town, client, grants, id, message, puback, subscribe, subscribe_with, unsubscribe,
+};
 
 const GROUP: &str = "$share/g/t/#";
 
@@ -192,43 +194,146 @@ fn answers_that_wait_for_a_shard_that_never_answers_do_not_pile_up() {
 }
 
 /// One that reads nothing must not cost the others' messages.
+/// On whichever shard it, the others, the publisher and the group are.
 #[test]
 fn a_member_that_is_full_is_passed_over_while_another_has_room() {
+    for (shards, full) in (1..=3).flat_map(|shards| ["a", "b", "c"].map(|full| (shards, full))) {
+        let case = format!("{shards} shards, {full} is full");
+        let settings = ShardSettings { max_queued_messages: 5, ..ShardSettings::default() };
+        let mut town = Town::with(settings, shards);
+        let stuck = members(&mut town, &[full], |caller| caller);
+        let others: Vec<_> = ["a", "b", "c"].into_iter().filter(|name| *name != full).collect();
+        let lively = members(&mut town, &others, Caller::polite);
+        let lamp = town.enter(client("lamp"));
+        for number in 1..=200 {
+            town.send(lamp, message("t", &number.to_string()).qos1(number));
+        }
+        assert_eq!(counts(&mut town, &stuck), [20], "{case}: its window; 5 more wait behind it");
+        assert_eq!(counts(&mut town, &lively).iter().sum::<usize>(), 175, "{case}");
+        // It has room again, and its turn.
+        for number in 1..=20 {
+            town.send(stuck[0], puback(number));
+        }
+        assert_eq!(counts(&mut town, &stuck), [5], "{case}");
+        for number in 1..=30 {
+            town.send(lamp, message("t", "again").qos1(number));
+        }
+        assert_eq!(counts(&mut town, &stuck), [10], "{case}");
+        assert_eq!(counts(&mut town, &lively).iter().sum::<usize>(), 20, "{case}");
+        // QoS 0 is dropped where the peer takes bytes too slowly.
+        town.input(stuck[0], |conn| Input::Congested(conn, true));
+        for _ in 0..10 {
+            town.send(lamp, message("t", "x"));
+        }
+        assert_eq!(counts(&mut town, &stuck), [0], "{case}");
+        assert_eq!(counts(&mut town, &lively).iter().sum::<usize>(), 10, "{case}");
+        town.input(stuck[0], |conn| Input::Congested(conn, false));
+        for _ in 0..9 {
+            town.send(lamp, message("t", "x"));
+        }
+        assert_eq!(counts(&mut town, &stuck), [3], "{case}");
+        assert_eq!(counts(&mut town, &lively).iter().sum::<usize>(), 6, "{case}");
+        // And what it has not acknowledged is not lost.
+        town.lose(stuck[0]);
+        assert_eq!(counts(&mut town, &lively).iter().sum::<usize>(), 15, "{case}");
+    }
+}
+
+/// One that has gone and whose session waits is better than nobody.
+#[test]
+fn an_absent_member_with_room_has_what_those_that_are_there_cannot_take() {
+    for shards in 1..=3 {
+        let settings = ShardSettings { max_queued_messages: 5, ..ShardSettings::default() };
+        let mut town = Town::with(settings, shards);
+        let stuck = members(&mut town, &["a", "c"], |caller| caller);
+        let away = members(&mut town, &["b"], |caller| caller.kept(60));
+        town.lose(away[0]);
+        let lamp = town.enter(client("lamp"));
+        for number in 1..=55 {
+            town.send(lamp, message("t", &number.to_string()).qos1(number));
+        }
+        assert_eq!(counts(&mut town, &stuck), [20, 20], "{shards} shards");
+        let back = town.enter(client("b").kept(60));
+        assert_eq!(counts(&mut town, &[back]), [5], "{shards} shards");
+    }
+}
+
+/// What one member may not receive another one may.
+#[test]
+fn a_member_that_may_not_receive_a_message_is_passed_over() {
+    for (shards, barred) in (1..=3).flat_map(|shards| ["a", "b", "c"].map(|barred| (shards, barred))) {
+        let mut town = Town::of(shards);
+        let peers: Vec<_> = ["a", "b", "c"]
+            .iter()
+            .map(|name| {
+                let mut caller = client(name).polite();
+                if *name == barred {
+                    let narrow = grants(&[], &["t/open"]).with_wide_subscriptions();
+                    caller.admission.grants = std::sync::Arc::new(narrow);
+                }
+                let peer = town.enter(caller);
+                town.subscribe(peer, GROUP, 1);
+                peer
+            })
+            .collect();
+        let lamp = town.enter(client("lamp"));
+        for number in 1..=30 {
+            town.send(lamp, message("t/closed", "x").qos1(number));
+        }
+        let had = counts(&mut town, &peers);
+        assert_eq!(had.iter().sum::<usize>(), 30, "{shards} shards, {barred}: {had:?}");
+        assert_eq!(had.iter().filter(|count| **count == 0).count(), 1, "{shards} shards: {had:?}");
+        for number in 1..=30 {
+            town.send(lamp, message("t/open", "x").qos1(number));
+        }
+        let had = counts(&mut town, &peers);
+        assert_eq!(had, [10, 10, 10], "{shards} shards, {barred}: it is no less a member");
+    }
+}
+
+/// Nobody but who is full costs a letter more: of a member that has no room the group hears once.
+#[test]
+fn a_group_asks_a_full_member_once() {
     let settings = ShardSettings { max_queued_messages: 5, ..ShardSettings::default() };
-    let mut town = Town::with(settings, 1);
-    let stuck = members(&mut town, &["stuck"], |caller| caller);
-    let lively = members(&mut town, &["lively", "quick"], Caller::polite);
-    let lamp = town.enter(client("lamp"));
-    for number in 1..=200 {
-        town.send(lamp, message("t", &number.to_string()).qos1(number));
-    }
-    assert_eq!(counts(&mut town, &stuck), [20], "its window; 5 more wait behind it");
-    assert_eq!(counts(&mut town, &lively).iter().sum::<usize>(), 175);
-    // QoS 0 is dropped where the peer takes bytes too slowly.
-    town.input(stuck[0], |conn| Input::Congested(conn, true));
-    for _ in 0..10 {
-        town.send(lamp, message("t", "x"));
-    }
-    assert_eq!(counts(&mut town, &stuck), [0]);
-    assert_eq!(counts(&mut town, &lively).iter().sum::<usize>(), 10);
-    // And what waited for it is not lost.
-    town.lose(stuck[0]);
-    assert_eq!(counts(&mut town, &lively).iter().sum::<usize>(), 25);
+    let letters = |names: &[&str]| {
+        let mut town = Town::with(settings.clone(), 3);
+        let stuck = members(&mut town, names, |caller| caller);
+        let lamp = town.enter(client("lamp"));
+        let before: u64 = (0..3).map(|shard| town.shard(shard).stats().letters).sum();
+        for number in 1..=1000 {
+            town.send(lamp, message("t", "x").qos1(number));
+        }
+        assert_eq!(counts(&mut town, &stuck), vec![20; names.len()]);
+        (0..3).map(|shard| town.shard(shard).stats().letters).sum::<u64>() - before
+    };
+    let names: Vec<String> = (0..30).map(|number| format!("member {number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    // The message to the group, and from there to a member; thirty times back and on to another one.
+    let most = 2 * 1000 + 2 * 30;
+    assert!(letters(&names) <= most && letters(&names[..1]) <= most, "{}", letters(&names));
 }
 
 #[test]
 fn a_full_group_drops_and_goes_on() {
-    let settings = ShardSettings { max_queued_messages: 1, ..ShardSettings::default() };
-    let mut town = Town::with(settings, 1);
-    let stuck = members(&mut town, &["a", "b"], |caller| caller);
-    let lamp = town.enter(client("lamp"));
-    for number in 1..=60 {
-        town.send(lamp, message("t", "x").qos1(number));
+    for shards in 1..=3 {
+        let settings = ShardSettings { max_queued_messages: 1, ..ShardSettings::default() };
+        let mut town = Town::with(settings, shards);
+        let stuck = members(&mut town, &["a", "b"], |caller| caller);
+        let lamp = town.enter(client("lamp"));
+        for number in 1..=60 {
+            town.send(lamp, message("t", "x").qos1(number));
+        }
+        assert_eq!(counts(&mut town, &stuck), [20, 20]);
+        town.send(stuck[0], puback(1));
+        town.send(stuck[1], puback(1));
+        assert_eq!(counts(&mut town, &stuck), [1, 1]);
+        town.send(lamp, message("t", "y").qos1(1));
+        town.send(lamp, message("t", "y").qos1(2));
+        for peer in &stuck {
+            (2..=21).for_each(|number| town.send(*peer, puback(number)));
+        }
+        assert_eq!(counts(&mut town, &stuck), [1, 1], "each has one of the two that waited");
     }
-    assert_eq!(counts(&mut town, &stuck), [20, 20]);
-    town.send(stuck[0], puback(1));
-    town.send(stuck[1], puback(1));
-    assert_eq!(counts(&mut town, &stuck), [1, 1]);
 }
 
 /// [MQTT-4.8.2-6]

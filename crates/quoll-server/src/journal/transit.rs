@@ -29,7 +29,7 @@ pub struct LetterKey {
     pub number: u64,
     /// The shared subscription that it travels for; empty for none.
     pub filter: Arc<str>,
-    /// Whether it comes back from a member that never acknowledged it.
+    /// Whether it comes back from a member that never acknowledged it, or had no room.
     pub returned: bool,
 }
 
@@ -40,6 +40,7 @@ impl LetterKey {
         let (message, filter, returned): (_, Arc<str>, _) = match letter {
             Letter::Message(message) => (message, "".into(), false),
             Letter::Chosen { filter, message, .. } => (message, Arc::clone(filter), false),
+            Letter::Passed { filter, message, .. } => (message, Arc::clone(filter), true),
             Letter::Returned { parcel } => {
                 (&parcel.message, parcel.shared.as_ref().map_or("", |it| it.as_str()).into(), true)
             }
