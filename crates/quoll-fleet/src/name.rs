@@ -1,7 +1,9 @@
 //! Names of devices and of clients: what may be a common name, a file name and a part of a topic at once.
 //! What it is not: a display name; Tasmota's `DeviceName` can be anything.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use crate::limits::NAME_MAX;
@@ -71,9 +73,9 @@ macro_rules! name {
         $(#[doc = $doc])+
         ///
         /// 1 to 64 ASCII letters, digits, `-`, `_` and `.`; begins and ends with a letter or digit, no `..`, and not a
-        /// name that Easy-RSA or Windows reserve. Two names that differ only in case are the same to the registry,
-        /// because they are the same file on many systems.
-        #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        /// name that Easy-RSA or Windows reserve. Two names that differ only in case are the same name, here and in the
+        /// registry, because they are the same file on many systems.
+        #[derive(Clone, Debug)]
         pub struct $name(String);
 
         impl $name {
@@ -89,6 +91,33 @@ macro_rules! name {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                self.0.eq_ignore_ascii_case(&other.0)
+            }
+        }
+
+        impl Eq for $name {}
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.0.to_ascii_lowercase().hash(state);
+            }
+        }
+
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                let letters = |name: &Self| name.0.bytes().map(|byte| byte.to_ascii_lowercase()).collect::<Vec<_>>();
+                letters(self).cmp(&letters(other))
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
             }
         }
 
@@ -160,6 +189,14 @@ mod tests {
             assert_eq!(DeviceName::parse(name), Err(error), "{name:?}");
         }
         assert_eq!(DeviceName::parse(&"x".repeat(65)), Err(NameError::TooLong(65)));
+    }
+
+    #[test]
+    fn names_that_differ_in_case_alone_are_one_name() {
+        let [lower, upper] = ["kitchen", "Kitchen"].map(|text| DeviceName::parse(text).unwrap());
+        assert_eq!((lower.as_str(), upper.as_str()), ("kitchen", "Kitchen"), "each keeps its letters");
+        assert!(lower == upper && lower.cmp(&upper) == Ordering::Equal);
+        assert_eq!(std::collections::HashSet::from([lower, upper]).len(), 1);
     }
 
     proptest! {

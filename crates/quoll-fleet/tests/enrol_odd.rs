@@ -3,10 +3,12 @@
 
 mod theatre;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use quoll_fleet::device::Rung;
-use quoll_fleet::enrol::WantedRung;
+use quoll_fleet::enrol::{EnrolError, EnrolRequest, WantedRung};
+use quoll_fleet::step::Silent;
 use quoll_tasmota::virtual_device::{Firmware, VirtualProfile};
 use theatre::paper::{Paper, profile};
 
@@ -38,4 +40,35 @@ async fn the_owners_own_words_for_on_and_off_are_understood() {
     assert!(error.to_string().contains("StateText"), "{error}");
     assert!(error.hint().unwrap().contains("StateText1 OFF"), "{error:?}");
     assert_eq!(stage.in_registry(), None);
+}
+
+/// In other letters it is the same name, and not a second certificate.
+#[tokio::test]
+async fn a_device_keeps_the_letters_of_its_name() {
+    let stage = Paper::new(profile(), WantedRung::Auto);
+    stage.enrol(&stage.console()).await.unwrap();
+    let request = EnrolRequest { name: "PLUG".parse().unwrap(), ..stage.request.clone() };
+    let enrolled = stage.enrol_as(&request, &stage.console(), &Silent).await.unwrap();
+    assert!(enrolled.already);
+    assert_eq!(enrolled.device.name.as_str(), "plug");
+    assert_eq!(stage.issuer.issued.load(Ordering::SeqCst), 1);
+}
+
+/// Who gives another device's address has said nothing about the one that was meant.
+#[tokio::test]
+async fn a_mistyped_address_is_no_problem_of_the_device() {
+    let stage = Paper::new(profile(), WantedRung::Auto);
+    stage.enrol(&stage.console()).await.unwrap();
+    let other = Paper::new(VirtualProfile { mac: theatre::mac(0x77), ..profile() }, WantedRung::Auto);
+    let request = EnrolRequest { address: "192.0.2.8".parse().unwrap(), ..stage.request.clone() };
+    let error = stage.enrol_as(&request, &other.console(), &Silent).await.unwrap_err();
+    assert!(matches!(error, EnrolError::OtherDevice { .. }), "{error:?}");
+    // Nobody is told to remove a device that is well.
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("quoll device replace plug") && !hint.contains("remove"), "{hint}");
+    assert_eq!(stage.in_registry().unwrap().problem, None);
+    // The same at its own address is one: it is not there any more.
+    let error = stage.enrol(&other.console()).await.unwrap_err();
+    assert!(matches!(error, EnrolError::AddressMoved { .. }), "{error:?}");
+    assert_eq!(stage.in_registry().unwrap().problem, Some(error.to_string()));
 }

@@ -16,10 +16,11 @@ use quoll_fleet::enrol::{BrokerTarget, EnrolError};
 use quoll_fleet::life::{After, Changed, Life, LifeError};
 use quoll_fleet::registry::RegistryError;
 use quoll_fleet::step::Silent;
+use quoll_pki::RevocationReason;
 use quoll_tasmota::Command;
 use quoll_tasmota::Console as _;
 use quoll_tasmota::virtual_device::Chip;
-use theatre::living::{Guillotine, Line, Plug, Stage, name, patience};
+use theatre::living::{Act, Guillotine, Line, Plug, Stage, name, patience};
 use time::OffsetDateTime;
 
 #[tokio::test]
@@ -222,4 +223,49 @@ async fn killed_anywhere_a_change_is_carried_through_by_the_same_command() {
         assert!(at > 30, "only {at} moments");
     }
     assert!(at > 30);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rename_of_which_nothing_reached_the_device_is_in_nobodys_way() {
+    let stage = Stage::new(Chip::Esp32).await;
+    let (mut now, mut given_up, mut kept) = ("plug".to_owned(), 0, 0);
+    for at in 0.. {
+        let [first, second] = ["first", "second"].map(|text| format!("{text}-{at}"));
+        if stage.run(&now, Some(&first), Some(at)).await.is_some() {
+            break;
+        }
+        let case = format!("killed at {at}");
+        // A run that stopped when it had the new name already is only to be finished.
+        let renamed = stage.registry.device(&name(&first)).unwrap().is_some();
+        let act = match at % 3 {
+            0 => Act::Rename(name(&second)),
+            1 => Act::Repair,
+            _ => Act::Rotate,
+        };
+        let of = if renamed { &first } else { &now };
+        match stage.act(of, act.clone(), None).await.unwrap() {
+            Ok(changed) => {
+                given_up += usize::from(!renamed);
+                now = if at % 3 == 0 { second } else { of.clone() };
+                // One that a killed run had made and not noted is nobody's: its number is told.
+                let (here, there) = stage.valid(&now);
+                for serial in there.iter().filter(|serial| !here.contains(serial)) {
+                    let told = |changed: Changed| changed.notes.iter().any(|note| note.contains(serial));
+                    assert!(changed.clone().is_none_or(told), "{case}");
+                    let serial = serial.parse().unwrap();
+                    let reason = RevocationReason::Superseded;
+                    stage.authority.pki().revoke(&serial, reason, OffsetDateTime::now_utc()).unwrap();
+                }
+            }
+            Err(LifeError::OtherChange { to, .. }) => {
+                assert_eq!(to, name(&first), "{case}: {act:?}");
+                kept += 1;
+                stage.run(of, Some(&first), None).await.unwrap().unwrap();
+                now = first;
+            }
+            Err(error) => panic!("{case}: {act:?}: {error}"),
+        }
+        stage.assert_settled(&now, &case).await;
+    }
+    assert!(given_up > 3 && kept > 3, "{given_up} given up, {kept} kept");
 }

@@ -449,7 +449,10 @@ impl EnrolError {
                 "give it: --old-password-file FILE; or do without: --lose-old-password".into()
             }
             Self::NoEcdsa { .. } => "update to 15.1.0.1 or later, or use an RSA CA".into(),
-            Self::OtherDevice { name, .. } => format!("choose another name, or quoll device remove {name} first"),
+            Self::OtherDevice { name, .. } => format!(
+                "check the address (quoll device find); for a device of its own choose another name; for new hardware in \
+                 the place of {name}: quoll device replace {name} --at ADDRESS"
+            ),
             Self::AddressMoved { name, .. } => format!("find the new address of {name} and give that; nothing was sent"),
             Self::OtherName { name, .. } => format!("go on under the name {name}, or quoll device remove {name} first"),
             Self::NameInUse(_) => "choose another name".into(),

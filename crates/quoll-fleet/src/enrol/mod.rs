@@ -83,7 +83,8 @@ impl Enrolment<'_> {
         console: &dyn DeviceConsole,
     ) -> Result<Enrolled, EnrolError> {
         let _lock = self.lock(&request.name)?;
-        run::Run::new(self, request, console)?.finish().await
+        let request = self.as_registered(request)?;
+        run::Run::new(self, &request, console)?.finish().await
     }
 
     /// Gives a device its old settings back, also after the program that switched it was killed. A device that was
@@ -98,7 +99,15 @@ impl Enrolment<'_> {
         console: &dyn DeviceConsole,
     ) -> Result<Device, EnrolError> {
         let _lock = self.lock(&request.name)?;
-        run::Run::new(self, request, console)?.back_by_wish().await
+        let request = self.as_registered(request)?;
+        run::Run::new(self, &request, console)?.back_by_wish().await
+    }
+
+    /// A device that we have keeps the letters of its name: in others it would get a second certificate.
+    fn as_registered(&self, request: &EnrolRequest) -> Result<EnrolRequest, EnrolError> {
+        let known = self.registry.device(&request.name)?.filter(|device| device.state.is_present());
+        let name = known.map_or_else(|| request.name.clone(), |device| device.name);
+        Ok(EnrolRequest { name, ..request.clone() })
     }
 
     fn lock(&self, name: &DeviceName) -> Result<crate::registry::EnrolmentLock, EnrolError> {

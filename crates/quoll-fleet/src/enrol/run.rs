@@ -381,7 +381,10 @@ impl<'a> Run<'a> {
             return;
         }
         let text = error.to_string();
-        let noted = self.report(self.current, Progress::Failed, &text).and_then(|()| match &self.known {
+        // A mistyped address says nothing of the device that was meant.
+        let elsewhere = matches!(error, EnrolError::OtherDevice { .. });
+        let known = self.known.as_ref().filter(|_| !elsewhere);
+        let noted = self.report(self.current, Progress::Failed, &text).and_then(|()| match known {
             Some(device) => {
                 self.with.registry.note_problem(&device.name, Some(&text)).map_err(EnrolError::from)
             }

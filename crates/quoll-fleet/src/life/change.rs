@@ -97,19 +97,14 @@ impl Life<'_> {
         if device.state != DeviceState::Proven {
             return Err(LifeError::NotProvenBefore { name: device.name, state: device.state });
         }
-        let under_way = self.registry.change_of(&device.name)?;
-        if let Some(other) = under_way.and_then(|change| change.new_name)
-            && to.is_none_or(|to| *to != other)
-        {
-            return Err(LifeError::OtherChange { name: device.name, to: other });
-        }
+        let notes = self.put_off(&device.name, to).await?;
         let id = format!(
             "{}-{}",
             OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000,
             std::process::id()
         );
         let asker = Asker::of(console, self.patience, device.mac);
-        let mut run = Run { with: self, device, to, asker, id, current: Step::Probe, notes: Vec::new() };
+        let mut run = Run { with: self, device, to, asker, id, current: Step::Probe, notes };
         match run.steps().await {
             Ok(changed) => Ok(changed),
             Err(error) => {
@@ -117,6 +112,50 @@ impl Life<'_> {
                 Err(error)
             }
         }
+    }
+}
+
+impl Life<'_> {
+    /// Another name that the device was to have is given up where nothing of that has reached it yet: a rename that cannot
+    /// be carried through must not be in the way for ever. What a person should know of that.
+    ///
+    /// # Errors
+    /// [`LifeError::OtherChange`] where the device may have its new key already.
+    pub(super) async fn put_off(
+        &self,
+        device: &DeviceName,
+        to: Option<&DeviceName>,
+    ) -> Result<Vec<String>, LifeError> {
+        let mut notes = Vec::new();
+        let Some(change) = self.registry.change_of(device)? else { return Ok(notes) };
+        let Some(other) = change.new_name.filter(|other| to.is_none_or(|to| to.as_str() != other.as_str()))
+        else {
+            return Ok(notes);
+        };
+        if change.stage >= Stage::Pushing {
+            return Err(LifeError::OtherChange { name: device.clone(), to: other });
+        }
+        notes.push(format!(
+            "it was to be renamed {other}; nothing of that had reached it, and it is given up"
+        ));
+        // Made by a run that was killed before it could say so; or by somebody else, so it is not revoked unasked.
+        let left = match self.issuer.existing(&other).await {
+            Ok(found) => found.map(|found| found.serial),
+            Err(IssueError::KeyMissing { serial, .. }) => Some(serial),
+            Err(_) => None,
+        };
+        if let Some(serial) = left
+            && self.registry.certificate(&serial)?.is_none()
+        {
+            notes
+                .push(format!("certificate {serial} for {other} is nobody's here: quoll ca revoke {serial}"));
+        }
+        if let Some(serial) = self.registry.abandon_change(device)?
+            && let Err(error) = self.issuer.retire(&other, &serial).await
+        {
+            notes.push(format!("certificate {serial} is void, but not revoked in the pki folder: {error}"));
+        }
+        Ok(notes)
     }
 }
 

@@ -121,7 +121,24 @@ impl RegistryError {
             Self::MacTaken { name, .. } => format!("go on under the name {name}, or remove {name} first"),
             Self::Unknown(Owner::Device(_)) => "see the names: quoll device list".into(),
             Self::Unknown(Owner::Client(_)) => "see the names: quoll client list".into(),
-            Self::Transition { .. } | Self::SerialTaken { .. } => return None,
+            Self::Transition { name, from: DeviceState::Removed, .. } => {
+                format!(
+                    "it was taken out of the list meanwhile; add it again: quoll device add {name} --at ADDRESS"
+                )
+            }
+            Self::Transition { name, from: DeviceState::Revoked, .. } => {
+                format!(
+                    "it was revoked meanwhile; to have it back: quoll device remove {name}, then quoll device add"
+                )
+            }
+            Self::Transition { name, .. } => {
+                format!("bring it where it should be: quoll device repair {name}")
+            }
+            Self::SerialTaken { serial, .. } => {
+                format!(
+                    "a certificate has one owner; where that one needs it no more: quoll ca revoke {serial}"
+                )
+            }
             Self::Sql { path, .. } => format!("check disk space and permissions of {}", path.display()),
         })
     }
