@@ -10,7 +10,9 @@
 //! | `desk` | what lies between shards and writer, bounded |
 //! | `pending` | facts of a batch, the last of each subject only |
 //! | `writer` | the thread: group commit, trouble with the disk, tidying up |
-//! | `store`, `schema` | the file: rows, transactions, reading back, damage |
+//! | `store`, `schema` | the file: rows, transactions |
+//! | `recall` | reading back, damaged rows |
+//! | `wal` | whether SQLite's log lost something |
 //! | `error` | why it cannot be opened, and what to do |
 //!
 //! **What each [`Durability`] promises** once a client has its acknowledgement:
@@ -27,10 +29,12 @@
 mod desk;
 mod error;
 mod pending;
+mod recall;
 mod schema;
 mod store;
 #[cfg(test)]
 mod tests;
+mod wal;
 mod writer;
 
 use std::path::Path;

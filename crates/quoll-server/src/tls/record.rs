@@ -42,6 +42,8 @@ pub(crate) struct Tls {
     leftover: Vec<u8>,
     /// The largest plaintext of a record that the peer takes.
     fragment: u16,
+    /// The peer broke TLS: the alert was the last word, and rustls must not be shown the same bytes again.
+    broken: bool,
 }
 
 /// How far [`Tls::read`] came.
@@ -57,7 +59,12 @@ pub(crate) enum Step {
 
 impl Tls {
     pub(crate) fn new(connection: UnbufferedServerConnection, max_fragment_length: Option<u16>) -> Self {
-        Self { connection, leftover: Vec::new(), fragment: max_fragment_length.unwrap_or(16_384) }
+        Self {
+            connection,
+            leftover: Vec::new(),
+            fragment: max_fragment_length.unwrap_or(16_384),
+            broken: false,
+        }
     }
 
     pub(crate) fn peer_certificate(&self) -> Option<&rustls::pki_types::CertificateDer<'static>> {
@@ -134,6 +141,7 @@ impl Tls {
             }
         };
         if result.is_err() {
+            self.broken = true;
             self.collect_alert(&mut input[used..], reply);
         }
         self.leftover = input[used..].to_vec();
@@ -187,6 +195,9 @@ impl Tls {
             &mut [u8],
         ) -> Result<usize, EncryptError>,
     ) -> Result<(), Error> {
+        if self.broken {
+            return Err(Error::EncryptError);
+        }
         let mut leftover = std::mem::take(&mut self.leftover);
         let mut used = 0;
         let result = loop {

@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use quoll_mqtt::ProtocolVersion;
 use quoll_mqtt::packet::Packet;
@@ -178,18 +179,24 @@ pub(crate) fn a_renegotiation_is_not_done() {
 /// Encrypted noise: the record's seal is broken.
 pub(crate) fn a_record_that_is_not_of_the_peer_ends_its_connection() {
     let siege = Siege::begin("");
-    for connects in [false, true] {
+    let broken_seal = [&[0x17, 3, 3, 0, 40][..], &[7; 40]].concat();
+    let records =
+        [broken_seal, vec![0xA7; 500], vec![0x15, 3, 3, 0, 2, 2, 40], vec![0x16, 3, 3, 0xFF, 0xFF, 1]];
+    let whole = connect_bytes("broken seal");
+    for (said, record) in [0, 1, whole.len()].into_iter().flat_map(|it| records.iter().map(move |r| (it, r)))
+    {
         let mut stream = tls_to(siege.address("tls"));
-        if connects {
-            stream.write_all(&connect_bytes("broken seal")).unwrap();
-            stream.read_exact(&mut [0; 4]).unwrap();
-        } else {
-            stream.write_all(b"\x10").unwrap();
+        stream.write_all(&whole[..said]).unwrap();
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).unwrap();
         }
+        if said == whole.len() {
+            stream.read_exact(&mut [0; 4]).unwrap();
+        }
+        // The handshake's end has no answer; together with it, what follows would be the handshake's fault.
+        std::thread::sleep(Duration::from_millis(50));
         let mut socket = stream.sock.try_clone().unwrap();
-        let mut record = vec![0x17, 3, 3, 0, 40];
-        record.extend([7; 40]);
-        shove(&mut socket, &record);
+        shove(&mut socket, record);
         // An alert may come first, sealed.
         read_to_end(&mut socket);
     }

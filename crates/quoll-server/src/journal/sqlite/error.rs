@@ -1,5 +1,6 @@
 //! Why `broker.db` cannot be used, and what to do about it.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
@@ -32,7 +33,7 @@ pub enum StoreError {
         /// What SQLite says.
         detail: String,
     },
-    /// Some other program's database.
+    /// Some other program's database, Mosquitto's for one.
     #[error("{path} is a database, but not one of Quoll's broker")]
     NotOurs {
         /// The file.
@@ -93,10 +94,15 @@ impl StoreError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Open { path, .. } => {
-                let folder = path.parent().unwrap_or_else(|| Path::new(".")).display();
-                format!("{folder} must exist and belong to the broker's user")
-            }
+            Self::Open { path, source } => match source.kind() {
+                ErrorKind::PermissionDenied => whose(path),
+                ErrorKind::IsADirectory => format!("a file is wanted: move {} away", path.display()),
+                ErrorKind::NotADirectory => format!("{} must be a folder", folder(path).display()),
+                ErrorKind::NotFound if path.is_symlink() => {
+                    format!("{} is a link to what is not there", path.display())
+                }
+                _ => format!("{} must exist and belong to the broker's user", folder(path).display()),
+            },
             Self::InUse { path } => {
                 format!(
                     "stop the other broker (`fuser {}` names it), or give this one a folder of its own",
@@ -116,6 +122,9 @@ impl StoreError {
                 "run the version that wrote it, or a newer one; nothing was changed".into()
             }
             Self::Full { path, .. } => format!("make room on the disk of {}", path.display()),
+            Self::Sqlite { path, source } if source.sqlite_error_code() == Some(ErrorCode::ReadOnly) => {
+                whose(path)
+            }
             Self::Sqlite { path, .. } => {
                 format!(
                     "look whether {} and its folder belong to the broker's user, and at the disk: dmesg",
@@ -124,4 +133,30 @@ impl StoreError {
             }
         })
     }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+/// Who may write to the file and its folder, and who wants to.
+#[cfg(unix)]
+fn whose(path: &Path) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let told = |path: &Path| {
+        let owner =
+            std::fs::metadata(path).map(|it| format!("of user {}, mode {:o}", it.uid(), it.mode() & 0o7777));
+        format!("{} ({})", path.display(), owner.unwrap_or_else(|error| error.to_string()))
+    };
+    let own = rustix::process::geteuid().as_raw();
+    format!(
+        "the broker runs as user {own} and must be able to write to {} and to its folder {}: for example, chown {own} both",
+        told(path),
+        told(folder(path))
+    )
+}
+
+#[cfg(not(unix))]
+fn whose(path: &Path) -> String {
+    format!("the broker's user must be able to write to {} and to its folder", path.display())
 }

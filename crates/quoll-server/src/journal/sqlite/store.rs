@@ -1,23 +1,21 @@
-//! The file: its rows, a batch as one transaction, reading back, and what to do about damage.
+//! The file: opening it, its rows, a batch as one transaction. Reading back is [`super::recall`]'s.
 
-use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use quoll_broker::change::Change;
-use quoll_broker::vocabulary::{Letter, ShardId};
+use quoll_broker::vocabulary::ShardId;
 use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSql, ToSqlOutput, Value, ValueRef};
-use rusqlite::{Connection, Row as SqlRow, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::pending::{Client, Pending, Row, State};
 use super::schema::{Found, MIGRATIONS, migrate};
+use super::wal::{self, Look};
 use super::{Durability, StoreError};
-use crate::journal::Underway;
-use crate::journal::transit::LetterKey;
 
 /// How long a predecessor that is just closing the file is waited for.
 const BUSY_PATIENCE: Duration = Duration::from_secs(3);
@@ -30,27 +28,14 @@ const LOG_BYTES: i64 = 16 * 1024 * 1024;
 const FREE_PAGES: i64 = 1024;
 const GIVE_BACK: u32 = 256;
 
-/// Damaged rows that are named in the log one by one; the rest is counted, and all of them lie in the table `damaged`.
-const NAMED: usize = 20;
+/// How Mosquitto's own file begins.
+const MOSQUITTOS: &[u8; 15] = b"\0\xB5\0mosquitto db";
 
 /// The open file.
 #[derive(Debug)]
 pub(super) struct Store {
     pub(super) path: PathBuf,
     pub(super) connection: Connection,
-}
-
-/// A row that cannot be read.
-struct Damage {
-    place: String,
-    why: String,
-    key: DamagedKey,
-}
-
-enum DamagedKey {
-    Fact(String, i64, Value, i64),
-    Retained(String),
-    Letter(i64, i64, String, i64),
 }
 
 impl Store {
@@ -63,7 +48,27 @@ impl Store {
         durability: Durability,
         migrations: &[&str],
     ) -> Result<Self, StoreError> {
-        let is_new = make(path).map_err(|source| StoreError::Open { path: path.into(), source })?;
+        let open = |source| StoreError::Open { path: path.into(), source };
+        let is_new = match before(path).map_err(open)? {
+            Before::Full => false,
+            Before::Mosquittos => return Err(StoreError::NotOurs { path: path.into() }),
+            // SQLite would take the log for a stranger's, and delete it.
+            empty if fs::metadata(wal::beside(path)).is_ok_and(|log| log.len() > 0) => {
+                let how = if matches!(empty, Before::Missing) { "missing" } else { "empty" };
+                let detail = format!("it is {how}, and its log {} is not", wal::beside(path).display());
+                return Err(StoreError::Damaged { path: path.into(), detail });
+            }
+            Before::Missing => true,
+            Before::Empty => {
+                tracing::warn!(
+                    "{} is empty: sessions, queued and retained messages begin anew. If it was not before, look at the disk \
+                     (dmesg, smartctl), and restore a backup",
+                    path.display()
+                );
+                true
+            }
+        };
+        make(path).map_err(open)?;
         let fail = |error| StoreError::of(path, error);
         let mut connection = Connection::open(path).map_err(fail)?;
         connection.busy_timeout(BUSY_PATIENCE).map_err(fail)?;
@@ -82,6 +87,8 @@ impl Store {
         if verdict != "ok" {
             return Err(StoreError::Damaged { path: path.into(), detail: verdict });
         }
+        // Nobody else writes to it from here on.
+        tell_what_the_log_lost(path).map_err(open)?;
         match migrate(&mut connection, migrations).map_err(fail)? {
             Found::Ours => {}
             Found::Foreign => return Err(StoreError::NotOurs { path: path.into() }),
@@ -154,60 +161,9 @@ impl Store {
         tx.commit()
     }
 
-    /// Tells all facts: retained messages, then each client's in the order that the rules want.
-    pub(super) fn recall(&mut self, each: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
-        let mut damaged = Vec::new();
-        let read = read_facts(&self.connection, &self.path, &mut damaged, each);
-        read?;
-        self.set_aside(&damaged).map_err(|error| StoreError::of(&self.path, error))
-    }
-
     /// The place of the next letter: behind all that are still on their way.
     pub(super) fn next_letter(&self) -> rusqlite::Result<i64> {
         self.connection.query_row("SELECT coalesce(max(place), 0) + 1 FROM letter", [], |row| row.get(0))
-    }
-
-    pub(super) fn underway(&mut self) -> Result<Underway, StoreError> {
-        let mut damaged = Vec::new();
-        let mut underway = Underway::default();
-        self.read_letters(&mut damaged, &mut underway).map_err(|error| StoreError::of(&self.path, error))?;
-        self.set_aside(&damaged).map_err(|error| StoreError::of(&self.path, error))?;
-        Ok(underway)
-    }
-
-    fn read_letters(&self, damaged: &mut Vec<Damage>, underway: &mut Underway) -> rusqlite::Result<()> {
-        let letters = "SELECT shard, number, filter, returned, record FROM letter ORDER BY place, number";
-        let mut letters = self.connection.prepare(letters)?;
-        let mut rows = letters.query([])?;
-        while let Some(row) = rows.next()? {
-            let (shard, number, filter, returned): (u16, i64, String, i64) =
-                (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-            let key = LetterKey {
-                to: ShardId(shard),
-                number: number as u64,
-                filter: filter.as_str().into(),
-                returned: returned != 0,
-            };
-            let record = row.get_ref(4)?.as_blob()?;
-            match Letter::decode(record) {
-                Ok(letter) if LetterKey::of(key.to, &letter).as_ref() == Some(&key) => {
-                    underway.letters.push((key, letter));
-                }
-                unreadable => damaged.push(Damage {
-                    place: format!("a letter to shard {shard}"),
-                    why: unreadable.err().map_or_else(|| OUT_OF_PLACE.into(), |error| error.to_string()),
-                    key: DamagedKey::Letter(i64::from(shard), number, filter, returned),
-                }),
-            }
-        }
-        if !underway.letters.is_empty() {
-            let homes = "SELECT client, home FROM fact WHERE kind = 0 AND home IS NOT NULL";
-            let mut homes = self.connection.prepare(homes)?;
-            let homes = homes
-                .query_map([], |row| Ok((row.get::<_, String>(0)?.as_str().into(), ShardId(row.get(1)?))))?;
-            underway.homes = homes.collect::<rusqlite::Result<HashMap<_, _>>>()?;
-        }
-        Ok(())
     }
 
     pub(super) fn settle(&mut self, homes: &[(Arc<str>, ShardId)]) -> Result<(), StoreError> {
@@ -225,49 +181,6 @@ impl Store {
             }
         }
         tx.commit().map_err(fail)
-    }
-
-    /// Puts rows that cannot be read where nobody reads them, and says so.
-    fn set_aside(&mut self, damaged: &[Damage]) -> rusqlite::Result<()> {
-        if damaged.is_empty() {
-            return Ok(());
-        }
-        let found = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
-        let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for Damage { place, why, key } in damaged {
-            let (table, condition) = match key {
-                DamagedKey::Fact(..) => ("fact", "client = ?4 AND kind = ?5 AND key = ?6 AND part = ?7"),
-                DamagedKey::Retained(_) => ("retained", "topic = ?4"),
-                DamagedKey::Letter(..) => {
-                    ("letter", "shard = ?4 AND number = ?5 AND filter = ?6 AND returned = ?7")
-                }
-            };
-            let own: Vec<&dyn ToSql> = match key {
-                DamagedKey::Fact(client, kind, key, part) => vec![client, kind, key, part],
-                DamagedKey::Retained(topic) => vec![topic],
-                DamagedKey::Letter(shard, number, filter, returned) => vec![shard, number, filter, returned],
-            };
-            let mut all: Vec<&dyn ToSql> = vec![&found, place, why];
-            all.extend(&own);
-            tx.execute(
-                &format!("INSERT INTO damaged SELECT ?1, ?2, ?3, record FROM {table} WHERE {condition}"),
-                &all[..],
-            )?;
-            let condition = condition.replace("?4", "?1").replace("?5", "?2");
-            let condition = condition.replace("?6", "?3").replace("?7", "?4");
-            tx.execute(&format!("DELETE FROM {table} WHERE {condition}"), &own[..])?;
-        }
-        tx.commit()?;
-        let path = self.path.display();
-        for Damage { place, why, .. } in damaged.iter().take(NAMED) {
-            tracing::error!("{path}: {place} cannot be read and is lost: {why}");
-        }
-        tracing::error!(
-            "{path}: {} damaged rows were set aside (table \"damaged\"); all others are in force. Look at the disk (dmesg, smartctl), \
-             and let devices publish their states again",
-            damaged.len()
-        );
-        Ok(())
     }
 
     /// Gives free pages back to the file system, a bounded number. Answers whether there are more.
@@ -292,8 +205,6 @@ impl Store {
         worked_in
     }
 }
-
-const OUT_OF_PLACE: &str = "it stands in another's place";
 
 fn write_client(tx: &Transaction<'_>, client_id: &str, client: &Client) -> rusqlite::Result<()> {
     if client.ended {
@@ -357,141 +268,68 @@ fn key(row: &Row) -> (i64, Key<'_>) {
     }
 }
 
-fn read_facts(
-    connection: &Connection,
-    path: &Path,
-    damaged: &mut Vec<Damage>,
-    each: &mut dyn FnMut(Change),
-) -> Result<(), StoreError> {
-    let fail = |error| StoreError::of(path, error);
-    let mut retained =
-        connection.prepare("SELECT topic, record FROM retained ORDER BY topic").map_err(fail)?;
-    let mut rows = retained.query([]).map_err(fail)?;
-    while let Some(row) = rows.next().map_err(fail)? {
-        let topic: String = row.get(0).map_err(fail)?;
-        let place = format!("the retained message of {topic:?}");
-        match read(row, 1, path, &place)? {
-            Ok(Change::Retained { message }) if message.topic.as_str() == topic => {
-                each(Change::Retained { message });
-            }
-            unreadable => damaged.push(Damage {
-                place,
-                why: unreadable.err().unwrap_or_else(|| OUT_OF_PLACE.into()),
-                key: DamagedKey::Retained(topic),
-            }),
-        }
-    }
-    let mut facts = connection
-        .prepare("SELECT client, kind, key, part, record FROM fact ORDER BY client, kind, key, part")
-        .map_err(fail)?;
-    let mut rows = facts.query([]).map_err(fail)?;
-    // Whose session was told, and which message of it last.
-    let (mut told, mut message) = (String::new(), None);
-    let mut any = false;
-    while let Some(row) = rows.next().map_err(fail)? {
-        let client: String = row.get(0).map_err(fail)?;
-        let kind: i64 = row.get(1).map_err(fail)?;
-        let number: Value = row.get(2).map_err(fail)?;
-        let part: i64 = row.get(3).map_err(fail)?;
-        let place = place_of(&client, kind, &number, part);
-        let why = match read(row, 4, path, &place)? {
-            Err(why) => why,
-            Ok(change) if !stands_at(&change, &client, kind, &number, part) => OUT_OF_PLACE.into(),
-            Ok(will @ Change::WillLodged { .. }) => {
-                // Its session may be one that ends with its connection, and not be here.
-                each(will);
-                continue;
-            }
-            Ok(change) if kind != 0 && !(any && told == client) => {
-                drop(change);
-                "its session cannot be read".into()
-            }
-            Ok(Change::Sent { place, .. }) if message != Some(place) => "its message cannot be read".into(),
-            Ok(change) => {
-                match &change {
-                    Change::Session { .. } => {
-                        told.clone_from(&client);
-                        any = true;
-                        message = None;
-                    }
-                    Change::Queued { place, .. } => message = Some(*place),
-                    _ => {}
-                }
-                each(change);
-                continue;
-            }
-        };
-        damaged.push(Damage { place, why, key: DamagedKey::Fact(client, kind, number, part) });
-    }
-    Ok(())
+/// What is at the file's place.
+enum Before {
+    Missing,
+    Empty,
+    Full,
+    /// With `persistence_file broker.db`.
+    Mosquittos,
 }
 
-fn place_of(client: &str, kind: i64, key: &Value, part: i64) -> String {
-    match (kind, key) {
-        (0, _) => format!("the session of {client:?}"),
-        (1, Value::Text(filter)) => format!("the subscription of {client:?} to {filter:?}"),
-        (2, Value::Integer(number)) if part == 0 => format!("message {number} for {client:?}"),
-        (2, Value::Integer(number)) => format!("the state of message {number} for {client:?}"),
-        (3, Value::Integer(id)) => format!("the state of packet {id} of {client:?}"),
-        (4, _) => format!("the will of {client:?}"),
-        _ => format!("a row of {client:?}"),
-    }
-}
-
-/// Whether a fact stands where it would be written to.
-fn stands_at(change: &Change, client: &str, kind: i64, key: &Value, part: i64) -> bool {
-    let own = match change {
-        Change::Session { .. } => (0, Value::Integer(0), 0),
-        Change::Subscribed { filter, .. } => (1, Value::Text(filter.as_str().into()), 0),
-        Change::Queued { place, .. } => (2, Value::Integer(*place as i64), 0),
-        Change::Sent { place, .. } | Change::Received { place, .. } => (2, Value::Integer(*place as i64), 1),
-        Change::Incoming { packet_id, .. } | Change::Held { packet_id, .. } => {
-            (3, Value::Integer(i64::from(packet_id.get())), 0)
-        }
-        Change::WillLodged { .. } | Change::WillPending { .. } => (4, Value::Integer(0), 0),
-        _ => return false,
+fn before(path: &Path) -> io::Result<Before> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Before::Missing),
+        Err(error) => return Err(error),
     };
-    change.client_id().is_some_and(|id| **id == *client) && own == (kind, key.clone(), part)
+    let mut first = [0; MOSQUITTOS.len()];
+    Ok(match file.read(&mut first)? {
+        0 => Before::Empty,
+        _ if first == *MOSQUITTOS => Before::Mosquittos,
+        _ => Before::Full,
+    })
 }
 
-/// A record of a row; in the inner error, why it is damaged. A record whose checksum is right and which is not
-/// understood was written by a newer version: then nothing is told at all.
-fn read(
-    row: &SqlRow<'_>,
-    column: usize,
-    path: &Path,
-    place: &str,
-) -> Result<Result<Change, String>, StoreError> {
-    let fail = |error: rusqlite::Error| StoreError::of(path, error);
-    let record = row.get_ref(column).map_err(fail)?.as_blob().map_err(|error| fail(error.into()))?;
-    match Change::decode(record) {
-        Ok(change) => Ok(Ok(change)),
-        Err(error) if is_whole(record) => {
-            Err(StoreError::NewerRow { path: path.into(), place: place.into(), why: error.to_string() })
-        }
-        Err(error) => Ok(Err(error.to_string())),
-    }
-}
-
-/// Whether the CRC-32 at a record's end is right, which it is in every version.
-fn is_whole(record: &[u8]) -> bool {
-    let Some((body, sum)) = record.split_last_chunk::<4>() else { return false };
-    let crc =
-        body.iter().fold(!0_u32, |sum, byte| {
-            (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
-                if sum & 1 == 1 { (sum >> 1) ^ 0xEDB8_8320 } else { sum >> 1 }
-            })
-        });
-    !body.is_empty() && !crc == u32::from_le_bytes(*sum)
-}
-
-/// Makes the file where there is none, for its owner alone. Answers whether it is empty.
-fn make(path: &Path) -> io::Result<bool> {
+/// Makes the file where there is none, for its owner alone, and looks whether it can be written.
+fn make(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    Ok(options.open(path)?.metadata()?.len() == 0)
+    options.open(path).map(drop)
+}
+
+/// What SQLite ignores of its log is said, and kept for who can read it.
+fn tell_what_the_log_lost(path: &Path) -> io::Result<()> {
+    let log = wal::beside(path);
+    let name = log.display();
+    match wal::look(&log)? {
+        Look::Nothing | Look::Whole => {}
+        Look::Unfinished { at } => tracing::warn!(
+            "{name}: the last change, at byte {at}, was not written to its end and is left out. Nobody was promised it, unless \
+             the disk lost what it had"
+        ),
+        Look::Damaged { at, lost } => {
+            let (kept, many) = (set_log_aside(&log), if lost == 0 { "all".into() } else { lost.to_string() });
+            tracing::error!(
+                "{name} is damaged at byte {at}: {many} changes from there on cannot be read and are lost, acknowledged ones too; \
+                 what was written before is in force. {kept} Look at the disk (dmesg, smartctl), and let devices publish their \
+                 states again"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn set_log_aside(log: &Path) -> String {
+    let mut copy = log.as_os_str().to_owned();
+    copy.push(".damaged");
+    let copy = PathBuf::from(copy);
+    match fs::copy(log, &copy) {
+        Ok(_) => format!("A copy is {}.", copy.display()),
+        Err(error) => format!("No copy of it could be made ({}: {error}).", copy.display()),
+    }
 }
 
 /// Takes others' rights to the file away. Its log gets the same from SQLite.
@@ -500,7 +338,7 @@ fn protect(path: &Path) -> io::Result<()> {
     {
         use std::os::unix::fs::PermissionsExt as _;
         if path.metadata()?.permissions().mode() & 0o077 != 0 {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         }
     }
     #[cfg(not(unix))]

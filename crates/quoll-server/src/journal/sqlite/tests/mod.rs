@@ -3,6 +3,7 @@
 
 mod damage;
 mod letters;
+mod lost;
 mod replay;
 
 use std::path::PathBuf;
