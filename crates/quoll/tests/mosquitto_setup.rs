@@ -261,8 +261,9 @@ fn a_mosquitto_lets_both_cas_in_during_a_rollover_and_what_a_killed_run_left_is_
     let conf = trial.join("mosquitto.conf");
     fs::write(&conf, "# of a trial\n").unwrap();
     let mut broker = std::process::Command::new("sh")
-        .args(["-c", "sleep 300; true", "mosquitto", "-c"])
+        .args(["-c", "read -r end; true", "mosquitto", "-c"])
         .arg(&conf)
+        .stdin(std::process::Stdio::piped())
         .spawn()
         .unwrap();
     let proof = home.path(&format!(".mosquitto-proof-{pid}"));
