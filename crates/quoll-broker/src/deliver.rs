@@ -176,7 +176,7 @@ impl<'a> Round<'a> {
         let session = &mut self.sessions[key as usize];
         let place = session.next_place;
         let may_go = session.sends_at_once();
-        if !may_go && !session.queue.has_room(parcel.message.weight(), self.settings) {
+        if !may_go && !session.queue.has_room(self.settings) {
             return self.drop_copy(key);
         }
         if may_go && let Some(conn) = session.conn {
@@ -324,11 +324,15 @@ fn send_next(session: &mut Session, stats: &mut Stats, now: Moment, out: &mut Ou
     };
     stats.publishes_sent += 1;
     stats.payload_sent += parcel.message.payload.len() as u64;
-    let id = session.inflight.free_id();
-    let outgoing = send(&parcel, id, false, extras);
+    let outgoing;
     if parcel.qos == QoS::AtMostOnce {
+        // It has no identifier, and takes none from the others: they are counted from 1 without a gap.
+        let (message, delivery) = (parcel.message, Delivery::AtMostOnce);
+        outgoing = Outgoing { message, delivery, dup: false, retain: parcel.retain, extras };
         settle(session, place, out);
     } else {
+        let id = session.inflight.free_id();
+        outgoing = send(&parcel, id, false, extras);
         if session.is_kept() {
             let client_id = session.client_id.clone();
             out.push(Effect::Keep(Change::Sent { client_id, place, packet_id: id }));

@@ -111,13 +111,8 @@ impl Message {
     /// What it counts against the bound of retained messages' bytes: topic, payload and properties.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.weight() + properties_len(self.properties.as_deref()) as u64
-    }
-
-    /// What it counts against the limits of a queue's bytes: topic and payload.
-    #[must_use]
-    pub fn weight(&self) -> u64 {
-        (self.topic.as_str().len() + self.payload.len()) as u64
+        let properties = properties_len(self.properties.as_deref());
+        (self.topic.as_str().len() + self.payload.len() + properties) as u64
     }
 }
 

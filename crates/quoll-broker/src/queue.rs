@@ -10,6 +10,7 @@ use crate::settings::ShardSettings;
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     waiting: VecDeque<(u64, Parcel)>,
+    /// Payload bytes of them.
     bytes: u64,
 }
 
@@ -26,20 +27,21 @@ impl Queue {
         self.waiting.iter()
     }
 
-    /// Whether a message of this weight still fits.
-    pub(crate) fn has_room(&self, weight: u64, settings: &ShardSettings) -> bool {
+    /// Whether one more message still fits. As with Mosquitto payloads alone count, and the last one may go beyond the limit,
+    /// so that none is too large ever.
+    pub(crate) fn has_room(&self, settings: &ShardSettings) -> bool {
         let (messages, bytes) = (settings.max_queued_messages as usize, settings.max_queued_bytes);
-        (messages == 0 || self.waiting.len() < messages) && (bytes == 0 || self.bytes + weight <= bytes)
+        (messages == 0 || self.waiting.len() < messages) && (bytes == 0 || self.bytes < bytes)
     }
 
     pub(crate) fn push(&mut self, place: u64, parcel: Parcel) {
-        self.bytes += parcel.message.weight();
+        self.bytes += payload(&parcel);
         self.waiting.push_back((place, parcel));
     }
 
     pub(crate) fn pop(&mut self) -> Option<(u64, Parcel)> {
         let (place, parcel) = self.waiting.pop_front()?;
-        self.bytes -= parcel.message.weight();
+        self.bytes -= payload(&parcel);
         if self.waiting.is_empty() {
             // An idle session keeps no buffer.
             self.waiting = VecDeque::new();
@@ -51,7 +53,7 @@ impl Queue {
     pub(crate) fn take(&mut self, place: u64) -> Option<Parcel> {
         let at = self.waiting.iter().position(|(number, _)| *number == place)?;
         let (_, parcel) = self.waiting.remove(at)?;
-        self.bytes -= parcel.message.weight();
+        self.bytes -= payload(&parcel);
         Some(parcel)
     }
 
@@ -59,4 +61,8 @@ impl Queue {
         self.bytes = 0;
         self.waiting.drain(..)
     }
+}
+
+fn payload(parcel: &Parcel) -> u64 {
+    parcel.message.payload.len() as u64
 }

@@ -28,7 +28,7 @@ pub struct ShardSettings {
     pub max_inflight_bytes: u32,
     /// QoS 1 and 2 messages waiting for a client beside those under way (`max_queued_messages`). 0: no limit.
     pub max_queued_messages: u32,
-    /// The same in bytes of payload and topic; the lower limit holds (`max_queued_bytes`). 0: no limit.
+    /// Payload bytes of them from which on no further one waits (`max_queued_bytes`); the lower limit holds. 0: no limit.
     pub max_queued_bytes: u64,
     /// Whether QoS 0 messages wait for an absent client too (`queue_qos0_messages`).
     pub queue_qos0_messages: bool,

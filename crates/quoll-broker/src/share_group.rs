@@ -244,7 +244,7 @@ impl Shard {
         }
         match self.settings.level(message.qos, own.options.qos) {
             QoS::AtMostOnce => session.conn.is_none() || !session.is_congested,
-            _ => session.sends_at_once() || session.queue.has_room(message.weight(), &self.settings),
+            _ => session.sends_at_once() || session.queue.has_room(&self.settings),
         }
     }
 
@@ -274,7 +274,7 @@ impl Shard {
     /// Tells the groups that passed a session over that it has room again, if it has.
     pub(crate) fn tell_of_room(&mut self, key: u32, out: &mut Outbox) {
         let session = &mut self.sessions[key as usize];
-        if session.is_passed_over && !session.is_congested && session.queue.has_room(0, &self.settings) {
+        if session.is_passed_over && !session.is_congested && session.queue.has_room(&self.settings) {
             let connected = session.conn.is_some();
             self.tell_groups(key, connected, out);
         }

@@ -326,7 +326,7 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                 row(
                     "max_queued_bytes",
                     or_none(own.max_queued_bytes),
-                    "bytes of them",
+                    "payload bytes of them from which on no further one waits",
                     "later ones are dropped",
                 ),
                 row(
