@@ -86,8 +86,12 @@ impl Authority {
     /// [`PkiError::CaExpired`], [`PkiError::ClockBeforeCa`], and those of the folder. Nothing was changed then.
     pub fn issue(&self, request: &IssueRequest, now: OffsetDateTime) -> Result<Issued, PkiError> {
         request.check()?;
-        self.check_clock(now)?;
+        self.check_may_sign(now)?;
         let rules = request.profile.rules();
+        if rules.ca && self.pki.ca().extensions.path_length == Some(0) {
+            let problem = "the CA's own certificate allows no CA below it (pathlen:0)".into();
+            return Err(PkiError::BadRequest { name: request.name.to_string(), problem });
+        }
         let mut warnings = Vec::new();
         let subject = request.subject.to_name(request.name.as_str())?;
         // Slow work (making and encrypting keys) is done before the lock is taken.
@@ -147,8 +151,9 @@ impl Authority {
     /// as far ahead as `EASYRSA_CRL_DAYS` of `vars` says, else 180 days.
     ///
     /// # Errors
-    /// [`PkiError::Index`], [`PkiError::Io`], [`PkiError::Crypto`].
+    /// [`PkiError::CaMayNot`], [`PkiError::Index`], [`PkiError::Io`], [`PkiError::Crypto`].
     pub fn publish_crl(&self, now: OffsetDateTime) -> Result<(), PkiError> {
+        self.check_may_list()?;
         let _lock = self.pki.lock()?;
         let index = self.pki.read_index()?;
         let number = self.next_crl_number()?;
@@ -176,7 +181,24 @@ impl Authority {
         Ok(counter.unwrap_or(1).max(published.map_or(1, |number| number.saturating_add(1))))
     }
 
-    pub(crate) fn check_clock(&self, now: OffsetDateTime) -> Result<(), PkiError> {
+    /// Whether what it signs now would be accepted.
+    pub(crate) fn check_may_sign(&self, now: OffsetDateTime) -> Result<(), PkiError> {
+        self.check_clock(now)?;
+        match self.pki.ca().extensions.may_sign {
+            Some((false, _)) => Err(PkiError::CaMayNot { what: "certificates" }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether its revocation list would be accepted: whoever reads one that is not refuses everybody.
+    pub(crate) fn check_may_list(&self) -> Result<(), PkiError> {
+        match self.pki.ca().extensions.may_sign {
+            Some((_, false)) => Err(PkiError::CaMayNot { what: "revocation lists" }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_clock(&self, now: OffsetDateTime) -> Result<(), PkiError> {
         let (not_before, not_after) = (self.pki.ca().not_before(), self.pki.ca().not_after());
         if now < not_before {
             return Err(PkiError::ClockBeforeCa { now, not_before });

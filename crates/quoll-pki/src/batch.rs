@@ -106,7 +106,7 @@ impl Authority {
         now: OffsetDateTime,
         mut done: impl FnMut(usize),
     ) -> Result<Vec<BatchIssued>, PkiError> {
-        self.check_clock(now)?;
+        self.check_may_sign(now)?;
         let mut names = HashSet::new();
         if let Some(twice) = wanted.iter().find(|one| !names.insert(one.request.name().as_str())) {
             let name = twice.request.name().to_string();

@@ -132,8 +132,11 @@ pub(crate) fn leaf_extensions(
 pub(crate) fn ca_extensions(
     public_key_der: &[u8],
     earlier_key_id: Option<&[u8]>,
+    earlier_path_length: Option<u32>,
 ) -> Result<Vec<Extension>, PkiError> {
     let rules = ca_rules();
+    // More than an octet holds is no limit.
+    let path_length = earlier_path_length.and_then(|length| u8::try_from(length).ok());
     let key_id =
         earlier_key_id.map_or_else(|| key_id(public_key_der).map(|id| id.to_vec()), |id| Ok(id.to_vec()))?;
     let own = OctetString::new(key_id.as_slice()).map_err(failed("encoding a key identifier"))?;
@@ -141,7 +144,7 @@ pub(crate) fn ca_extensions(
         extension(&SubjectKeyIdentifier(own), false)?,
         extension(&authority(&key_id)?, false)?,
         extension(
-            &BasicConstraints { ca: rules.ca, path_len_constraint: rules.path_length },
+            &BasicConstraints { ca: rules.ca, path_len_constraint: path_length.or(rules.path_length) },
             rules.constraints_critical,
         )?,
         extension(&KeyUsage(rules.usage), rules.usage_critical)?,

@@ -85,6 +85,12 @@ pub(crate) struct Extensions {
     pub(crate) extended_usage: Option<bool>,
     /// keyUsage is there, and allows digitalSignature.
     pub(crate) digital_signature: Option<bool>,
+    /// keyUsage is there, and allows the signing of certificates, and of revocation lists.
+    pub(crate) may_sign: Option<(bool, bool)>,
+    /// How many CAs may stand below this one, where it says so.
+    pub(crate) path_length: Option<u32>,
+    /// What it signs may only have certain names.
+    pub(crate) constrains_names: bool,
     /// OIDs of critical extensions that a device's verifier does not know.
     pub(crate) foreign_critical: Vec<String>,
     pub(crate) subject_key_id: Option<Vec<u8>>,
@@ -385,8 +391,14 @@ fn extensions(parsed: &X509Certificate<'_>) -> Result<Extensions, String> {
     let mut out = Extensions::default();
     for extension in parsed.extensions() {
         match extension.parsed_extension() {
-            ParsedExtension::BasicConstraints(constraints) => out.is_ca = constraints.ca,
-            ParsedExtension::KeyUsage(usage) => out.digital_signature = Some(usage.digital_signature()),
+            ParsedExtension::BasicConstraints(constraints) => {
+                (out.is_ca, out.path_length) = (constraints.ca, constraints.path_len_constraint);
+            }
+            ParsedExtension::KeyUsage(usage) => {
+                out.digital_signature = Some(usage.digital_signature());
+                out.may_sign = Some((usage.key_cert_sign(), usage.crl_sign()));
+            }
+            ParsedExtension::NameConstraints(_) => out.constrains_names = true,
             ParsedExtension::ExtendedKeyUsage(usage) => {
                 out.server_auth = usage.server_auth;
                 out.client_auth = usage.client_auth;
@@ -403,7 +415,7 @@ fn extensions(parsed: &X509Certificate<'_>) -> Result<Extensions, String> {
             ParsedExtension::ParseError { .. } if extension.oid == oid!(2.5.29.17) => {
                 return Err("its subjectAltName is malformed".into());
             }
-            other if extension.critical && !matches!(other, ParsedExtension::NameConstraints(_)) => {
+            _ if extension.critical => {
                 out.foreign_critical.push(extension.oid.to_id_string());
             }
             _ => {}

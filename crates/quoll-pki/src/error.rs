@@ -199,6 +199,13 @@ pub enum PkiError {
         /// The serial number.
         serial: Serial,
     },
+    /// keyUsage of the CA's own certificate lacks what is asked: nobody would accept the signature (RFC 5280 §4.2.1.3,
+    /// §6.1.4 (n), §6.3.3 (f)).
+    #[error("the CA's own certificate does not let it sign {what}")]
+    CaMayNot {
+        /// Certificates, or revocation lists.
+        what: &'static str,
+    },
     /// The CA's own certificate is over.
     #[error("the CA certificate ended on {}", not_after.date())]
     CaExpired {
@@ -284,8 +291,17 @@ impl PkiError {
                 "take an RSA-2048 key under an RSA-2048 CA, which every device can check, or say which devices there are"
                     .into(),
             ),
+            Self::KeyMismatch { certificate, .. } => Some(format!(
+                "restore both from one backup; where {} has several certificates, the key's own must be the first",
+                certificate.display()
+            )),
             Self::UnknownSerial { .. } => Some("list the certificates to see the serial numbers".into()),
-            Self::CaExpired { .. } => Some("create a new CA and enrol the devices again".into()),
+            Self::CaExpired { .. } => Some(
+                "make it last longer, with the same key and name: quoll ca renew (devices need nothing new)".into(),
+            ),
+            Self::CaMayNot { .. } => {
+                Some("write it anew, with the same key and name: quoll ca renew (devices need nothing new)".into())
+            }
             Self::ClockBeforeCa { .. } => Some("set the clock of this machine".into()),
             _ => None,
         }

@@ -8,6 +8,9 @@ use zeroize::Zeroizing;
 
 use crate::limits::MAX_PEM;
 
+/// A SEQUENCE with a length of two octets, as every certificate and RSA key is.
+const DER_BEGIN: [u8; 2] = [0x30, 0x82];
+
 /// One block: its label and its decoded bytes (wiped on drop, they may be a key).
 pub(crate) struct Block {
     pub(crate) label: String,
@@ -24,6 +27,7 @@ pub(crate) fn find(text: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Block, 
     if text.iter().all(u8::is_ascii_whitespace) {
         return Err("the file is empty".into());
     }
+    let is_der = text.starts_with(&DER_BEGIN);
     let text = Zeroizing::new(String::from_utf8_lossy(text).into_owned());
     let mut lines = text.lines();
     let mut seen = None;
@@ -37,6 +41,10 @@ pub(crate) fn find(text: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Block, 
     }
     Err(match seen {
         Some(label) => format!("the file holds a {label:?} block instead"),
+        None if is_der => {
+            "it is DER, not PEM; openssl x509 or openssl pkey -inform DER -in FILE -out NEW converts it"
+                .into()
+        }
         None => "there is no PEM block in it".into(),
     })
 }

@@ -221,7 +221,7 @@ impl Authority {
     /// [`PkiError::UnknownName`], [`PkiError::BadRequest`] if it is revoked there or of no profile,
     /// [`PkiError::NameTaken`] if this CA has another key's certificate of that name, [`PkiError::InTheWay`].
     pub fn take_over(&self, from: &Pki, name: &CertName, now: OffsetDateTime) -> Result<Renewed, PkiError> {
-        self.check_clock(now)?;
+        self.check_may_sign(now)?;
         let old = from.renewable(name, &from.read_index()?)?;
         let refuse = |problem: String| PkiError::BadRequest { name: name.to_string(), problem };
         let profile = looks_like(&old).ok_or_else(|| {

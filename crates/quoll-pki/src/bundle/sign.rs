@@ -266,7 +266,8 @@ impl Signing {
         mut done: impl FnMut(usize),
     ) -> Result<Signed, BundleError> {
         let pki = authority.pki();
-        authority.check_clock(now)?;
+        authority.check_may_sign(now)?;
+        authority.check_may_list()?;
         let signing = self.begin(pki, now)?;
         let index = pki.read_index()?;
         let mut certificates: HashMap<String, Certificate> = HashMap::new();

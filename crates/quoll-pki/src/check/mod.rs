@@ -25,6 +25,39 @@ use crate::{
     subject,
 };
 
+/// What the CA's own certificate forbids although it is its business.
+fn limits_of(ca: &Certificate) -> Vec<Problem> {
+    let mut out = Vec::new();
+    let known = &ca.extensions;
+    let anew = "quoll ca renew (same key and name: devices need nothing new)";
+    if let Some((certificates, lists)) = known.may_sign {
+        if !certificates {
+            out.push(problem(
+                "the CA's certificate does not let it sign certificates: nobody accepts them",
+                anew,
+            ));
+        }
+        if !lists {
+            let what =
+                "the CA's certificate does not let it sign revocation lists: who reads one refuses everybody";
+            out.push(problem(what, anew));
+        }
+    }
+    if known.extended_usage.is_some() && !(ca.is_for_client() && ca.is_for_server()) {
+        let what = "the CA's certificate has an extendedKeyUsage that lacks serverAuth or clientAuth: OpenSSL refuses \
+                    such certificates of it";
+        out.push(problem(what, anew));
+    }
+    if known.constrains_names {
+        let what = "the CA's certificate allows certain names only, which is not looked at when it signs";
+        out.push(problem(
+            what,
+            "look at each new certificate: openssl verify -x509_strict -CAfile ca.crt issued/NAME.crt",
+        ));
+    }
+    out
+}
+
 fn problem(what: impl Into<String>, next: impl Into<String>) -> Problem {
     Problem { what: what.into(), next: Some(next.into()) }
 }
@@ -91,6 +124,7 @@ impl Pki {
                 }
             }
         }
+        problems.extend(limits_of(ca));
         let left = ca.not_after() - now;
         if left < SHORT_LIFE {
             problems.push(problem(

@@ -61,6 +61,11 @@ impl Authority {
                 certificate: pki.layout.ca_certificate(),
             });
         }
+        if old.extensions.constrains_names {
+            return Err(refuse(
+                "it has name constraints, which would be lost; openssl x509 -x509toreq -copy_extensions copy keeps them".into(),
+            ));
+        }
         if now < old.not_before() {
             return Err(PkiError::ClockBeforeCa { now, not_before: old.not_before() });
         }
@@ -78,8 +83,8 @@ impl Authority {
         let same_serial = pki.somebody_names_the_ca_serial()?;
         let serial = if same_serial { old.serial() } else { Serial::random()? };
         let subject = Name::from_der(old.subject_der()).map_err(failed("reading the CA's name"))?;
-        let extensions =
-            builder::ca_extensions(old.public_key_der(), old.extensions.subject_key_id.as_deref())?;
+        let key_id = old.extensions.subject_key_id.as_deref();
+        let extensions = builder::ca_extensions(old.public_key_der(), key_id, old.extensions.path_length)?;
         let plan = Plan {
             serial: &serial,
             subject,

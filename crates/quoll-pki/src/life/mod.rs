@@ -46,7 +46,7 @@ impl Authority {
         renewal: &Renewal,
         now: OffsetDateTime,
     ) -> Result<Renewed, PkiError> {
-        self.check_clock(now)?;
+        self.check_may_sign(now)?;
         let refuse = |problem: String| PkiError::BadRequest { name: name.to_string(), problem };
         if let Some(days) = renewal.days
             && !(1..=DAYS_MAX).contains(&days)

@@ -53,7 +53,7 @@ impl Authority {
         devices: Option<Devices>,
         now: OffsetDateTime,
     ) -> Result<Rekeyed, PkiError> {
-        self.check_clock(now)?;
+        self.check_may_sign(now)?;
         self.to_be_rekeyed(name, now)?;
         // Slow, so before the lock.
         self.rekey_server_with(name, alt_names, PrivateKey::generate(kind)?, devices, now)
@@ -71,7 +71,7 @@ impl Authority {
         devices: Option<Devices>,
         now: OffsetDateTime,
     ) -> Result<Rekeyed, PkiError> {
-        self.check_clock(now)?;
+        self.check_may_sign(now)?;
         let old = self.to_be_rekeyed(name, now)?;
         let mut warnings = Vec::new();
         let names = match alt_names {

@@ -108,7 +108,7 @@ pub(crate) fn create(
         public_key_der: &public_key_der,
         not_before: now.saturating_sub(CA_BACKDATE),
         not_after: now.saturating_add(Duration::days(new.days.into())),
-        extensions: builder::ca_extensions(&public_key_der, None)?,
+        extensions: builder::ca_extensions(&public_key_der, None, None)?,
     };
     let ca = builder::self_signed(plan, &key)?;
     files::write(&layout.ca_key(), key_file::encrypt(&key, pass)?.as_bytes(), Mode::Private)?;
