@@ -81,7 +81,7 @@ pub(crate) fn empty_frames_fragments_without_end_and_pings_that_nobody_reads_cos
         start.extend(frame(0x82, &connect_bytes(&format!("raw {what}"))));
         start.extend(first);
         raw.write_all(&start).unwrap();
-        raw.set_write_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+        raw.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
         for _ in 0..40 {
             // Where nothing is read the other side may stop reading too.
             if raw.write_all(again).is_err() {
