@@ -44,7 +44,7 @@ pub(crate) async fn seen_now(witness: &dyn Witness, patience: Patience, id: &str
 }
 
 /// Waits for a sighting that is not the stale one: a device that used this certificate before may still be connected from
-/// before its restart.
+/// before its restart. A broker that is away for a while is waited for, too.
 ///
 /// # Errors
 /// [`WitnessError`]; not seen after [`Patience::proof`].
@@ -61,12 +61,15 @@ pub(crate) async fn see(
         // The witness bounds itself; the second bound is for one that does not.
         let waiting = timeout(left + pause, witness.wait_for(id, left));
         let not_seen = || WitnessError::NotSeen { serial: id.to_owned(), within, refused: None };
-        let sighting = waiting.await.unwrap_or_else(|_| Err(not_seen()))?;
-        if stale != Some(&sighting) {
-            return Ok(sighting);
-        }
+        let error = match waiting.await.unwrap_or_else(|_| Err(not_seen())) {
+            Ok(sighting) if stale != Some(&sighting) => return Ok(sighting),
+            Ok(_) => not_seen(),
+            // It restarts: the device comes when it is back.
+            Err(error @ WitnessError::NoBroker { .. }) => error,
+            Err(error) => return Err(error),
+        };
         if Instant::now() >= until {
-            return Err(not_seen());
+            return Err(error);
         }
         sleep(pause.min(left)).await;
     }

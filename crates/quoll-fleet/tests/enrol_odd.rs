@@ -3,14 +3,16 @@
 
 mod theatre;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use quoll_fleet::device::Rung;
-use quoll_fleet::enrol::{EnrolError, EnrolRequest, WantedRung};
+use async_trait::async_trait;
+use quoll_fleet::device::{DeviceState, Rung};
+use quoll_fleet::enrol::{EnrolError, EnrolRequest, Enrolment, Patience, WantedRung};
 use quoll_fleet::step::Silent;
+use quoll_fleet::witness::{Sighting, Witness, WitnessError};
 use quoll_tasmota::virtual_device::{Firmware, VirtualProfile};
-use theatre::paper::{Paper, profile};
+use theatre::paper::{Paper, patience, profile};
 
 /// `StateText1` and `StateText2` are the owner's words for off and on, and a device answers SetOptions with them.
 #[tokio::test]
@@ -71,4 +73,51 @@ async fn a_mistyped_address_is_no_problem_of_the_device() {
     let error = stage.enrol(&other.console()).await.unwrap_err();
     assert!(matches!(error, EnrolError::AddressMoved { .. }), "{error:?}");
     assert_eq!(stage.in_registry().unwrap().problem, Some(error.to_string()));
+}
+
+/// A broker that is away for a few questions, and then sees what the inner one sees.
+struct Restarting<'a> {
+    broker: &'a Paper,
+    away: AtomicUsize,
+}
+
+#[async_trait]
+impl Witness for Restarting<'_> {
+    async fn wait_for(&self, id: &str, within: Duration) -> Result<Sighting, WitnessError> {
+        let away = |left: usize| left.checked_sub(1);
+        if self.away.fetch_update(Ordering::SeqCst, Ordering::SeqCst, away).is_ok() {
+            return Err(WitnessError::NoBroker { why: "it restarts".into() });
+        }
+        self.broker.wait_for(id, within).await
+    }
+}
+
+/// An update of the broker in the middle of two hundred enrolments is no reason to send devices back.
+#[tokio::test]
+async fn a_broker_that_restarts_in_the_middle_of_a_proof_is_waited_for() {
+    for (firmware, wanted) in
+        [(Firmware::ClientCert, WantedRung::Auto), (Firmware::Stock, WantedRung::Pinned)]
+    {
+        for (away, proven) in [(3, true), (usize::MAX, false)] {
+            let stage = Paper::new(VirtualProfile { firmware, ..profile() }, wanted);
+            let witness = Restarting { broker: &stage, away: AtomicUsize::new(away) };
+            let enrolment = Enrolment {
+                registry: &stage.registry,
+                issuer: &stage.issuer,
+                witness: &witness,
+                reporter: &Silent,
+                broker: &stage.broker,
+                patience: Patience { proof: Duration::from_millis(200), ..patience() },
+            };
+            let result = enrolment.run(&stage.request, &stage.console()).await.map(drop);
+            stage.holds_to_its_word(&result.as_ref().map(drop), &format!("{firmware:?}"));
+            match result {
+                Ok(()) => assert!(proven),
+                Err(error) => {
+                    assert!(!proven && error.to_string().contains("no broker to ask"), "{error}");
+                    assert_eq!(stage.in_registry().unwrap().state, DeviceState::RolledBack);
+                }
+            }
+        }
+    }
 }

@@ -80,6 +80,7 @@ impl<'a> Run<'a> {
             found.refuse(self.with.registry, self.request, known, self.with.broker, &self.asker.address())?;
         self.done(Step::Probe, &format!("{}, {}", found.firmware.version, found.network.mac))?;
         self.broker_listens(&found, way.port(self.with.broker)).await?;
+        self.refuse_name(way).await?;
         self.register(&found, way)?;
 
         let result = match way {
@@ -148,6 +149,17 @@ impl<'a> Run<'a> {
                 let stands = self.roll_back().await?;
                 Err(EnrolError::NotProven { address: self.asker.address(), cause, stands })
             }
+        }
+    }
+
+    /// A new name that stands for a server or a CA in the pki folder is refused before the device has it.
+    async fn refuse_name(&self, way: Way) -> Result<(), EnrolError> {
+        if self.known.is_some() || matches!(way, Way::Pinned(_)) {
+            return Ok(());
+        }
+        match self.with.issuer.existing(&self.request.name).await {
+            Err(error @ IssueError::NameInUse { .. }) => Err(error.into()),
+            _ => Ok(()),
         }
     }
 
