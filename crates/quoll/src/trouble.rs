@@ -29,7 +29,7 @@ pub(crate) fn pki(error: PkiError) -> Failure {
             PkiError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 "run quoll as the owner of that folder".into()
             }
-            PkiError::BadFile { path, .. } => {
+            PkiError::BadFile { path, .. } | PkiError::BadKey { path, .. } => {
                 format!("nothing was changed; put {} back from a backup", path.display())
             }
             _ => return None,

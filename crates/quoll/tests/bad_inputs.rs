@@ -90,14 +90,27 @@ fn a_wrong_passphrase_costs_nothing() {
 #[test]
 fn a_damaged_folder_or_file_is_named_and_left_alone() {
     type Damage = fn(&Home);
-    let cases: [(&str, Damage, &str); 6] = [
+    let cases: [(&str, Damage, &str); 7] = [
         ("no CA certificate", |home| fs::write(home.path("pki/ca.crt"), "").unwrap(), "ca.crt"),
         (
             "half an index line",
             |home| fs::write(home.path("pki/index.txt"), "V\t360101").unwrap(),
             "index.txt",
         ),
-        ("no server key", |home| fs::remove_file(home.path("pki/private/localhost.key")).unwrap(), ".key"),
+        (
+            "no server key",
+            |home| fs::remove_file(home.path("pki/private/localhost.key")).unwrap(),
+            "quoll server rekey",
+        ),
+        (
+            "half a server key",
+            |home| {
+                let path = home.path("pki/private/localhost.key");
+                let text = fs::read_to_string(&path).unwrap();
+                fs::write(path, &text[..text.len() / 2]).unwrap();
+            },
+            "private/localhost.key back from a backup",
+        ),
         (
             "half a server certificate",
             |home| {

@@ -36,7 +36,13 @@ fn identity(
     let pki = folders.serving();
     let name = workshop::server_name(settings)?;
     let certificate = workshop::server_certificate(settings, pki)?;
-    let pem = pki.server_key_pem(&name).map_err(trouble::pki)?;
+    let pem = pki.server_key_pem(&name).map_err(|error| {
+        let failure = trouble::pki(error);
+        let hint = failure.hint.as_ref().map(|hint| {
+            format!("{hint}; where there is none, `quoll server rekey` makes another key, and says what devices need then")
+        });
+        failure.maybe_hint(hint)
+    })?;
     let unusable = |why: &dyn std::fmt::Display| {
         Failure::new(Exit::Unusable, format!("the key of the server {name} cannot be used")).why(why)
     };
