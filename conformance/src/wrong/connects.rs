@@ -55,6 +55,10 @@ fn identities(v: Version) -> Vec<Wrong> {
     let mut secret = good(v);
     secret.password = Some("secret".into());
     rows.push(row("CONNECT: a password without a user name", secret.bytes()));
+    for slashes in [200, 201] {
+        let will = Will::new("/".repeat(slashes), "w");
+        rows.push(row(format!("CONNECT: a will to {slashes} slashes"), good(v).will(will).bytes()));
+    }
     for topic in ["$SYS/x", "$share/g/a", "$CONTROL/x"] {
         rows.push(row(format!("CONNECT: a will to {topic}"), good(v).will(Will::new(topic, "w")).bytes()));
     }
