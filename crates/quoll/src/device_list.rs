@@ -37,8 +37,13 @@ pub(crate) fn read(file: &Path) -> Outcome<Vec<Row>> {
     if meta.len() > FILE_BYTES {
         return Err(unusable(format!("it has {} bytes, {FILE_BYTES} at most", meta.len())));
     }
-    let text = std::fs::read_to_string(file).map_err(|error| io_failure("read", file, &error))?;
-    parse(&text).map_err(|bad| {
+    let bytes = std::fs::read(file).map_err(|error| io_failure("read", file, &error))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        unusable(format!("line {line} has characters that are no UTF-8"))
+            .hint("save the list as CSV in UTF-8")
+    })?;
+    parse(text).map_err(|bad| {
         let more = bad.len().saturating_sub(NAMED);
         let mut why = bad.into_iter().take(NAMED).collect::<Vec<_>>().join("\n       ");
         if more > 0 {
@@ -50,10 +55,17 @@ pub(crate) fn read(file: &Path) -> Outcome<Vec<Row>> {
 
 /// The rows, or everything that is wrong.
 fn parse(text: &str) -> Result<Vec<Row>, Vec<String>> {
-    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
-    let mut reader =
-        csv::ReaderBuilder::new().trim(csv::Trim::All).comment(Some(b'#')).from_reader(text.as_bytes());
-    let headings = reader.headers().map_err(|error| vec![error.to_string()])?.clone();
+    // The reader counts a line of \r\n when it is past it: the numbers of all rows would be one too low.
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text).replace("\r\n", "\n");
+    // Where a comma is the decimal point, spreadsheets separate by semicolons.
+    let heading = text.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
+    let delimiter = if heading.contains(';') && !heading.contains(',') { b';' } else { b',' };
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .comment(Some(b'#'))
+        .delimiter(delimiter)
+        .from_reader(text.as_bytes());
+    let headings = reader.headers().map_err(|error| vec![cells(&error)])?.clone();
     let mut bad = Vec::new();
     let mut columns = BTreeMap::new();
     for (index, heading) in headings.iter().enumerate() {
@@ -75,7 +87,7 @@ fn parse(text: &str) -> Result<Vec<Row>, Vec<String>> {
         let record = match record {
             Ok(record) => record,
             Err(error) => {
-                bad.push(error.to_string());
+                bad.push(cells(&error));
                 continue;
             }
         };
@@ -127,6 +139,17 @@ fn parse(text: &str) -> Result<Vec<Row>, Vec<String>> {
     if bad.is_empty() { Ok(rows) } else { Err(bad) }
 }
 
+/// What is wrong with a row's cells.
+fn cells(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { pos: Some(at), expected_len, len } => format!(
+            "line {}: it has {len} cells, the heading {expected_len}; is a separator missing, or a quote not closed?",
+            at.line()
+        ),
+        _ => error.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,6 +183,23 @@ mod tests {
         assert_eq!(lines[..7], places, "{bad:#?}");
         assert!(bad.iter().any(|why| why.contains("stands in line 2 already")), "{bad:#?}");
         assert_eq!(bad.len(), 8, "{bad:#?}");
+    }
+
+    #[test]
+    fn a_spreadsheets_own_ways_are_understood_or_told() {
+        let rows = parse("name;address\r\nkitchen;192.168.1.40\r\n").unwrap();
+        assert_eq!((rows[0].name.as_ref().unwrap().as_str(), rows[0].line), ("kitchen", 2));
+        let bad = parse("name,address\nok,192.168.1.40\n\"open,192.168.1.41\n").unwrap_err();
+        assert!(bad[0].starts_with("line 3: it has 1 cells, the heading 2"), "{bad:?}");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("list.csv");
+        std::fs::write(&file, b"address,name\n192.168.1.40,ok\n192.168.1.41,k\xfcche\n").unwrap();
+        let failure = read(&file).unwrap_err();
+        let said = format!("{failure:?}");
+        assert!(
+            said.contains("line 3 has characters that are no UTF-8") && said.contains("UTF-8\""),
+            "{said}"
+        );
     }
 
     #[test]

@@ -153,12 +153,15 @@ impl<'a> Run<'a> {
     }
 
     /// A new name that stands for a server or a CA in the pki folder is refused before the device has it.
-    async fn refuse_name(&self, way: Way) -> Result<(), EnrolError> {
+    async fn refuse_name(&mut self, way: Way) -> Result<(), EnrolError> {
         if self.known.is_some() || matches!(way, Way::Pinned(_)) {
             return Ok(());
         }
         match self.with.issuer.existing(&self.request.name).await {
-            Err(error @ IssueError::NameInUse { .. }) => Err(error.into()),
+            Err(error @ IssueError::NameInUse { .. }) => {
+                self.current = Step::Certificate;
+                Err(error.into())
+            }
             _ => Ok(()),
         }
     }

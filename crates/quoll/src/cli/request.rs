@@ -204,7 +204,8 @@ fn read_names(file: &Path) -> Outcome<Vec<String>> {
 }
 
 fn names_in(text: &str) -> Result<Vec<String>, String> {
-    let text = text.trim_start_matches('\u{feff}');
+    // The reader counts a line of \r\n when it is past it.
+    let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -284,5 +285,13 @@ mod tests {
         assert_eq!((serial.to_string().as_str(), reason), ("5A01", RevocationReason::KeyCompromise));
         assert_eq!(revocation("01").unwrap().1, RevocationReason::Unspecified);
         assert!(revocation("xyz").is_err() && revocation("01=stolen").is_err());
+    }
+
+    #[test]
+    fn lines_are_counted_as_an_editor_counts_them() {
+        for text in ["kitchen\nhall\nsp ace\n", "kitchen\r\nhall\r\nsp ace\r\n"] {
+            let why = names_in(text).unwrap_err();
+            assert!(why.starts_with("line 3:"), "{text:?}: {why}");
+        }
     }
 }
