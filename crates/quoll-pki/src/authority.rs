@@ -151,9 +151,11 @@ impl Authority {
     /// as far ahead as `EASYRSA_CRL_DAYS` of `vars` says, else 180 days.
     ///
     /// # Errors
-    /// [`PkiError::CaMayNot`], [`PkiError::Index`], [`PkiError::Io`], [`PkiError::Crypto`].
+    /// [`PkiError::CaMayNot`], [`PkiError::ClockBeforeCa`], [`PkiError::Index`], [`PkiError::Io`], [`PkiError::Crypto`].
     pub fn publish_crl(&self, now: OffsetDateTime) -> Result<(), PkiError> {
         self.check_may_list()?;
+        // It would be over once the clock is right, and shut everybody out of servers that read it.
+        self.check_begun(now)?;
         let _lock = self.pki.lock()?;
         let index = self.pki.read_index()?;
         let number = self.next_crl_number()?;
@@ -199,12 +201,18 @@ impl Authority {
     }
 
     fn check_clock(&self, now: OffsetDateTime) -> Result<(), PkiError> {
-        let (not_before, not_after) = (self.pki.ca().not_before(), self.pki.ca().not_after());
-        if now < not_before {
-            return Err(PkiError::ClockBeforeCa { now, not_before });
-        }
+        self.check_begun(now)?;
+        let not_after = self.pki.ca().not_after();
         if now >= not_after {
             return Err(PkiError::CaExpired { not_after });
+        }
+        Ok(())
+    }
+
+    fn check_begun(&self, now: OffsetDateTime) -> Result<(), PkiError> {
+        let not_before = self.pki.ca().not_before();
+        if now < not_before {
+            return Err(PkiError::ClockBeforeCa { now, not_before });
         }
         Ok(())
     }

@@ -212,6 +212,12 @@ pub enum PkiError {
         /// Its end.
         not_after: OffsetDateTime,
     },
+    /// The clock is before this program was written, so it is wrong.
+    #[error("it is {} by the clock, which cannot be", now.date())]
+    ClockUnset {
+        /// The clock.
+        now: OffsetDateTime,
+    },
     /// The clock is before the CA's beginning, so the clock is wrong.
     #[error("it is {} by the clock, before the CA certificate began ({})", now.date(), not_before.date())]
     ClockBeforeCa {
@@ -302,7 +308,7 @@ impl PkiError {
             Self::CaMayNot { .. } => {
                 Some("write it anew, with the same key and name: quoll ca renew (devices need nothing new)".into())
             }
-            Self::ClockBeforeCa { .. } => Some("set the clock of this machine".into()),
+            Self::ClockBeforeCa { .. } | Self::ClockUnset { .. } => Some("set the clock of this machine".into()),
             _ => None,
         }
     }

@@ -58,5 +58,10 @@ pub(crate) const SHORT_LIFE: Duration = Duration::days(365);
 /// A key that is opened by fewer PBKDF2 rounds than this is worth encrypting anew: Easy-RSA's 2048 are tried by the
 /// million a second.
 pub const KDF_ITERATIONS_WEAK: u32 = 100_000;
+/// Before this, no clock is right: a machine without a battery begins in 1970 or 2000, and a CA made then would be over, or
+/// its list, as soon as the clock is set. 2024-01-01, in Unix seconds.
+pub(crate) const CLOCK_EARLIEST: i64 = 1_704_067_200;
+/// A CRL that begins further ahead than this was written by a clock that was wrong; less is two clocks that differ.
+pub(crate) const CRL_AHEAD: Duration = Duration::days(1);
 /// A CRL whose `nextUpdate` is nearer than this is worth a warning: past it, many servers refuse everybody.
 pub const CRL_WARN: Duration = Duration::days(30);

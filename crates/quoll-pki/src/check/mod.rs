@@ -125,6 +125,13 @@ impl Pki {
             }
         }
         problems.extend(limits_of(ca));
+        if now < ca.not_before() {
+            let what = format!(
+                "the CA's certificate begins on {}, after the clock of this machine",
+                ca.not_before().date()
+            );
+            problems.push(problem(what, "set the clock"));
+        }
         let left = ca.not_after() - now;
         if left < SHORT_LIFE {
             problems.push(problem(

@@ -14,7 +14,7 @@ use crate::{
     error::PkiError,
     key::{KeyKind, PrivateKey},
     key_file,
-    limits::{CA_BACKDATE, CA_DAYS, DAYS_MAX},
+    limits::{CA_BACKDATE, CA_DAYS, CLOCK_EARLIEST, DAYS_MAX},
     passphrase::Passphrase,
     serial::Serial,
     subject::{Organisation, Subject},
@@ -73,6 +73,9 @@ pub(crate) fn create(
     }
     if !(1..=DAYS_MAX).contains(&new.days) {
         return Err(refuse(&format!("its life is 1 to {DAYS_MAX} days, not {}", new.days)));
+    }
+    if now.unix_timestamp() < CLOCK_EARLIEST {
+        return Err(PkiError::ClockUnset { now });
     }
     pass.check_for_new_key()?;
     let subject = match &new.organisation {

@@ -36,7 +36,7 @@ use crate::{
     error::PkiError,
     key::PrivateKey,
     key_file,
-    limits::{CRL_WARN, MAX_FILE, MAX_INDEX},
+    limits::{CRL_AHEAD, CRL_WARN, MAX_FILE, MAX_INDEX},
     name::CertName,
     passphrase::Passphrase,
     pem,
@@ -222,7 +222,7 @@ impl Pki {
         Ok(index.entries().filter(|entry| entry.is_revoked()).map(|entry| entry.serial.clone()).collect())
     }
 
-    /// True when `crl.pem` is missing, unreadable, not this CA's, past its `nextUpdate`, or does not have exactly what is
+    /// True when `crl.pem` is missing, unreadable, not this CA's, past its `nextUpdate`, of a clock that was ahead, or does not have exactly what is
     /// revoked.
     ///
     /// # Errors
@@ -230,7 +230,8 @@ impl Pki {
     pub fn crl_is_behind(&self, now: OffsetDateTime) -> Result<bool, PkiError> {
         let Some(crl) = self.read_crl()? else { return Ok(true) };
         let ours = crl.issuer_der == self.ca.subject_der();
-        let fresh = crl.next_update.is_some_and(|next| now < next);
+        let begun = crl.this_update.is_none_or(|this| this - now < CRL_AHEAD);
+        let fresh = begun && crl.next_update.is_some_and(|next| now < next);
         let index = self.read_index()?;
         let revoked = index.revoked();
         // Also one that has been released from hold must leave the list.
@@ -258,6 +259,13 @@ impl Pki {
         let mut problems = Vec::new();
         if crl.issuer_der != self.ca.subject_der() {
             problems.push("the revocation list is another CA's".to_owned());
+        }
+        if let Some(this) = crl.this_update.filter(|this| *this - now >= CRL_AHEAD) {
+            problems.push(format!(
+                "the revocation list begins on {} only, by a clock that was ahead: until then, servers that read it refuse \
+                 everybody",
+                this.date()
+            ));
         }
         match crl.next_update {
             None => problems.push("the revocation list does not say until when it is good".into()),

@@ -1,6 +1,8 @@
 //! What the tests share: copies of the fixture trees, and the real counterparts `openssl` and `easyrsa`.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part; tests may unwrap")]
 
+pub(crate) mod bundles;
+
 use std::{
     fs,
     path::{Path, PathBuf},
