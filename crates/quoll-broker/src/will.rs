@@ -35,6 +35,7 @@ impl LastWord {
             response_topic: properties.response_topic,
             correlation_data: properties.correlation_data,
             user_properties: properties.user_properties,
+            order: properties.order,
             ..PublishProperties::default()
         };
         let mut message = Message::new(MessageParts {

@@ -24,6 +24,45 @@ fn each_packet_has_the_bytes_of_the_standards_figures() {
     }
 }
 
+/// Properties, one behind the other.
+type Said<'a> = &'a [&'a [u8]];
+
+/// As Mosquitto does, seen with 2.0.11: what a delivery has of its own in front, then what the sender said in the sender's order,
+/// then what is left of its time.
+#[test]
+fn properties_are_passed_on_in_the_order_in_which_they_were_said() {
+    let (user, other, format, expiry) =
+        (&b"\x26\0\x01k\0\x01v"[..], b"\x26\0\x01l\0\x01w", b"\x01\x01", b"\x02\0\0\0\x09");
+    let (kind, answer, data, alias) = (b"\x03\0\x01c", b"\x08\0\x01r", b"\x09\0\x01d", b"\x23\0\x01");
+    let seven = &b"\x0B\x07"[..];
+    let rows: [(Said<'_>, Said<'_>); 6] = [
+        (&[user, format, expiry, kind, data, answer], &[seven, user, format, kind, data, answer, expiry]),
+        (&[format, user, kind, other, answer], &[seven, format, user, other, kind, answer]),
+        (&[expiry, user], &[seven, user, expiry]),
+        (&[alias, kind, format], &[seven, kind, format]),
+        (&[data, answer], &[seven, data, answer]),
+        (&[format, kind, answer, data, user], &[seven, format, kind, answer, data, user]),
+    ];
+    let packet = |properties: &[&[u8]]| {
+        let properties = properties.concat();
+        let body = [b"\0\x01t", &[properties.len() as u8][..], &properties, b"x"].concat();
+        [&[0x30, body.len() as u8][..], &body].concat()
+    };
+    let context = DecodeContext { version: Some(V5), maximum_packet_size: 1000, role: Role::Server };
+    for (said, passed) in rows {
+        let bytes = packet(said);
+        let Ok(Decoded::Packet(Packet::Publish(mut publish), _)) = decode(&bytes, &context) else {
+            panic!("{bytes:02x?} is a PUBLISH");
+        };
+        let properties = publish.properties.as_mut().unwrap();
+        properties.subscription_identifiers = vec![7];
+        properties.topic_alias = None;
+        let mut written = Vec::new();
+        encode(&Packet::Publish(publish), V5, &mut written).unwrap();
+        assert_eq!(written, packet(passed), "{bytes:02x?}");
+    }
+}
+
 /// 3.x does not carry what 5.0 has: what is written is less than the packet says.
 #[test]
 fn what_a_3_x_peer_cannot_be_told_is_left_out() {
@@ -188,6 +227,13 @@ fn connections() -> Vec<Row> {
         receive_maximum: Some(20),
         ..Default::default()
     };
+    let full = ConnAckProperties {
+        server_keep_alive: Some(20),
+        assigned_client_identifier: Some("id".into()),
+        retain_available: Some(false),
+        maximum_qos: Some(QoS::AtLeastOnce),
+        ..plain.clone()
+    };
     let connect_row = |name, version, bytes: &[u8], packet: Connect| {
         (name, version, Role::Server, bytes.to_vec(), Packet::Connect(Box::new(packet)))
     };
@@ -229,6 +275,12 @@ fn connections() -> Vec<Row> {
             V5,
             b"\x20\x0E\x00\x00\x0B\x22\x00\x0A\x27\x00\x1E\x84\x80\x21\x00\x14",
             ok(plain),
+        ),
+        connack(
+            "CONNACK 5.0 that takes much away, in Mosquitto's order",
+            V5,
+            b"\x20\x1A\x00\x00\x17\x22\x00\x0A\x13\x00\x14\x12\x00\x02id\x25\x00\x27\x00\x1E\x84\x80\x21\x00\x14\x24\x01",
+            ok(full),
         ),
     ]
 }

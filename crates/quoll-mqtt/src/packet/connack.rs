@@ -145,10 +145,11 @@ impl ConnAckProperties {
 
 impl PropertySet for ConnAckProperties {
     /// The standard leaves the order open. Ours is Mosquitto's where it has one, so that its test suite, which compares
-    /// bytes, accepts a plain answer: Topic Alias Maximum, Maximum Packet Size, Receive Maximum.
+    /// bytes, accepts a plain answer: Topic Alias Maximum, Server Keep Alive, Assigned Client Identifier, Retain Available,
+    /// Maximum Packet Size, Receive Maximum, Maximum QoS.
     fn each<'a>(&'a self, mut visit: impl FnMut(Property<'a>)) {
-        some(self.server_keep_alive, Property::ServerKeepAlive, &mut visit);
         some(self.topic_alias_maximum, Property::TopicAliasMaximum, &mut visit);
+        some(self.server_keep_alive, Property::ServerKeepAlive, &mut visit);
         some(self.assigned_client_identifier.as_deref(), Property::AssignedClientIdentifier, &mut visit);
         some(self.authentication_method.as_deref(), Property::AuthenticationMethod, &mut visit);
         some(self.authentication_data.as_deref(), Property::AuthenticationData, &mut visit);

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::publish::response_topic;
-use super::{Hidden, PacketKind, UserProperty};
+use super::{Hidden, PacketKind, SaidOrder, UserProperty};
 use crate::property::{self, Property, PropertySet, some, users};
 use crate::reader::Reader;
 use crate::{DecodeError, EncodeError, ProtocolVersion, QoS, TopicName, writer};
@@ -88,6 +88,8 @@ pub struct WillProperties {
     pub correlation_data: Option<Bytes>,
     /// User properties.
     pub user_properties: Vec<UserProperty>,
+    /// The order in which the client said what is passed on.
+    pub order: SaidOrder,
 }
 
 /// Connect flags (§3.1.2.3).
@@ -316,10 +318,12 @@ impl WillProperties {
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut this = Self::default();
         property::read(reader, property::WILL, |property| this.take(property))?;
+        this.order = this.order.settled();
         Ok(this)
     }
 
     fn take(&mut self, property: Property<'_>) -> Result<(), DecodeError> {
+        self.order.note_property(&property);
         match property {
             Property::WillDelayInterval(seconds) => self.will_delay_interval = Some(seconds),
             Property::PayloadFormatIndicator(text) => self.payload_format_indicator = Some(text),

@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 
 use bytes::Bytes;
 
+use super::said_order::{Kind, SaidOrder};
 use super::{PacketKind, UserProperty};
 use crate::decode::Role;
 use crate::property::{self, Property, PropertySet, some, users};
@@ -47,6 +48,8 @@ pub struct PublishProperties {
     pub subscription_identifiers: Vec<u32>,
     /// Content Type.
     pub content_type: Option<String>,
+    /// The order in which the sender said what is passed on.
+    pub order: SaidOrder,
 }
 
 impl Publish {
@@ -116,7 +119,8 @@ impl PublishProperties {
         let mut this: Option<Box<Self>> = None;
         let from_client = role == Role::Server;
         property::read(reader, property::PUBLISH, |property| this.get_or_insert_default().take(property))?;
-        let Some(properties) = &this else { return Ok(None) };
+        let Some(properties) = &mut this else { return Ok(None) };
+        properties.order = properties.order.settled();
         if from_client && !properties.subscription_identifiers.is_empty() {
             return Err(reader.protocol("Subscription Identifier from a client [MQTT-3.3.4-6]"));
         }
@@ -124,6 +128,7 @@ impl PublishProperties {
     }
 
     fn take(&mut self, property: Property<'_>) -> Result<(), DecodeError> {
+        self.order.note_property(&property);
         match property {
             Property::PayloadFormatIndicator(text) => self.payload_format_indicator = Some(text),
             Property::MessageExpiryInterval(seconds) => self.message_expiry_interval = Some(seconds),
@@ -142,17 +147,32 @@ impl PublishProperties {
 }
 
 impl PropertySet for PublishProperties {
+    /// As Mosquitto writes them: first the server's word about the delivery, then the application's, then what is left of time.
     fn each<'a>(&'a self, mut visit: impl FnMut(Property<'a>)) {
-        some(self.payload_format_indicator, Property::PayloadFormatIndicator, &mut visit);
-        some(self.message_expiry_interval, Property::MessageExpiryInterval, &mut visit);
-        some(self.content_type.as_deref(), Property::ContentType, &mut visit);
-        some(self.response_topic.as_ref().map(TopicName::as_str), Property::ResponseTopic, &mut visit);
-        some(self.correlation_data.as_deref(), Property::CorrelationData, &mut visit);
-        some(self.topic_alias, Property::TopicAlias, &mut visit);
         for &id in &self.subscription_identifiers {
             visit(Property::SubscriptionIdentifier(id));
         }
-        users(&self.user_properties, &mut visit);
+        for kind in self.order.kinds() {
+            match kind {
+                Kind::PayloadFormatIndicator => {
+                    some(self.payload_format_indicator, Property::PayloadFormatIndicator, &mut visit);
+                }
+                Kind::ContentType => some(self.content_type.as_deref(), Property::ContentType, &mut visit),
+                Kind::ResponseTopic => {
+                    some(
+                        self.response_topic.as_ref().map(TopicName::as_str),
+                        Property::ResponseTopic,
+                        &mut visit,
+                    );
+                }
+                Kind::CorrelationData => {
+                    some(self.correlation_data.as_deref(), Property::CorrelationData, &mut visit);
+                }
+                Kind::User => users(&self.user_properties, &mut visit),
+            }
+        }
+        some(self.message_expiry_interval, Property::MessageExpiryInterval, &mut visit);
+        some(self.topic_alias, Property::TopicAlias, &mut visit);
     }
 }
 

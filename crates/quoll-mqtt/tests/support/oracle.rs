@@ -350,23 +350,23 @@ fn will_properties(it: &WillProperties) -> Properties {
 
 fn publish_properties(it: &PublishProperties) -> Properties {
     let mut to = Properties::new();
-    push!(to, it.payload_format_indicator.map(format), PayloadFormatIndicator);
-    push!(to, it.message_expiry_interval, MessageExpiryInterval);
-    push!(to, it.content_type.as_deref(), ContentType);
-    push!(to, it.response_topic.as_ref().map(|topic| topic.as_str()), ResponseTopic);
-    push!(to, it.correlation_data.as_ref().map(|it| it.to_vec()), CorrelationData);
-    push!(to, it.topic_alias.map(|alias| alias.get()), TopicAlias);
     for &id in &it.subscription_identifiers {
         to.push(Property::SubscriptionIdentifier(SubscriptionIdentifier::new(id).unwrap()));
     }
+    push!(to, it.payload_format_indicator.map(format), PayloadFormatIndicator);
+    push!(to, it.content_type.as_deref(), ContentType);
+    push!(to, it.response_topic.as_ref().map(|topic| topic.as_str()), ResponseTopic);
+    push!(to, it.correlation_data.as_ref().map(|it| it.to_vec()), CorrelationData);
     users(&it.user_properties, &mut to);
+    push!(to, it.message_expiry_interval, MessageExpiryInterval);
+    push!(to, it.topic_alias.map(|alias| alias.get()), TopicAlias);
     to
 }
 
 fn connack_properties(it: &ConnAckProperties) -> Properties {
     let mut to = Properties::new();
-    push!(to, it.server_keep_alive, ServerKeepAlive);
     push!(to, it.topic_alias_maximum, TopicAliasMaximum);
+    push!(to, it.server_keep_alive, ServerKeepAlive);
     push!(to, it.assigned_client_identifier.as_deref(), AssignedClientIdentifier);
     push!(to, it.authentication_method.as_deref(), AuthenticationMethod);
     push!(to, it.authentication_data.as_ref().map(|it| it.to_vec()), AuthenticationData);

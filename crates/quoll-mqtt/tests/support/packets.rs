@@ -187,6 +187,7 @@ fn will_properties() -> impl Strategy<Value = WillProperties> {
         response_topic: message.3,
         correlation_data: message.4,
         user_properties: message.5,
+        ..WillProperties::default()
     })
 }
 
@@ -270,6 +271,7 @@ pub(crate) fn publish_properties(receiver: Role) -> impl Strategy<Value = Publis
             user_properties: message.5,
             subscription_identifiers,
             content_type: message.2,
+            ..PublishProperties::default()
         },
     )
 }
