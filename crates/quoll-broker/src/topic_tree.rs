@@ -163,8 +163,10 @@ impl<T: Default> TopicTree<T> {
         self.remembered.insert(topic.into(), known);
     }
 
-    /// The filters that match a topic, appended to `found`, by walking.
+    /// The filters that match a topic, appended to `found`, by walking. In Mosquitto's order, so that who has several of them
+    /// gets its copies as from there: from left to right a name before `+` before `#`, which goes before what ends there.
     pub fn find_matching(&self, topic: &str, found: &mut Vec<FilterId>) {
+        let first = found.len();
         found.extend(self.exact.get(topic));
         if self.wild == 0 {
             return;
@@ -172,14 +174,18 @@ impl<T: Default> TopicTree<T> {
         // Only topics without `$` go by the first level's wildcards [MQTT-4.7.2-1].
         let dollar = topic.starts_with('$');
         self.walk(0, Some(topic), dollar, limits::TOPIC_LEVELS, found);
+        if let [exact, next, ..] = &mut found[first..] {
+            let head = self.filters[next.0 as usize].filter.strip_suffix("/#");
+            if head == Some(topic) && *self.filters[exact.0 as usize].filter == *topic {
+                std::mem::swap(exact, next);
+            }
+        }
     }
 
     fn walk(&self, node: u32, rest: Option<&str>, dollar: bool, depth: usize, found: &mut Vec<FilterId>) {
         let here = &self.nodes[node as usize];
-        if !dollar {
-            found.extend(here.hash);
-        }
         let Some(rest) = rest else {
+            found.extend(here.hash);
             found.extend(here.here);
             return;
         };
@@ -188,16 +194,18 @@ impl<T: Default> TopicTree<T> {
             Some((level, below)) => (level, Some(below)),
             None => (rest, None),
         };
-        if let Some(plus) = here.plus
-            && !dollar
-        {
-            self.walk(plus, below, false, depth, found);
-        }
         if here.named > 0
             && let Some(child) = self.named_child(node, level)
         {
             self.walk(child, below, false, depth, found);
         }
+        if dollar {
+            return;
+        }
+        if let Some(plus) = here.plus {
+            self.walk(plus, below, false, depth, found);
+        }
+        found.extend(here.hash);
     }
 
     fn child(&self, node: u32, level: &str) -> Option<u32> {
@@ -342,6 +350,31 @@ mod tests {
         ];
         for (topic, expected) in table {
             assert_eq!(found(&mut tree, topic), expected, "{topic}");
+        }
+    }
+
+    /// Seen with Mosquitto 2.0.11, in whatever order the filters came.
+    #[test]
+    fn filters_are_found_in_mosquittos_order() {
+        let expected = [
+            "a/b/c/#", "a/b/c", "a/b/+", "a/b/#", "a/+/c", "a/+/+", "a/+/#", "a/#", "+/b/c", "+/b/#",
+            "+/+/c", "+/+/+", "+/#", "#",
+        ];
+        for step in [1, 3, 5, 9] {
+            for gap in 0..=expected.len() {
+                let mut tree = TopicTree::<()>::new(7);
+                for at in (0..expected.len()).map(|number| number * step % expected.len()) {
+                    if at != gap {
+                        tree.insert(expected[at]);
+                    }
+                }
+                let mut ids = Vec::new();
+                tree.find_matching("a/b/c", &mut ids);
+                let names: Vec<_> = ids.iter().map(|id| &*tree.filters[id.0 as usize].filter).collect();
+                let wanted: Vec<_> =
+                    (0..).zip(expected).filter(|(at, _)| *at != gap).map(|it| it.1).collect();
+                assert_eq!(names, wanted);
+            }
         }
     }
 
