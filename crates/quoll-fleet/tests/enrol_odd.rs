@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use quoll_fleet::device::{DeviceState, Rung};
+use quoll_fleet::device::{DeviceName, DeviceState, Rung};
 use quoll_fleet::enrol::{EnrolError, EnrolRequest, Enrolment, Patience, WantedRung};
+use quoll_fleet::issuer::{DeviceCredential, IssueError, Issuer};
+use quoll_fleet::registry::{Owner, RegistryError};
 use quoll_fleet::step::Silent;
 use quoll_fleet::witness::{Sighting, Witness, WitnessError};
 use quoll_tasmota::virtual_device::{Firmware, VirtualProfile};
@@ -119,5 +121,48 @@ async fn a_broker_that_restarts_in_the_middle_of_a_proof_is_waited_for() {
                 }
             }
         }
+    }
+}
+
+/// Somebody revokes, or removes, the device while its certificate is made.
+struct Meanwhile<'a>(&'a Paper, bool);
+
+#[async_trait]
+impl Issuer for Meanwhile<'_> {
+    async fn issue(&self, name: &DeviceName) -> Result<DeviceCredential, IssueError> {
+        let made = self.0.issuer.issue(name).await;
+        match self.1 {
+            true => drop(self.0.registry.shut_out(&Owner::Device(name.clone()), "keyCompromise").unwrap()),
+            false => self.0.registry.remove_device(name).unwrap(),
+        }
+        made
+    }
+
+    async fn existing(&self, name: &DeviceName) -> Result<Option<DeviceCredential>, IssueError> {
+        self.0.issuer.existing(name).await
+    }
+}
+
+#[tokio::test]
+async fn who_is_revoked_in_the_middle_of_an_enrolment_gets_no_key() {
+    for (revoked, told) in [(true, "it was revoked meanwhile"), (false, "add it again")] {
+        let stage = Paper::new(profile(), WantedRung::Auto);
+        let enrolment = Enrolment {
+            registry: &stage.registry,
+            issuer: &Meanwhile(&stage, revoked),
+            witness: &stage,
+            reporter: &Silent,
+            broker: &stage.broker,
+            patience: patience(),
+        };
+        let error = enrolment.run(&stage.request, &stage.console()).await.unwrap_err();
+        assert!(matches!(error, EnrolError::Registry(RegistryError::Transition { .. })), "{error:?}");
+        assert!(error.hint().unwrap().contains(told), "{error:?}");
+        let owner = Owner::Device(stage.name().clone());
+        assert!(stage.registry.certificates_of(&owner).unwrap().iter().all(|one| one.revoked));
+        assert_eq!(stage.told("TLSKey"), r#"{"TLSKey1":-1,"TLSKey2":-1}"#, "nothing was sent to it");
+        // Nor a password that opens the door.
+        let error = stage.registry.propose_password(stage.name()).unwrap_err();
+        assert!(matches!(error, RegistryError::Transition { .. }), "{error:?}");
     }
 }

@@ -12,15 +12,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use quoll_fleet::device::{DeviceName, DeviceState};
 use quoll_fleet::enrol::{BrokerTarget, EnrolError};
+use quoll_fleet::issuer::{DeviceCredential, IssueError, Issuer, Reissuer};
 use quoll_fleet::life::{After, Changed, Life, LifeError};
-use quoll_fleet::registry::RegistryError;
+use quoll_fleet::registry::{Owner, RegistryError};
+use quoll_fleet::revoke::revoke;
 use quoll_fleet::step::Silent;
 use quoll_pki::RevocationReason;
 use quoll_tasmota::Command;
 use quoll_tasmota::Console as _;
 use quoll_tasmota::virtual_device::Chip;
-use theatre::living::{Act, Guillotine, Line, Plug, Stage, name, patience};
+use theatre::living::{Act, Bench, Guillotine, Line, Plug, Stage, name, patience};
 use time::OffsetDateTime;
 
 #[tokio::test]
@@ -268,4 +272,63 @@ async fn a_rename_of_which_nothing_reached_the_device_is_in_nobodys_way() {
         stage.assert_settled(&now, &case).await;
     }
     assert!(given_up > 3 && kept > 3, "{given_up} given up, {kept} kept");
+}
+
+/// A CA at which somebody revokes the device while its new certificate is made.
+struct Meanwhile<'a> {
+    bench: Bench,
+    stage: &'a Stage,
+}
+
+#[async_trait]
+impl Issuer for Meanwhile<'_> {
+    async fn issue(&self, name: &DeviceName) -> Result<DeviceCredential, IssueError> {
+        self.bench.issue(name).await
+    }
+
+    async fn existing(&self, name: &DeviceName) -> Result<Option<DeviceCredential>, IssueError> {
+        self.bench.existing(name).await
+    }
+}
+
+#[async_trait]
+impl Reissuer for Meanwhile<'_> {
+    async fn reissue(&self, name: &DeviceName) -> Result<DeviceCredential, IssueError> {
+        let made = self.bench.reissue(name).await;
+        let (pki, owner) = (self.stage.authority.pki(), Owner::Device(name.clone()));
+        let (reason, now) = (RevocationReason::KeyCompromise, OffsetDateTime::now_utc());
+        revoke(&self.stage.registry, pki, &owner, reason, now).unwrap();
+        made
+    }
+
+    async fn held(&self, name: &DeviceName, serial: &str) -> Result<Option<DeviceCredential>, IssueError> {
+        self.bench.held(name, serial).await
+    }
+
+    async fn retire(&self, name: &DeviceName, serial: &str) -> Result<(), IssueError> {
+        self.bench.retire(name, serial).await
+    }
+}
+
+#[tokio::test]
+async fn who_is_revoked_in_the_middle_of_a_change_gets_no_new_certificate() {
+    let stage = Stage::new(Chip::Esp32).await;
+    let before = stage.plug.shows(&stage.target).await;
+    let kill = Arc::default();
+    let (witness, line) = (stage.broker(&kill), stage.line(&kill));
+    let issuer = Meanwhile { bench: stage.bench(&kill), stage: &stage };
+    let life = Life {
+        registry: &stage.registry,
+        issuer: &issuer,
+        witness: &witness,
+        reporter: &Silent,
+        broker: &stage.target,
+        patience: patience(),
+    };
+    let error = life.rotate(&name("plug"), &line).await.unwrap_err();
+    assert!(matches!(error, LifeError::Registry(RegistryError::Transition { .. })), "{error:?}");
+    assert!(error.hint().unwrap().contains("revoked meanwhile"), "{error:?}");
+    assert_eq!(stage.valid("plug"), (Vec::new(), Vec::new()), "neither at our door nor in the folder");
+    assert_eq!(stage.plug.shows(&stage.target).await, before, "nothing was sent to it");
+    assert_eq!(stage.device("plug").state, DeviceState::Revoked);
 }

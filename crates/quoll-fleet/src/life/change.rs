@@ -252,8 +252,12 @@ impl Run<'_> {
             None => issuer.reissue(&name).await?,
         };
         let cargo = Cargo::new(&credential)?;
-        let change =
-            registry.change_certificate(&self.device.name, &credential.serial, credential.not_after)?;
+        let noted = registry.change_certificate(&self.device.name, &credential.serial, credential.not_after);
+        if let Err(RegistryError::Transition { .. }) = noted {
+            // It was revoked while its certificate was made: nobody is to have that.
+            issuer.retire(&name, &credential.serial).await?;
+        }
+        let change = noted?;
         self.ready().await?;
         let bytes = cargo.expected().certificate.unwrap_or(0);
         self.done(Step::Certificate, &format!("{}, {bytes} bytes, {detail}", credential.serial))?;

@@ -119,7 +119,8 @@ impl Registry {
     /// The new certificate exists: the door is to know it beside the old one. Doing it twice changes nothing.
     ///
     /// # Errors
-    /// [`RegistryError::SerialTaken`], [`RegistryError::Unknown`].
+    /// [`RegistryError::SerialTaken`], [`RegistryError::Unknown`]; [`RegistryError::Transition`] where the device was revoked
+    /// or removed meanwhile: it gets none any more.
     pub fn change_certificate(
         &self,
         device: &DeviceName,
@@ -127,7 +128,7 @@ impl Registry {
         expires: OffsetDateTime,
     ) -> Result<Change, RegistryError> {
         self.write(|tx| {
-            let owner = Owner::Device(devices::require_present(tx, device)?.name);
+            let owner = Owner::Device(devices::require_admitted(tx, device)?.name);
             if certificates::record(tx, serial, &owner, expires)? {
                 self.append(tx, "device.certificate", device.as_str(), &json!({ "serial": serial }))?;
             }
@@ -143,9 +144,11 @@ impl Registry {
     /// Notes how far a change got.
     ///
     /// # Errors
-    /// Where the registry cannot be written.
+    /// [`RegistryError::Transition`] where the device was revoked or removed meanwhile, and a registry that cannot be
+    /// written.
     pub fn advance_change(&self, device: &DeviceName, stage: Stage) -> Result<(), RegistryError> {
         self.write(|tx| {
+            devices::require_admitted(tx, device)?;
             tx.execute(
                 "UPDATE changes SET stage = ?2 WHERE device = ?1",
                 params![device.as_str(), stage.as_str()],

@@ -193,7 +193,8 @@ impl Registry {
     /// Notes which certificate is meant for a device, from the moment it exists.
     ///
     /// # Errors
-    /// [`RegistryError::SerialTaken`] by somebody else, [`RegistryError::Unknown`].
+    /// [`RegistryError::SerialTaken`] by somebody else, [`RegistryError::Unknown`]; [`RegistryError::Transition`] where the
+    /// device was revoked or removed meanwhile: it gets none any more.
     pub fn assign_certificate(
         &self,
         name: &DeviceName,
@@ -201,7 +202,7 @@ impl Registry {
         expires: OffsetDateTime,
     ) -> Result<(), RegistryError> {
         self.write(|tx| {
-            require(tx, name)?;
+            require_admitted(tx, name)?;
             let owner = Owner::Device(name.clone());
             if certificates::record(tx, serial, &owner, expires)? {
                 let detail = json!({ "serial": serial });
@@ -321,6 +322,16 @@ pub(super) fn find(tx: &Transaction<'_>, name: &DeviceName) -> Result<Option<Dev
 
 pub(super) fn require(tx: &Transaction<'_>, name: &DeviceName) -> Result<Device, Fault> {
     find(tx, name)?.ok_or_else(|| RegistryError::Unknown(Owner::Device(name.clone())).into())
+}
+
+/// As [`require`]; one that was revoked or removed meanwhile is on no way any more.
+pub(super) fn require_admitted(tx: &Transaction<'_>, name: &DeviceName) -> Result<Device, Fault> {
+    let device = require(tx, name)?;
+    if device.state.admits() {
+        return Ok(device);
+    }
+    let (from, to) = (device.state, DeviceState::KeyPushed);
+    Err(RegistryError::Transition { name: device.name, from, to }.into())
 }
 
 /// As [`require`]; one that is removed is unknown.

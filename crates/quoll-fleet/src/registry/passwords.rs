@@ -117,7 +117,7 @@ impl Registry {
         let secret = Zeroizing::new(hex(&*secret).to_ascii_lowercase());
         let id = format!("pw-{id}");
         let login = self.write(|tx| {
-            let login = devices::require(tx, device)?.name.as_str().to_owned();
+            let login = devices::require_admitted(tx, device)?.name.as_str().to_owned();
             tx.execute(
                 "INSERT INTO passwords (id, device, login, salt, hash, state, created) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
