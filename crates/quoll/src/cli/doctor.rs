@@ -105,6 +105,10 @@ impl Doctor {
         let mut done = Done::default();
         if self.fix {
             let registry = Registry::open(&practice.home.fleet_db()).map_err(trouble::registry)?;
+            let Some(_lock) = registry.lock_enrolment(&device.name).map_err(trouble::registry)? else {
+                let what = format!("{} is being enrolled or changed by another process", device.name);
+                return Err(Failure::new(Exit::Partial, what).hint("wait until it is done"));
+            };
             let surgery = Surgery { common, practice, registry, device: &device, console: &console };
             (evidence, verdict, done) = surgery.operate(evidence, verdict).await?;
         }

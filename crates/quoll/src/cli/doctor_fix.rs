@@ -70,7 +70,7 @@ impl Surgery<'_> {
             let failures = ask::failed_attempts(self.console).await.unwrap_or_default();
             for repair in repairs {
                 self.say(&repair.words());
-                match doctor::repair(self.console, &repair).await {
+                match doctor::repair(self.device, self.console, &repair).await {
                     Ok(over_it) => restarts |= over_it,
                     Err(failure) => {
                         self.take_back(&before, &mut done).await?;
@@ -115,7 +115,7 @@ impl Surgery<'_> {
                 continue;
             };
             self.say(&format!("it did not help; taking back: {}", repair.words()));
-            match doctor::put_back(self.console, &repair, &command).await {
+            match doctor::put_back(self.device, self.console, &repair, &command).await {
                 Ok(()) => {
                     self.record("device.repair-taken-back", &repair)?;
                     done.put_back.push(repair);

@@ -20,7 +20,7 @@ use quoll_fleet::device::Device;
 use quoll_fleet::doctor::evidence::{DeviceSide, Registered, Target};
 use quoll_fleet::doctor::{Evidence, Repair};
 use quoll_fleet::enrol::http_console;
-use quoll_tasmota::{Command, Console as _, HttpConsole, Refusal};
+use quoll_tasmota::{Command, Console as _, HttpConsole, Refusal, StatusPage};
 use time::OffsetDateTime;
 
 use crate::config::Settings;
@@ -36,6 +36,8 @@ pub(crate) const RETURN_PATIENCE: [Duration; 2] = [Duration::from_secs(30), Dura
 /// Attempts of a repaired device that may fail before no more are waited for: the first may come too early,
 /// and one more may meet a busy broker.
 const ATTEMPTS: usize = 3;
+/// How long a device that restarts is away from its console at most (facts §7.5).
+const RESTART: Duration = Duration::from_secs(15);
 /// How often it is looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -156,13 +158,13 @@ pub(crate) fn unknown(evidence: &Evidence) -> Vec<String> {
 }
 
 /// Does what a verdict calls safe; whether the device restarts over it.
-pub(crate) async fn repair(console: &HttpConsole, repair: &Repair) -> Outcome<bool> {
+pub(crate) async fn repair(device: &Device, console: &HttpConsole, repair: &Repair) -> Outcome<bool> {
     let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0);
     let could_not = format!("could not {}", repair.words());
     let command = repair.command(now).ok_or_else(|| {
         Failure::new(Exit::Device, could_not.clone()).why("the value cannot be written on a console line")
     })?;
-    obey(console, &command, could_not).await?;
+    obey(device, console, &command, could_not).await?;
     Ok(command.restarts())
 }
 
@@ -178,12 +180,33 @@ pub(crate) async fn wait_for_restart(console: &HttpConsole, patience: Duration) 
 }
 
 /// Takes a repair back.
-pub(crate) async fn put_back(console: &HttpConsole, repair: &Repair, command: &Command) -> Outcome {
-    obey(console, command, format!("could not take back: {}", repair.words())).await
+pub(crate) async fn put_back(
+    device: &Device,
+    console: &HttpConsole,
+    repair: &Repair,
+    command: &Command,
+) -> Outcome {
+    obey(device, console, command, format!("could not take back: {}", repair.words())).await
 }
 
-async fn obey(console: &HttpConsole, command: &Command, could_not: String) -> Outcome {
+/// Tells a device something, once it is sure that it is this one: after a restart another may answer at its address.
+async fn obey(device: &Device, console: &HttpConsole, command: &Command, could_not: String) -> Outcome {
     let failed = |why: &dyn std::fmt::Display| Failure::new(Exit::Device, could_not.clone()).why(why);
+    let end = tokio::time::Instant::now() + RESTART;
+    let network = loop {
+        match console.ask(&Command::status(StatusPage::Network)).await {
+            Err(error) if error.may_pass() && tokio::time::Instant::now() < end => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            Err(error) => return Err(failed(&error).maybe_hint(error.hint())),
+            Ok(reply) => break reply.network().map_err(|why| failed(&why))?,
+        }
+    };
+    if network.mac != device.mac {
+        let why =
+            format!("the device {} answers at {} now, and not {}", network.mac, device.address, device.mac);
+        return Err(failed(&why).hint("find its new address: quoll device find"));
+    }
     match console.ask(command).await {
         Ok(reply) => match reply.refusal() {
             None => Ok(()),
@@ -222,4 +245,56 @@ pub(crate) async fn wait_until_back(
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use quoll_fleet::device::{Mac, Topics};
+    use quoll_fleet::registry::{NewDevice, Registry};
+    use quoll_tasmota::virtual_device::{Chip, Firmware, VirtualDevice, VirtualProfile};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_repair_is_for_the_device_that_was_examined_and_for_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::open(&folder.path().join("fleet.db")).unwrap();
+        let [own, other] = [1, 2].map(|last| Mac([0xA0, 0xB1, 0xC2, 0xD3, 0xE4, last]));
+        let profile = VirtualProfile {
+            pace: 0.01,
+            broker: ("old.lan".into(), 1884),
+            ..VirtualProfile::new(Chip::Esp32, Firmware::ClientCert, own)
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = VirtualDevice::start(profile, listener).unwrap();
+        let address = there.http_addr().to_string().parse().unwrap();
+        let topics = Topics {
+            topic: "plug".into(),
+            full_topic: "%prefix%/%topic%/".into(),
+            command: "cmnd".into(),
+            status: "stat".into(),
+            telemetry: "tele".into(),
+            groups: Vec::new(),
+            client_id: "DVES_D3E401".into(),
+        };
+        let (chip, firmware) = (String::new(), String::new());
+        let new = NewDevice { name: "plug".parse().unwrap(), address, mac: own, chip, firmware, topics };
+        let device = registry.register(&new).unwrap();
+        let console = http_console(&device.address, None);
+        let wrong = Repair::Broker { host: "hub.lan".into(), port: 8883 };
+
+        let stranger = Device { mac: other, ..device.clone() };
+        let failure = repair(&stranger, &console, &wrong).await.unwrap_err();
+        assert!(failure.why.as_ref().unwrap().contains("answers at"), "{failure:?}");
+        let undo = Command::set(quoll_tasmota::Setting::MqttHost, "third.lan").unwrap();
+        assert!(put_back(&stranger, &console, &wrong, &undo).await.is_err());
+        assert_eq!(there.state().broker, ("old.lan".to_owned(), 1884), "nothing was told to it");
+
+        assert!(repair(&device, &console, &wrong).await.unwrap(), "it restarts over it");
+        let until = tokio::time::Instant::now() + Duration::from_secs(30);
+        while there.state().broker.0 != "hub.lan" {
+            assert!(tokio::time::Instant::now() < until, "{:?}", there.state().broker);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
