@@ -22,7 +22,7 @@ use quoll_mqtt::packet::{Connect, Packet};
 use quoll_mqtt::{DecodeContext, DecodeError, Decoded, ProtocolVersion, ReasonCode, decode};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::broadcast;
 
 use crate::authentication::Agreed;
 use crate::bind::tune_accepted;
@@ -60,7 +60,7 @@ pub(crate) struct Hall {
     pub(crate) max_connect: AtomicU32,
     pub(crate) room: Room,
     /// The same for those who come to a site.
-    pub(crate) visitors: Arc<Semaphore>,
+    pub(crate) visitors: Room,
     /// Connections at a time, on all listeners, and how many there may be.
     pub(crate) open: Arc<AtomicUsize>,
     pub(crate) max_open: AtomicUsize,

@@ -14,7 +14,7 @@ use quoll_broker::vocabulary::{Letter, Order, ShardId};
 use quoll_broker::{Anchor, Grants, Message, Moment, Shard, Shared};
 use quoll_mqtt::{ReasonCode, TopicFilter};
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::arrivals::{Counts, Hall, Room};
 use crate::bind::{Bound, bind};
@@ -201,7 +201,7 @@ fn launch(
         patience: settings.limits.connect_patience,
         max_connect: AtomicU32::new(max_packet_size.min(MAX_ARRIVAL_BYTES as u32)),
         room: Room::new(settings.limits.max_arrivals, most_files),
-        visitors: Arc::new(Semaphore::new(MAX_VISITORS)),
+        visitors: Room::new(MAX_VISITORS, None),
         open: Arc::new(AtomicUsize::new(0)),
         max_open: AtomicUsize::new(settings.limits.max_connections.unwrap_or(usize::MAX)),
         counts: Arc::clone(&counts),

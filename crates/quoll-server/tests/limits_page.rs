@@ -145,7 +145,8 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                 row(
                     "MAX_VISITORS",
                     count(coat::MAX_VISITORS),
-                    "connections at a time to a listener with `protocol http_api`",
+                    "connections at a time to a listener with `protocol http_api`; while all are taken, who says nothing whole for a \
+                     second gives way",
                     "it waits",
                 ),
                 row(
@@ -418,6 +419,18 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                     "REMEMBERED_TOPICS",
                     count(rules::REMEMBERED_TOPICS),
                     "topics whose subscribers are remembered, on a shard",
+                    "nothing",
+                ),
+                row(
+                    "REMEMBERED_TOPIC_BYTES",
+                    bytes(rules::REMEMBERED_TOPIC_BYTES),
+                    "the longest of them",
+                    "nothing",
+                ),
+                row(
+                    "REMEMBERED_FILTERS",
+                    count(rules::REMEMBERED_FILTERS),
+                    "filters that match one of them",
                     "nothing",
                 ),
             ],

@@ -63,7 +63,7 @@ pub(crate) async fn accept(hall: Arc<Hall>, door: Door, state: Arc<ListenerState
     loop {
         // Visitors stay longer, and shall not keep clients waiting.
         let permit = match state.settings().site {
-            Some(_) => Arc::clone(&hall.visitors).acquire_owned().await.ok(),
+            Some(_) => hall.visitors.place().await,
             None => hall.room.place().await,
         };
         let Some(permit) = permit else { return };

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 
-use super::{Arriving, Turned};
+use super::{Arriving, Hall, Turned};
 use crate::http::{self, Asked, HttpAnswer, HttpBody, Site};
 use crate::limits::{ANSWER_PATIENCE, VISIT};
 
@@ -26,15 +27,12 @@ impl Arriving {
     }
 
     async fn converse(&mut self, socket: &mut TcpStream, site: &dyn Site) -> Result<(), Turned> {
-        let patience = self.hall.patience;
-        let too_slow = |_| Turned::TooSlow(patience);
+        let hall = Arc::clone(&self.hall);
         let mut plain = Vec::new();
-        tokio::time::timeout(patience, self.secure(socket, &mut plain, &AtomicBool::default()))
-            .await
-            .map_err(too_slow)??;
+        heard(&hall, self.secure(socket, &mut plain, &AtomicBool::default())).await?;
         loop {
-            let asked = tokio::time::timeout(patience, self.request(socket, &mut plain)).await;
-            let (answer, with_body, stays) = match asked.map_err(too_slow)?? {
+            let asked = heard(&hall, self.request(socket, &mut plain)).await?;
+            let (answer, with_body, stays) = match asked {
                 Asked::For(wish) => {
                     plain.drain(..wish.used);
                     (site.answer(&wish.request).await, !wish.is_head, wish.stays)
@@ -89,6 +87,18 @@ impl Arriving {
             self.write_plain(socket, &chunk).await?;
         }
         Ok(())
+    }
+}
+
+/// Waits for what a visitor has to say; not for long while others wait for its place.
+async fn heard<T>(hall: &Hall, words: impl Future<Output = Result<T, Turned>>) -> Result<T, Turned> {
+    let (unheard, since) = (AtomicBool::new(false), Instant::now());
+    tokio::select! {
+        biased;
+        came = tokio::time::timeout(hall.patience, words) => {
+            came.unwrap_or(Err(Turned::TooSlow(hall.patience)))
+        }
+        () = hall.visitors.give_way(&unheard, since) => Err(Turned::GaveWay),
     }
 }
 

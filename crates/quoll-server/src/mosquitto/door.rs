@@ -239,12 +239,13 @@ impl Door {
 
     /// The permissions of a client that was let in.
     #[must_use]
-    pub fn grants(&self, username: Option<&str>, client_id: &str) -> Grants {
+    pub fn grants(&self, username: Option<&str>, client_id: &str) -> Arc<Grants> {
         match &self.permissions {
-            Permissions::All => Grants::all(),
-            Permissions::File(acl) => acl.grants(username, client_id),
+            Permissions::All => Grants::everything(),
+            Permissions::File(acl) => Arc::new(acl.grants(username, client_id)),
             Permissions::Dynamic => {
-                self.dynamic.first().map_or_else(Grants::none, |(_, file)| file.grants(username, client_id))
+                let file = self.dynamic.first();
+                Arc::new(file.map_or_else(Grants::none, |(_, file)| file.grants(username, client_id)))
             }
         }
     }

@@ -37,6 +37,7 @@ pub mod table;
 pub mod tls;
 pub mod tls_files;
 
+mod files;
 mod line;
 mod read;
 mod replace_file;
@@ -46,14 +47,13 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 pub use bridge::BridgeConfiguration;
 pub use complaint::{Complaint, Fault, Matter, Place, Remark};
 pub use documentation::documentation;
 pub use door::{Door, DoorError, Visitor};
+pub use files::{Disk, Files};
 pub use global::Global;
 pub use listener::{ListenerConfiguration, Security};
 pub use plugins::Plugin;
@@ -82,45 +82,6 @@ pub struct Surroundings {
     pub host_name: String,
     /// The environment's `MOSQUITTO_PERSISTENCE_LOCATION`, which goes before `persistence_location`.
     pub persistence_location: Option<PathBuf>,
-}
-
-/// Where files come from.
-pub trait Files {
-    /// A file's content; of one with more than `most` bytes its beginning, one byte longer than that.
-    ///
-    /// # Errors
-    /// As the system says.
-    fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>>;
-
-    /// Names of the `*.conf` files of a folder, in any order.
-    ///
-    /// # Errors
-    /// As the system says.
-    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
-}
-
-/// The files of this machine.
-#[derive(Clone, Copy, Debug)]
-pub struct Disk;
-
-impl Files for Disk {
-    fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
-        // A device or a log named by mistake has no end.
-        let mut content = Vec::new();
-        fs::File::open(path)?.take(most as u64 + 1).read_to_end(&mut content)?;
-        Ok(content)
-    }
-
-    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            let name = entry?.file_name();
-            if name.len() > ".conf".len() && name.as_encoded_bytes().ends_with(b".conf") {
-                names.push(name.into());
-            }
-        }
-        Ok(names)
-    }
 }
 
 /// Reads a mosquitto.conf and what it includes.

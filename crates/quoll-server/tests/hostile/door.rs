@@ -1,6 +1,6 @@
 //! Those who never get so far as CONNECT: byte by byte, or not a byte; thousands at a time.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -97,6 +97,27 @@ pub(crate) fn thousands_of_silent_connections_keep_nobody_from_coming_in() {
     siege.is_well("silent ones");
     drop(silent);
     siege.end("silent ones");
+}
+
+/// More than there are places: in the middle of a request, and between two.
+pub(crate) fn visitors_who_never_finish_their_request_keep_nobody_from_the_figures() {
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let siege = Siege::begin("patience=60");
+    let slow: Vec<TcpStream> = (0..100)
+        .map(|number| {
+            let mut socket = siege.dial("site");
+            shove(&mut socket, if number % 2 == 0 { &REQUEST[..20] } else { REQUEST });
+            socket
+        })
+        .collect();
+    let mut honest = siege.dial("site");
+    honest.set_read_timeout(Some(LONG)).unwrap();
+    shove(&mut honest, REQUEST);
+    let mut answer = [0; 15];
+    honest.read_exact(&mut answer).expect("an answer, long before the others' minute is over");
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    drop((slow, honest));
+    siege.end("slow visitors");
 }
 
 /// The places are not taken away from those who are in the middle of their handshake.

@@ -35,6 +35,17 @@ struct Everybody(Arc<Grants>);
 
 struct Endless;
 
+/// What a visitor sees.
+#[derive(Debug)]
+struct Figures;
+
+#[async_trait]
+impl Site for Figures {
+    async fn answer(&self, _: &HttpRequest) -> HttpAnswer {
+        HttpAnswer::text("200 OK", "figures")
+    }
+}
+
 impl Dialogue for Endless {
     fn hear(&mut self, _: &[u8]) -> Step {
         Step::Ask(b"more".to_vec())
@@ -72,6 +83,7 @@ fn each_attack_spoils_nothing_but_its_own_connection() {
         bombs::filters_that_overlap_multiply_no_message_beyond_measure,
         packets::packets_that_take_long_hold_up_nobody,
         door::thousands_of_silent_connections_keep_nobody_from_coming_in,
+        door::visitors_who_never_finish_their_request_keep_nobody_from_the_figures,
         door::who_has_said_hello_is_waited_for_though_others_wait_too,
         takeover::two_who_throw_each_other_out_for_ever_keep_nobody_else_busy,
         bombs::subscriptions_have_a_bound,
@@ -132,6 +144,7 @@ async fn a_broker_for_the_other_tests_to_attack() {
             ..Listener::new("proxy", address, Transport::Tcp)
         },
         Listener { proxy: Some(ProxyProtocol::V1), ..Listener::new("proxy1", address, Transport::Tcp) },
+        Listener { site: Some(Arc::new(Figures)), ..Listener::new("site", address, Transport::Tcp) },
     ]);
     settings.shards = 2;
     for word in std::env::var(TERMS).unwrap_or_default().split_whitespace() {

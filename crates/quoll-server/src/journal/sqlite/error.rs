@@ -150,7 +150,7 @@ fn whose(path: &Path) -> String {
     };
     let own = rustix::process::geteuid().as_raw();
     format!(
-        "the broker runs as user {own} and must be able to write to {} and to its folder {}: for example, chown {own} both",
+        "the broker runs as user {own} and must be able to write to {} and to its folder {} (chown {own}, chmod u+rw)",
         told(path),
         told(folder(path))
     )
