@@ -4,7 +4,11 @@
 
 use std::net::IpAddr;
 
-use x509_cert::{der::Decode, name::Name};
+use x509_cert::{
+    der::{Decode, Encode},
+    name::Name,
+    request::CertReq,
+};
 use x509_parser::{
     cri_attributes::ParsedCriAttribute,
     extensions::{GeneralName, ParsedExtension},
@@ -53,6 +57,11 @@ impl SigningRequest {
         };
         if !rest.is_empty() {
             return Err("there are bytes after the signing request".into());
+        }
+        // The reader above takes other tags around what is signed; the same bytes have one meaning only.
+        let strict = CertReq::from_der(der).and_then(|strict| strict.to_der());
+        if strict.ok().as_deref() != Some(der) || parsed.signature_value.unused_bits != 0 {
+            return Err("it is not a signing request (PKCS#10)".into());
         }
         let info = &parsed.certification_request_info;
         let public_key_der = info.subject_pki.raw.to_vec();
@@ -207,6 +216,16 @@ mod tests {
         assert_eq!(request.alt_names().ip.len(), 2);
         assert_eq!(request.key_words(), "EC P-256");
         assert_eq!(SigningRequest::from_pem(request.pem().as_bytes()).unwrap(), request);
+    }
+
+    #[test]
+    fn a_changed_bit_is_refused_wherever_it_is() {
+        let good = request().der().to_vec();
+        for (at, bit) in (0..good.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut der = good.clone();
+            der[at] ^= 1 << bit;
+            assert!(SigningRequest::from_der(&der).is_err(), "bit {bit} of byte {at} of {}", good.len());
+        }
     }
 
     proptest! {
