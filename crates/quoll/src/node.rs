@@ -4,13 +4,13 @@
 //! look at the files each second, tells the node that something changed; then the directory is read anew and swapped
 //! whole, revoked connections are ended, and permissions follow.
 //!
-//! Here it starts, watches and stops; `door` says who comes in, `identity` what the listeners show of themselves and when
+//! Here it starts, reads and stops; `rounds` is what it looks at by the clock, `sightings` what the broker tells of
+//! connections; `door` says who comes in, `identity` what the listeners show of themselves and when
 //! to look again, `rereading` who shares a look, `answers` what the commands are told.
 
 use std::collections::HashSet;
-use std::hash::{Hash as _, Hasher as _};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,28 +18,25 @@ use arc_swap::ArcSwap;
 use quoll_fleet::device::Device;
 use quoll_fleet::presence::PresenceBoard;
 use quoll_fleet::registry::Registry;
-use quoll_fleet::witness::Sighting;
 use quoll_mqtt::TopicFilter;
 use quoll_server::tls::LiveIdentity;
-use quoll_server::{
-    ConnectionInfo, Doorkeeper, Handle, Listener, ServerEvent, Settings as ServerSettings, SqliteJournal,
-    Transport,
-};
+use quoll_server::{Doorkeeper, Handle, Listener, Settings as ServerSettings, SqliteJournal, Transport};
 use time::OffsetDateTime;
-use tokio::sync::broadcast;
 
 mod answers;
 mod door;
 mod identity;
 mod rereading;
+mod rounds;
+mod sightings;
 
 use self::door::Door;
 use self::identity::{Stamps, identities};
 use self::rereading::Rereading;
-use crate::absence::{self, OtherDoor};
+use crate::absence::OtherDoor;
 use crate::config::Settings;
 use crate::denials::Denials;
-use crate::directory::{Credential, Directory};
+use crate::directory::Directory;
 use crate::encounters::Encounters;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
@@ -51,12 +48,8 @@ use crate::{dates, trouble};
 
 /// How often the files are looked at, for those who change them without ringing (Easy-RSA, an editor).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How soon a connection is known to the presence board at the latest.
-const EVENTS_AT_MOST_EVERY: Duration = Duration::from_millis(20);
 /// Telemetry waiting to be looked at; what is more is dropped, since only the last counts.
 const TELEMETRY_WAITING: usize = 1024;
-/// How often the log says that a revocation list is behind or nearly over.
-const LISTS_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long connections get to take what is owed to them when the node stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
@@ -273,106 +266,6 @@ impl Node {
         Ok(ended)
     }
 
-    async fn watch_files(self: Arc<Self>) {
-        let (mut last_absence_look, watched_since) = (Instant::now(), OffsetDateTime::now_utc());
-        let mut counted = None;
-        let mut last_list_look = Instant::now();
-        self.complain_of_lists();
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let stamps = Stamps::take(&self.settings, &self.registry);
-            let changed = self.read.lock().unwrap_or_else(PoisonError::into_inner).1 != stamps
-                || self.directory.load().learning_ends.is_some_and(|end| end <= OffsetDateTime::now_utc());
-            if changed && let Err(failure) = self.reread().await {
-                // The old state stays in force; a half-written file is whole at the next look.
-                tracing::error!("the change could not be taken over: {}", failure.what);
-            }
-            if self.presence.is_due() {
-                self.keep_presence();
-            }
-            self.keep_denials();
-            if let Err(error) = self.registry.note_unlisted(&self.strangers.take()) {
-                tracing::warn!(%error, "who came and is in no registry could not be noted");
-            }
-            self.witnessed.keep(&self.registry);
-            if last_absence_look.elapsed() >= absence::LOOK_EVERY {
-                last_absence_look = Instant::now();
-                self.note_absent(watched_since).await;
-            }
-            if last_list_look.elapsed() >= LISTS_EVERY {
-                last_list_look = Instant::now();
-                self.complain_of_lists();
-            }
-            self.count_messages(&mut counted).await;
-        }
-    }
-
-    /// A node has no CA key and writes no list; it says in time that one is needed.
-    fn complain_of_lists(&self) {
-        for pki in self.folders().all() {
-            let status = pki.crl_status(OffsetDateTime::now_utc()).ok().flatten();
-            for problem in status.into_iter().flat_map(|status| status.problems) {
-                tracing::warn!("{problem}; `quoll ca crl` writes it anew");
-            }
-        }
-    }
-
-    /// Notes who stays away although it has a certificate, who came without it, and who is back.
-    async fn note_absent(&self, watched_since: OffsetDateTime) {
-        let (directory, now) = (self.directory(), OffsetDateTime::now_utc());
-        let mut all = self.other_door.take(&directory.devices);
-        for device in &directory.devices {
-            let presence = device.serial.as_deref().and_then(|serial| self.presence.of(serial));
-            let online = presence.as_ref().is_some_and(|presence| presence.is_online());
-            let seen = presence.map(|presence| presence.last_seen).or(device.last_seen);
-            all.extend(absence::news(device, online, seen, watched_since, now));
-        }
-        if all.is_empty() {
-            return;
-        }
-        for (name, problem) in all {
-            if let Some(problem) = &problem {
-                tracing::warn!(device = %name, "{problem}");
-            }
-            if let Err(error) = self.registry.note_problem(&name, problem.as_deref()) {
-                tracing::warn!(device = %name, %error, "its problem could not be noted");
-            }
-        }
-        if let Err(failure) = self.reread().await {
-            tracing::error!("folder and registry could not be read: {}", failure.what);
-        }
-    }
-
-    async fn count_messages(&self, counted: &mut Option<(Instant, u64)>) {
-        let now = (Instant::now(), self.server().stats().await.rules.publishes_received);
-        if let Some((at, count)) = counted.replace(now) {
-            let seconds = now.0.duration_since(at).as_secs_f64().max(0.001);
-            #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-            let rate = now.1.saturating_sub(count) as f64 / seconds;
-            self.message_rate.store(rate.to_bits(), Ordering::Relaxed);
-        }
-    }
-
-    /// Messages received per second, over the last second.
-    pub(crate) fn message_rate(&self) -> f64 {
-        f64::from_bits(self.message_rate.load(Ordering::Relaxed))
-    }
-
-    fn keep_denials(&self) {
-        let seen = self.denials.take();
-        if !seen.is_empty()
-            && let Err(error) = self.registry.observe(&seen)
-        {
-            tracing::warn!(%error, "what clients did beyond their lists could not be kept");
-        }
-    }
-
-    fn keep_presence(&self) {
-        if let Err(error) = self.presence.flush(&self.registry) {
-            tracing::warn!(%error, "last-seen times could not be kept");
-        }
-    }
-
     /// Hears what the devices say; subscribes anew when there are devices with other topics.
     async fn listen_to_telemetry(self: Arc<Self>) {
         loop {
@@ -439,82 +332,11 @@ impl Node {
         &self.registry
     }
 
-    async fn watch_events(self: Arc<Self>, mut events: broadcast::Receiver<ServerEvent>) {
-        loop {
-            match events.recv().await {
-                Ok(event) => {
-                    self.note(&event);
-                    while let Ok(event) = events.try_recv() {
-                        self.note(&event);
-                    }
-                    // Not woken for each of many: that would cost the shards more than the connections themselves.
-                    tokio::time::sleep(EVENTS_AT_MOST_EVERY).await;
-                }
-                Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "presence fell behind; looking at all connections");
-                    self.recount().await;
-                }
-                Err(broadcast::error::RecvError::Closed) => return,
-            }
-        }
-    }
-
-    fn note(&self, event: &ServerEvent) {
-        self.encounters.note(event);
-        match event {
-            ServerEvent::Connected(who) => self.arrived(who),
-            ServerEvent::Disconnected { who, .. } => {
-                self.presence.disconnected(number(who), OffsetDateTime::now_utc());
-            }
-            ServerEvent::HandshakeFailed { peer, reason, .. } => self.refusals.note(peer, reason),
-            ServerEvent::Refused { peer, reason, .. } => self.refusals.note(peer, reason),
-            ServerEvent::Denied { identity, act, topic, refused, .. } => {
-                self.denials.note(identity, *act, topic, *refused);
-            }
-            _ => {}
-        }
-    }
-
-    fn arrived(&self, who: &ConnectionInfo) {
-        if who.credential.is_none() {
-            self.other_door.came(&who.client_id, who.peer);
-        }
-        if let Some(serial) = who.credential.and_then(|credential| self.serial_of(&credential)) {
-            let sighting = Sighting {
-                client_id: who.client_id.to_string(),
-                address: who.peer.to_string(),
-                at: who.since.into(),
-            };
-            self.presence.connected(number(who), &serial, sighting);
-            self.witnessed
-                .came(|| self.registry.certificate(&serial).ok()?.map(|known| known.owner), who.since);
-        }
-    }
-
-    async fn recount(&self) {
-        for who in &self.server().snapshot().await.connections {
-            self.arrived(who);
-        }
-    }
-
-    fn serial_of(&self, credential: &Credential) -> Option<String> {
-        let directory = self.directory.load();
-        let holder = directory.holder(credential).map(|holder| holder.serial.as_str());
-        holder.or_else(|| directory.serial(credential)).map(ToOwned::to_owned)
-    }
-
     /// Stops: listeners, connections, threads.
     pub(crate) async fn stop(&self) {
         self.server().clone().stop(STOP_GRACE).await;
         self.keep_presence();
     }
-}
-
-/// A connection's number for the presence board: what no two connections share.
-fn number(who: &ConnectionInfo) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    (&who.client_id, who.peer, who.since, who.shard).hash(&mut hasher);
-    hasher.finish()
 }
 
 /// What the broker keeps; looking for damage takes time in proportion to the file.

@@ -1,18 +1,15 @@
 //! `quoll ca rollover`: from one CA to the next, with both in force until nobody needs the old one.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 use quoll_fleet::client::ClientName;
 use quoll_fleet::device::DeviceName;
 use quoll_fleet::registry::anchors::{Evidence, PINS_THE_KEY};
 use quoll_fleet::registry::{Owner, Registry};
-use quoll_pki::{KeyKind, NewCa, Pki, RevocationReason, rollover};
+use quoll_pki::{KeyKind, NewCa, Pki, rollover};
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::ca_life::cert_name;
-use super::{Common, ServerArgs, confirm};
+use super::{Common, ServerArgs};
 use crate::audit::Audit;
 use crate::config::Settings;
 use crate::failure::{Exit, Failure, Outcome};
@@ -20,7 +17,10 @@ use crate::home::Home;
 use crate::output::{Listing, print, print_facts};
 use crate::rollover::{Folders, Standing};
 use crate::workshop::{self, Workshop};
-use crate::{bell, dates, revocation, trouble};
+use crate::{bell, dates, trouble};
+
+mod end;
+mod moving;
 
 /// Names that a refusal lists; there may be thousands.
 const NAMED: usize = 12;
@@ -327,240 +327,6 @@ impl Knows {
         let facts = [("changed", "Noted", json!(changed)), ("standing", "Standing", json!(standing))];
         print_facts(&facts, common.output)
     }
-}
-
-impl Move {
-    async fn run(&self, common: &Common) -> Outcome {
-        let site = Site::open(common, &ServerArgs::default())?;
-        let next = site.next()?;
-        let mut names = self.names.clone();
-        if self.clients {
-            let clients = site.registry.clients().map_err(trouble::registry)?.into_iter();
-            names.extend(
-                clients.filter(|it| !it.revoked && it.serial.is_some()).map(|it| it.name.to_string()),
-            );
-        }
-        let server = workshop::server_name(&site.settings)?;
-        for name in &names {
-            if server.as_str().eq_ignore_ascii_case(name) {
-                return Err(Failure::new(Exit::Usage, format!("{name} is the server of this home"))
-                    .hint("quoll ca rollover server, when everybody trusts the next CA"));
-            }
-            if let Ok(Owner::Device(name)) = site.owner(name) {
-                return Err(Failure::new(
-                    Exit::Usage,
-                    format!("{name} is a device, which must be given its certificate"),
-                )
-                .hint(format!("quoll device add {name} --at ADDRESS --replace-key")));
-            }
-        }
-        let mut bench = Workshop::open(&site.settings, common.passphrase(&site.home))?
-            .at(&Settings { pki: next.dir().to_owned(), ..site.settings.clone() })?;
-        let (authority, _) = bench.authority()?;
-        let mut listing = Listing::new(
-            &[
-                ("name", "NAME"),
-                ("serial", "SERIAL NUMBER"),
-                ("not_after", "VALID UNTIL"),
-                ("files", "FILES"),
-            ],
-            "nothing to move: they have certificates of the next CA",
-        );
-        for text in &names {
-            let name = cert_name(text)?;
-            let is_there =
-                |pki: &Pki| pki.certificate(&name).map(|there| there.is_some()).map_err(trouble::pki);
-            if !is_there(&site.folders.current)? && is_there(next)? {
-                // It came after the start.
-                continue;
-            }
-            let audit = Audit::begin(&site.home, "ca.rollover.move", text, &json!({}))?;
-            let now = OffsetDateTime::now_utc();
-            let done = authority.take_over(&site.folders.current, &name, now).map_err(trouble::pki);
-            let moved = audit.end(done, |it| json!({ "serial": it.certificate.serial().to_string() }))?;
-            for warning in &moved.warnings {
-                eprintln!("quoll: note: {name}: {warning}");
-            }
-            let mut folder = None;
-            if let Ok(Owner::Client(client)) = site.owner(text) {
-                let serial = moved.certificate.serial().to_string();
-                site.registry
-                    .assign_client_certificate(&client, &serial, moved.certificate.not_after())
-                    .map_err(trouble::registry)?;
-                folder =
-                    super::client::refresh_files(&site.home, &site.settings, &client, &moved.certificate)?;
-            }
-            listing.row(vec![
-                json!(text),
-                json!(moved.certificate.serial().to_string()),
-                json!(dates::day(moved.certificate.not_after())),
-                json!(folder.as_ref().map(|it: &PathBuf| it.display().to_string())),
-            ]);
-        }
-        bell::ring(&site.home).await?;
-        listing.print(common.output)
-    }
-}
-
-impl Server {
-    async fn run(&self, common: &Common) -> Outcome {
-        let site = Site::open(common, &self.server)?;
-        let next = site.next()?;
-        let name = workshop::server_name(&site.settings)?;
-        if self.back {
-            return self.back(common, &site, next).await;
-        }
-        let standing = site.standing()?;
-        let ignorant: Vec<_> = standing.ignorant().map(|row| row.name.as_str()).collect();
-        if !ignorant.is_empty() && !self.force && !site.folders.serves_next {
-            return Err(Failure::new(
-                Exit::Unusable,
-                format!(
-                    "{} would lose the server: they are not known to trust {}",
-                    named(&ignorant),
-                    name_of(next)
-                ),
-            )
-            .why("nothing was changed")
-            .hint("quoll ca rollover status says what each needs; --force does it all the same"));
-        }
-        let mut bench = Workshop::open(&site.settings, common.passphrase(&site.home))?
-            .at(&Settings { pki: next.dir().to_owned(), ..site.settings.clone() })?;
-        let (authority, _) = bench.authority()?;
-        let audit =
-            Audit::begin(&site.home, "ca.rollover.server", name.as_str(), &json!({ "force": self.force }))?;
-        let now = OffsetDateTime::now_utc();
-        let done = authority.take_over(&site.folders.current, &name, now).map_err(trouble::pki);
-        let moved = audit.end(done, |it| json!({ "serial": it.certificate.serial().to_string() }))?;
-        for warning in &moved.warnings {
-            eprintln!("quoll: note: {warning}");
-        }
-        bell::ring(&site.home).await?;
-        let facts = [
-            ("name", "Server", json!(name.as_str())),
-            ("issuer", "Certificate by", json!(name_of(next))),
-            ("serial", "Serial number", json!(moved.certificate.serial().to_string())),
-            ("not_after", "Valid until", json!(dates::day(moved.certificate.not_after()))),
-            ("key", "Key", json!("the same as before")),
-        ];
-        print_facts(&facts, common.output)?;
-        if common.is_for_people() {
-            print(
-                "\nConnections go on; each new one proves that who comes trusts the new CA. `quoll ca rollover status` has who came.\n\
-                 Other servers: quoll mosquitto refresh. If something cannot connect: quoll ca rollover server --back\n",
-            )?;
-        }
-        Ok(())
-    }
-
-    async fn back(&self, common: &Common, site: &Site, next: &Pki) -> Outcome {
-        let name = workshop::server_name(&site.settings)?;
-        let certificate = next.certificate(&name).map_err(trouble::pki)?;
-        let audit = Audit::begin(&site.home, "ca.rollover.server-back", name.as_str(), &json!({}))?;
-        let now = OffsetDateTime::now_utc();
-        let done = certificate
-            .as_ref()
-            .map(|it| next.revoke(&it.serial(), RevocationReason::Superseded, now).map_err(trouble::pki))
-            .transpose();
-        audit.end(done, |done| json!({ "changed": done.is_some() }))?;
-        bell::ring(&site.home).await?;
-        // Servers that read the next CA's list are told, too: its certificate of the server is void.
-        let crl = revocation::write_lists(common, &site.settings, &site.registry)?;
-        let facts = [
-            ("name", "Server", json!(name.as_str())),
-            ("issuer", "Certificate by", json!(name_of(&site.folders.current))),
-            ("changed", "Changed", json!(certificate.is_some())),
-            ("crl", "Revocation list", json!(crl)),
-        ];
-        print_facts(&facts, common.output)
-    }
-}
-
-impl End {
-    async fn finish(&self, common: &Common) -> Outcome {
-        let home = common.home()?;
-        let settings = common.settings(&home, &ServerArgs::default())?;
-        let archive = format!("{}-old-{}", folder_name(&settings), dates::day(OffsetDateTime::now_utc()));
-        let mut lost = Vec::new();
-        if !rollover::is_half_done(&settings.pki) {
-            let site = Site::open(common, &ServerArgs::default())?;
-            let (old, new) = (name_of(&site.folders.current).to_owned(), name_of(site.next()?).to_owned());
-            let standing = site.standing()?;
-            lost = standing.dependent().map(|row| format!("{} {}", row.kind, row.name)).collect();
-            if !lost.is_empty() && !self.force {
-                return Err(Failure::new(Exit::Unusable, format!("{} need {old} still", named(&lost)))
-                    .why(format!("{}; nothing was changed", standing.count()))
-                    .hint("quoll ca rollover status says what each needs; --force leaves them behind"));
-            }
-            let what = match lost.is_empty() {
-                true => format!("Put {new} in the place of {old}?"),
-                false => {
-                    format!("Put {new} in the place of {old}? {} will not get in any more.", named(&lost))
-                }
-            };
-            confirm(self.yes, &what)?;
-        }
-        let subject = settings.pki.display().to_string();
-        let audit = Audit::begin(&home, "ca.rollover.finish", &subject, &json!({ "lost": lost }))?;
-        let done = rollover::succeed(&settings.pki, &archive).map_err(trouble::pki);
-        let archive = audit.end(done, |archive| json!({ "archive": archive.display().to_string() }))?;
-        let ended = bell::ring(&home).await?;
-        let pki = workshop::open_pki(&settings)?;
-        let facts = [
-            ("ca", "CA", json!(name_of(&pki))),
-            ("folder", "Folder", json!(pki.dir().display().to_string())),
-            ("archive", "The old folder", json!(archive.display().to_string())),
-            ("lost", "Left behind", json!(lost)),
-            ("connections_ended", "Connections ended", json!(ended)),
-        ];
-        print_facts(&facts, common.output)?;
-        if common.is_for_people() {
-            eprintln!(
-                "quoll: note: other servers trust the old CA until they are told: quoll mosquitto refresh. Keep the old folder \
-                 as long as its certificates could turn up"
-            );
-        }
-        Ok(())
-    }
-
-    async fn abandon(&self, common: &Common) -> Outcome {
-        let site = Site::open(common, &ServerArgs::default())?;
-        let next = site.next()?;
-        let new = name_of(next).to_owned();
-        let now = OffsetDateTime::now_utc();
-        let entries = next.entries().map_err(trouble::pki)?;
-        let lost: Vec<_> = entries
-            .iter()
-            .filter(|entry| entry.is_valid_at(now))
-            .map(|entry| entry.common_name().unwrap_or_else(|| entry.serial.to_string()))
-            .collect();
-        if !lost.is_empty() && !self.force {
-            return Err(Failure::new(
-                Exit::Unusable,
-                format!("{} have certificates of {new}", named(&lost)),
-            )
-            .why("without that CA they do not get in; nothing was changed")
-            .hint("give them certificates of the old CA first (the server: quoll ca rollover server --back); or --force"));
-        }
-        confirm(self.yes, &format!("Stay with {}, and put {new} aside?", name_of(&site.folders.current)))?;
-        let archive =
-            format!("{}-abandoned-{}", folder_name(&site.settings), dates::day(OffsetDateTime::now_utc()));
-        let audit = Audit::begin(&site.home, "ca.rollover.abandon", &new, &json!({ "lost": lost }))?;
-        let done = rollover::abandon(&site.settings.pki, &archive).map_err(trouble::pki);
-        let archive = audit.end(done, |archive| json!({ "archive": archive.display().to_string() }))?;
-        let ended = bell::ring(&site.home).await?;
-        let facts = [
-            ("ca", "CA", json!(name_of(&site.folders.current))),
-            ("archive", "The other folder", json!(archive.display().to_string())),
-            ("lost", "Left behind", json!(lost)),
-            ("connections_ended", "Connections ended", json!(ended)),
-        ];
-        print_facts(&facts, common.output)
-    }
-}
-
-fn folder_name(settings: &Settings) -> String {
-    settings.pki.file_name().map_or_else(|| "pki".into(), |name| name.to_string_lossy().into_owned())
 }
 
 /// The first names, and how many more there are.
