@@ -3,6 +3,8 @@
 //! A grant is a topic filter. Whoever compiles grants (an access list, a fleet) puts names in place of patterns first;
 //! here nothing is asked of anybody.
 
+use std::sync::{Arc, LazyLock};
+
 use quoll_mqtt::topic::{covers, overlap};
 use quoll_mqtt::{TopicFilter, TopicName};
 
@@ -43,6 +45,13 @@ impl Grants {
     pub fn all() -> Self {
         let all = || Permission { all: true, ..Permission::default() };
         Self { layers: [Layer { publish: all(), subscribe: all() }].into(), ..Self::default() }
+    }
+
+    /// [`Self::all`], one for everybody: where no list is set up there are as many holders as connections.
+    #[must_use]
+    pub fn everything() -> Arc<Self> {
+        static EVERYTHING: LazyLock<Arc<Grants>> = LazyLock::new(|| Arc::new(Grants::all()));
+        Arc::clone(&EVERYTHING)
     }
 
     /// Nothing is allowed.

@@ -29,16 +29,15 @@ pub(super) fn bridges(
             faults.push(format!("{place}: connection {:?}: {why}", bridge.name));
         });
         let (Ok(tls), Ok(grants)) = (tls, grants) else { continue };
-        let (configuration, grants) = (bridge.clone(), Arc::new(grants));
-        bridges.push(Bridge { configuration, tls, grants, window: rules.window(), largest });
+        bridges.push(Bridge { configuration: bridge.clone(), tls, grants, window: rules.window(), largest });
     }
     bridges
 }
 
 /// What a bridge may do here: everything, as with Mosquitto, unless it has a user name.
-fn grants(bridge: &BridgeConfiguration, door: Option<&Arc<DoorOf>>) -> Result<Grants, &'static str> {
+fn grants(bridge: &BridgeConfiguration, door: Option<&Arc<DoorOf>>) -> Result<Arc<Grants>, &'static str> {
     let (Some(username), Some(door)) = (bridge.local.username.as_deref(), door) else {
-        return Ok(Grants::all());
+        return Ok(Grants::everything());
     };
     let client_id = bridge.local.client_id.as_str();
     let password = bridge.local.password.as_ref().map(Secret::reveal).map(str::as_bytes);

@@ -94,7 +94,7 @@ impl Live {
         if let Some(door) = self.only_door(path) {
             let wanted = move |identity: &str| everybody || has(&users, identity);
             for (client_id, identity) in self.handle.clients_of(Arc::new(wanted)).await {
-                let grants = Arc::new(door.door.grants(name(&identity), &client_id));
+                let grants = door.door.grants(name(&identity), &client_id);
                 self.handle.regrant_client(&client_id, &identity, &grants);
             }
             return;
@@ -103,7 +103,7 @@ impl Live {
         for who in self.handle.snapshot().await.connections {
             let door = self.state.doors.get(&*who.listener).filter(|door| decides(door, path));
             if let Some(door) = door.filter(|_| everybody || has(&users, &who.identity)) {
-                let grants = Arc::new(door.door.grants(name(&who.identity), &who.client_id));
+                let grants = door.door.grants(name(&who.identity), &who.client_id);
                 self.handle.regrant_client(&who.client_id, &who.identity, &grants);
             }
         }
@@ -199,7 +199,7 @@ async fn look_at(handle: &Handle, doors: &Doors, who: &ConnectionInfo) {
     let Some(door) = doors.get(&*who.listener).filter(|door| door.door.is_dynamic()) else { return };
     let certified = door.certificate_name.is_some();
     if door.door.still_admits(&door.door, name(&who.identity), certified) {
-        let grants = Arc::new(door.door.grants(name(&who.identity), &who.client_id));
+        let grants = door.door.grants(name(&who.identity), &who.client_id);
         handle.regrant_client(&who.client_id, &who.identity, &grants);
     } else {
         handle.disconnect(&who.client_id, ReasonCode::NOT_AUTHORIZED).await;

@@ -139,10 +139,10 @@ impl Keeper {
             return Err(ReasonCode::NOT_AUTHORIZED);
         }
         let identity = Identity {
-            name: username.as_deref().unwrap_or_default().into(),
+            name: username.as_deref().map_or_else(Arc::default, Arc::from),
             credential: facts.certificate.map(|certificate| certificate.credential),
         };
-        let grants = Arc::new(door.door.grants(username.as_deref(), named));
+        let grants = door.door.grants(username.as_deref(), named);
         Ok(Admission { identity, grants, client_id: None })
     }
 }

@@ -185,7 +185,9 @@ fn is_welcome(who: &ConnectionInfo, old: &DoorOf, new: &DoorOf) -> bool {
 /// Withholds retained messages that their publishers may not publish any more (`check_retain_source`). By which
 /// listener one came is not remembered: it is enough that one of them allows it.
 pub(super) fn withhold(handle: &Handle, doors: &Doors) {
-    let mut known: HashMap<(Arc<str>, Arc<str>), Vec<Grants>> = HashMap::new();
+    /// By identity and client identifier.
+    type ByPublisher = HashMap<(Arc<str>, Arc<str>), Vec<Arc<Grants>>>;
+    let mut known = ByPublisher::new();
     handle.judge_retained(|message| {
         let source: Arc<str> = message.source().unwrap_or_default().into();
         let grants =
@@ -197,7 +199,7 @@ pub(super) fn withhold(handle: &Handle, doors: &Doors) {
 }
 
 fn regrant(handle: &Handle, door: &DoorOf, client_id: &Arc<str>, identity: &Arc<str>) {
-    let grants = Arc::new(door.door.grants(name(identity), client_id));
+    let grants = door.door.grants(name(identity), client_id);
     handle.regrant_client(client_id, identity, &grants);
 }
 

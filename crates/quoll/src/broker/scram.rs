@@ -99,7 +99,7 @@ impl Caller {
             return None;
         }
         let client_id = if self.username_as_client_id { name } else { &self.client_id };
-        let grants = Arc::new(door.grants(Some(name), client_id));
+        let grants = door.grants(Some(name), client_id);
         let identity = Identity { name: name.into(), credential: self.credential };
         Some(Admission { identity, grants, client_id: None })
     }

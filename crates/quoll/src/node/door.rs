@@ -95,7 +95,7 @@ impl Node {
                 return self.judge_password(facts);
             }
             return if self.settings.allow_anonymous {
-                Judgement::Admit(Identity { name: "".into(), credential: None }, Arc::new(Grants::all()))
+                Judgement::Admit(Identity { name: Arc::default(), credential: None }, Grants::everything())
             } else {
                 Judgement::Refuse
             };
@@ -112,9 +112,7 @@ impl Node {
             return Judgement::Admit(identity(&holder.name), Arc::clone(&holder.grants));
         }
         match (&certificate.common_name, self.settings.unlisted) {
-            (Some(name), Unlisted::Admit) => {
-                Judgement::Unknown(Some((identity(name), Arc::new(Grants::all()))))
-            }
+            (Some(name), Unlisted::Admit) => Judgement::Unknown(Some((identity(name), Grants::everything()))),
             _ => Judgement::Unknown(None),
         }
     }
