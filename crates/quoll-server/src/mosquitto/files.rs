@@ -83,7 +83,8 @@ mod tests {
     fn a_file_that_is_being_written_is_read_when_it_is_whole() {
         let now = Some(Duration::ZERO);
         let long_ago = Some(Duration::from_secs(1));
-        let cases: [(&[(&str, Option<Duration>)], &str); 4] = [
+        type States<'a> = &'a [(&'a str, Option<Duration>)];
+        let cases: [(States<'_>, &str); 4] = [
             (&[("whole", long_ago)], "whole"),
             (&[("", now), ("ha", now), ("half", Some(SETTLED / 2)), ("whole", Some(SETTLED * 2))], "whole"),
             // A pipe, or a file of tomorrow.
@@ -95,7 +96,7 @@ mod tests {
             let read = || left.next().map(|(text, age)| (text.as_bytes().to_vec(), *age));
             let mut read = read;
             let content =
-                settled(|| read().ok_or(io::ErrorKind::Other.into()), |time| waited += time).unwrap();
+                settled(|| read().ok_or_else(|| io::ErrorKind::Other.into()), |time| waited += time).unwrap();
             assert_eq!(content, taken.as_bytes());
             assert!(left.next().is_none() && waited <= SETTLED * LOOKS);
         }
