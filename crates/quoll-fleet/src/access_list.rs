@@ -242,8 +242,9 @@ fn check_filter(filter: &str) -> Result<(), AccessError> {
 }
 
 /// Whether two devices' topics overlap so that one could speak for the other or listen to its commands. A group or a
-/// fallback topic in common is none: that is what groups are for.
-pub(crate) fn overlap(a: (Mac, &Topics), b: (Mac, &Topics)) -> bool {
+/// fallback topic in common is none: that is what groups are for. A device's MAC stands in some of its topics.
+#[must_use]
+pub fn overlap(a: (Mac, &Topics), b: (Mac, &Topics)) -> bool {
     let (own_a, groups_a) = areas(a.0, a.1);
     let (own_b, groups_b) = areas(b.0, b.1);
     let any = |left: &[String], right: &[String]| {

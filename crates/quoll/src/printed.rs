@@ -1,9 +1,10 @@
 //! Console lines to be pasted by hand: an enrolment whose road is a person. The certificate is issued, or the password
 //! made, and the device registered as by any other road; `device check` proves it when it has come to the broker.
 
+use quoll_fleet::access_list::overlap;
 use quoll_fleet::device::{Address, Device, DeviceState, Rung, Topics};
 use quoll_fleet::enrol::{BrokerTarget, WantedRung, pinned_switch};
-use quoll_fleet::issuer::{DeviceCredential, Issuer};
+use quoll_fleet::issuer::{DeviceCredential, IssueError, Issuer};
 use quoll_fleet::registry::{NewDevice, NewPassword, Registry};
 use quoll_tasmota::limits::SERIAL_COMMAND_CHARS;
 use quoll_tasmota::{
@@ -31,7 +32,9 @@ pub(crate) async fn print(desk: &Desk, wish: &Wish, mac: Option<Mac>, reveals: b
     let target = desk.target(wish)?;
     let registry = desk.registry();
     let known = registry.device(&name).map_err(trouble::registry)?.filter(|device| device.state.is_present());
-    let new = new_device(wish, known.as_ref(), mac)?;
+    // A device that we have keeps the letters of its name.
+    let name = known.as_ref().map_or(name, |device| device.name.clone());
+    let new = NewDevice { name: name.clone(), ..new_device(wish, known.as_ref(), mac)? };
     let Some(_lock) = registry.lock_enrolment(&name).map_err(trouble::registry)? else {
         return Err(Failure::new(Exit::Partial, format!("{name} is being enrolled by another command")));
     };
@@ -39,15 +42,26 @@ pub(crate) async fn print(desk: &Desk, wish: &Wish, mac: Option<Mac>, reveals: b
         (WantedRung::Pinned, _) | (WantedRung::Auto, Some(Rung::Pinned)) => Rung::Pinned,
         _ => Rung::Mutual,
     };
+    if !wish.share_topics {
+        refuse_shared_topics(registry, &new)?;
+    }
     if rung == Rung::Pinned {
         return pinned(registry, &new, &target, reveals);
     }
-    let device = registry.register(&new).map_err(trouble::registry)?;
     let unusable = |error: &dyn std::fmt::Display, hint: Option<String>| {
         Failure::new(Exit::Unusable, error).maybe_hint(hint)
     };
-    let issued = match desk.issuer().existing(&name).await.map_err(|error| unusable(&error, error.hint()))? {
-        Some(credential) => credential,
+    let existing = desk.issuer().existing(&name).await.map_err(|error| unusable(&error, error.hint()))?;
+    let device = registry.register(&new).map_err(trouble::registry)?;
+    let issued = match existing {
+        Some(credential) => {
+            let void = registry.certificate(&credential.serial).map_err(trouble::registry)?;
+            if void.is_some_and(|certificate| certificate.revoked) {
+                let error = IssueError::Void { name, serial: credential.serial };
+                return Err(unusable(&error, error.hint()));
+            }
+            credential
+        }
         None => desk.issuer().issue(&name).await.map_err(|error| unusable(&error, error.hint()))?,
     };
     let note = |error| trouble::registry(error);
@@ -132,6 +146,24 @@ fn quiet_logs() -> Result<Command, CommandError> {
         Command::set(Setting::MqttLog, "0")?,
         Command::set(Setting::WebLog, "1")?,
     ])
+}
+
+/// Printed or not: nobody speaks for another device unasked.
+fn refuse_shared_topics(registry: &Registry, new: &NewDevice) -> Outcome {
+    let others = registry.devices().map_err(trouble::registry)?;
+    let overlaps = |other: &Device| {
+        other.mac != new.mac
+            && other.state.admits()
+            && overlap((new.mac, &new.topics), (other.mac, &other.topics))
+    };
+    match others.into_iter().find(overlaps) {
+        Some(other) => Err(Failure::new(
+            Exit::Unusable,
+            format!("topic {:?} overlaps with those of {}", new.topics.topic, other.name),
+        )
+        .hint("give it a topic of its own with --topic, or say --share-topics")),
+        None => Ok(()),
+    }
 }
 
 fn new_device(wish: &Wish, known: Option<&Device>, mac: Option<Mac>) -> Outcome<NewDevice> {

@@ -105,6 +105,29 @@ fn pasted_lines_give_a_key_and_a_check_proves_it() {
 }
 
 #[test]
+fn who_is_printed_is_refused_what_others_are_refused() {
+    let home = Home::new();
+    home.init();
+    let print = ["--print", "--mac"];
+    let add = |name: &'static str, mac: &'static str| [&["device", "add", name][..], &print, &[mac]].concat();
+    home.ok(&add("attic", MAC));
+    let one = home.device("attic");
+    // In other letters it is the same device, with the same certificate.
+    home.ok(&add("Attic", MAC));
+    assert_eq!(home.device("attic"), one);
+    let other = "A0:B1:C2:D3:E4:08";
+    let topic = ["--topic", "tasmota_D3E407"];
+    let refused = home.fails(3, &[&add("loft", other)[..], &topic].concat());
+    assert!(refused.contains("those of attic") && refused.contains("--share-topics"), "{refused}");
+    // A server's name is none for a device, and leaves nothing behind.
+    home.ok(&["ca", "issue", "hub", "--profile", "server", "--dns", "hub"]);
+    let refused = home.fails(3, &add("hub", other));
+    assert!(refused.contains("not a device's"), "{refused}");
+    let devices = home.json(&["device", "list"]);
+    assert_eq!(devices.as_array().unwrap().len(), 1, "{devices}");
+}
+
+#[test]
 fn a_device_is_pinned_over_its_cable_and_no_log_shows_its_password() {
     let home = Home::new();
     let _up = support::pinned::up(&home);
