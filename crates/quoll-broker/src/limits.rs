@@ -57,6 +57,13 @@ pub const HELD_BYTES: usize = 4_000_000;
 /// topics pays for a tree walk, no more.
 pub const REMEMBERED_TOPICS: usize = 4096;
 
+/// The longest of them, in bytes: topics of 64 KiB would make it 270 MB. A longer one pays for its tree walk each time.
+pub const REMEMBERED_TOPIC_BYTES: usize = 1024;
+
+/// Filters that match one of them: a client may have 100,000 that all match the same topics, and 4,096 lists of these would be
+/// 1.6 GB. A topic with more pays for its tree walk each time, which is less than the deliveries cost.
+pub const REMEMBERED_FILTERS: usize = 1024;
+
 /// Shards: a set of them is one machine word.
 pub const SHARDS: u16 = 64;
 

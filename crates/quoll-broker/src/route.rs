@@ -201,6 +201,9 @@ impl Shard {
             return *shards;
         }
         let shards = interest.look_up(topic);
+        if topic.len() > limits::REMEMBERED_TOPIC_BYTES {
+            return shards;
+        }
         known.by_topic.insert(topic.into(), shards);
         shards
     }

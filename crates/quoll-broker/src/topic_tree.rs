@@ -142,7 +142,7 @@ impl<T: Default> TopicTree<T> {
         self.filters.is_empty()
     }
 
-    /// The filters that match a topic, appended to `found` and remembered for the next time.
+    /// The filters that match a topic, appended to `found` and, if that is worth its room, remembered for the next time.
     pub fn matching(&mut self, topic: &str, found: &mut Vec<FilterId>) {
         if self.wild == 0 {
             found.extend(self.exact.get(topic));
@@ -156,6 +156,9 @@ impl<T: Default> TopicTree<T> {
         }
         let before = found.len();
         self.find_matching(topic, found);
+        if topic.len() > limits::REMEMBERED_TOPIC_BYTES || found.len() - before > limits::REMEMBERED_FILTERS {
+            return;
+        }
         if self.remembered.len() >= limits::REMEMBERED_TOPICS {
             self.remembered.clear();
         }
@@ -376,6 +379,35 @@ mod tests {
                 assert_eq!(names, wanted);
             }
         }
+    }
+
+    /// Else one client could fill memory by publishing to long topics, or by having many filters for each.
+    #[test]
+    fn what_is_remembered_is_bounded_in_bytes_and_found_all_the_same() {
+        let mut tree = TopicTree::<()>::new(7);
+        tree.insert("a/#");
+        let remembered = |tree: &mut TopicTree<()>, topic: &str, count: usize| {
+            for _ in 0..2 {
+                let mut ids = Vec::new();
+                tree.matching(topic, &mut ids);
+                assert_eq!(ids.len(), count, "{topic}");
+            }
+            tree.remembered.contains_key(topic)
+        };
+        let of = |bytes: usize| format!("a/{}", "x".repeat(bytes - 2));
+        assert!(remembered(&mut tree, &of(limits::REMEMBERED_TOPIC_BYTES), 1));
+        assert!(!remembered(&mut tree, &of(limits::REMEMBERED_TOPIC_BYTES + 1), 1));
+        // Ten levels, each by name or by a plus: 1,024 filters that match one topic.
+        for number in 0..limits::REMEMBERED_FILTERS - 1 {
+            let levels: Vec<_> = (0..10).map(|at| if number >> at & 1 == 0 { "+" } else { "b" }).collect();
+            tree.insert(&levels.join("/"));
+        }
+        let topic = ["b"; 10].join("/");
+        tree.insert("#");
+        assert!(remembered(&mut tree, &topic, limits::REMEMBERED_FILTERS));
+        tree.insert("b/#");
+        tree.remembered.clear(); // what is too old stands there until its place is wanted
+        assert!(!remembered(&mut tree, &topic, limits::REMEMBERED_FILTERS + 1));
     }
 
     #[test]

@@ -388,13 +388,13 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                     "GROUP_MEMBERS",
                     count(rules::GROUP_MEMBERS),
                     "members of a shared subscription",
-                    "SUBACK 0x97 Quota exceeded",
+                    "further ones are granted it and get no messages by it",
                 ),
                 row(
                     "MEMBERS_TRIED",
                     count(rules::MEMBERS_TRIED),
-                    "members of it that are looked at for one message, if some have no room",
-                    "the message waits",
+                    "members of it that are asked for one message, if some have no room, on whichever shard they are",
+                    "beyond, the message waits for a member or is dropped",
                 ),
                 row("RETAINED", count(rules::RETAINED), "retained messages", "0x97 Quota exceeded"),
                 row(
@@ -419,6 +419,18 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                     "REMEMBERED_TOPICS",
                     count(rules::REMEMBERED_TOPICS),
                     "topics whose subscribers are remembered, on a shard",
+                    "nothing",
+                ),
+                row(
+                    "REMEMBERED_TOPIC_BYTES",
+                    bytes(rules::REMEMBERED_TOPIC_BYTES),
+                    "the longest of them",
+                    "nothing",
+                ),
+                row(
+                    "REMEMBERED_FILTERS",
+                    count(rules::REMEMBERED_FILTERS),
+                    "filters that match one of them",
                     "nothing",
                 ),
                 row(
