@@ -374,9 +374,11 @@ impl Arriving {
             Ok(socket) => socket,
             Err(error) => return tracing::error!(%peer, %error, "a socket cannot be handed over"),
         };
-        let Admitted { connect, admission, plain, assigned, agreed } = admitted;
-        let client_id = admission.client_id.as_deref().unwrap_or(&connect.client_id);
-        let shard = hall.placement.place(client_id);
+        let Admitted { connect, mut admission, plain, assigned, agreed } = admitted;
+        // One copy of it for placement, rules and connection; one that is empty the rules choose.
+        let client_id = admission.client_id.take().unwrap_or_else(|| connect.client_id.as_str().into());
+        let shard = hall.placement.place(&client_id);
+        admission.client_id = Some(client_id).filter(|name| !name.is_empty());
         let credential = certificate.map(|certificate| certificate.credential);
         let newcomer = Newcomer {
             socket,

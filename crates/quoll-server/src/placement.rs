@@ -49,7 +49,7 @@ impl Placement {
     }
 
     /// The shard for a newcomer. Each answer is followed by one [`Placement::arrived`].
-    pub(crate) fn place(&self, client_id: &str) -> ShardId {
+    pub(crate) fn place(&self, client_id: &Arc<str>) -> ShardId {
         if self.shards() == 1 {
             return ShardId(0);
         }
@@ -57,14 +57,14 @@ impl Placement {
             return self.choose();
         }
         let mut homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(home) = homes.get_mut(client_id)
+        if let Some(home) = homes.get_mut(&**client_id)
             && !self.has_failed(home.shard)
         {
             home.arriving += 1;
             return home.shard;
         }
         let shard = self.choose();
-        homes.insert(client_id.into(), Home { shard, arriving: 1, session: false });
+        homes.insert(Arc::clone(client_id), Home { shard, arriving: 1, session: false });
         shard
     }
 
@@ -180,24 +180,24 @@ mod tests {
     #[test]
     fn newcomers_fill_the_first_shard_until_it_is_busy() {
         let placement = fill_first(3);
-        assert_eq!(placement.place("a"), ShardId(0));
+        assert_eq!(placement.place(&"a".into()), ShardId(0));
         placement.report(ShardId(0), 500);
-        assert_eq!(placement.place("b"), ShardId(0));
+        assert_eq!(placement.place(&"b".into()), ShardId(0));
         placement.report(ShardId(0), 700);
-        assert_eq!(placement.place("c"), ShardId(1));
+        assert_eq!(placement.place(&"c".into()), ShardId(1));
         placement.report(ShardId(1), 100);
-        assert_eq!(placement.place("d"), ShardId(2), "the busiest decides that one opens");
+        assert_eq!(placement.place(&"d".into()), ShardId(2), "the busiest decides that one opens");
     }
 
     #[test]
     fn a_client_stays_where_its_session_is() {
         let placement = Placement::new(Policy::RoundRobin, 2);
-        let home = placement.place("a");
+        let home = placement.place(&"a".into());
         placement.settled(&"a".into(), home);
         placement.arrived("a");
         for _ in 0..3 {
-            placement.place("other");
-            assert_eq!(placement.place("a"), home);
+            placement.place(&"other".into());
+            assert_eq!(placement.place(&"a".into()), home);
             placement.arrived("a");
         }
     }
@@ -205,12 +205,16 @@ mod tests {
     #[test]
     fn an_arrival_under_way_keeps_the_home_of_a_session_that_ends_meanwhile() {
         let placement = Placement::new(Policy::RoundRobin, 2);
-        let home = placement.place("a");
+        let home = placement.place(&"a".into());
         placement.settled(&"a".into(), home);
         placement.arrived("a");
-        assert_eq!(placement.place("a"), home);
+        assert_eq!(placement.place(&"a".into()), home);
         placement.left("a");
-        assert_eq!(placement.place("a"), home, "the second is under way, so the third must follow it");
+        assert_eq!(
+            placement.place(&"a".into()),
+            home,
+            "the second is under way, so the third must follow it"
+        );
         placement.arrived("a");
         placement.arrived("a");
         assert!(placement.homes.lock().unwrap().is_empty(), "nothing is kept of nobody");
@@ -219,10 +223,10 @@ mod tests {
     #[test]
     fn nobody_is_placed_on_a_failed_shard() {
         let placement = fill_first(2);
-        let home = placement.place("a");
+        let home = placement.place(&"a".into());
         placement.settled(&"a".into(), home);
         placement.fail(ShardId(0));
-        assert_eq!(placement.place("a"), ShardId(1));
-        assert_eq!(placement.place("b"), ShardId(1));
+        assert_eq!(placement.place(&"a".into()), ShardId(1));
+        assert_eq!(placement.place(&"b".into()), ShardId(1));
     }
 }

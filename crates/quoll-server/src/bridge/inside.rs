@@ -50,8 +50,9 @@ impl Handle {
             properties,
         };
         let identity = bridge.identity();
-        let admission = Admission { identity, grants: bridge.grants.clone(), client_id: None };
-        let shard = self.0.hall.placement.place(&connect.client_id);
+        let client_id = connect.client_id.as_str().into();
+        let shard = self.0.hall.placement.place(&client_id);
+        let admission = Admission { identity, grants: bridge.grants.clone(), client_id: Some(client_id) };
         let inhabitant = Inhabitant { socket: theirs, connect, admission };
         self.0.hall.boxes[usize::from(shard.0)].put(Mail::Inhabitant(Box::new(inhabitant)));
         ours.set_nonblocking(true)?;
