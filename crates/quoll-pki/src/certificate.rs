@@ -143,11 +143,14 @@ impl Certificate {
     /// # Errors
     /// What is wrong, as a phrase.
     pub fn from_pem(text: &[u8]) -> Result<Self, CertificateError> {
-        let block = pem::find(text, |label| {
-            matches!(label, "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE")
-        })
-        .map_err(CertificateError)?;
+        let block = pem::find(text, is_certificate).map_err(CertificateError)?;
         Self::from_der(&block.der)
+    }
+
+    /// Every certificate of a PEM file that can be read, in its order.
+    pub(crate) fn all_from_pem(text: &[u8]) -> Vec<Self> {
+        let blocks = pem::all(text, is_certificate);
+        blocks.iter().filter_map(|block| Self::from_der(&block.der).ok()).collect()
     }
 
     /// The DER bytes.
@@ -310,6 +313,10 @@ impl fmt::Debug for Certificate {
             .field("not_after", &self.not_after)
             .finish_non_exhaustive()
     }
+}
+
+fn is_certificate(label: &str) -> bool {
+    matches!(label, "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE")
 }
 
 fn single_common_name(parsed: &X509Certificate<'_>) -> Option<String> {

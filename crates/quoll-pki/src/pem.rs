@@ -49,6 +49,19 @@ pub(crate) fn find(text: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Block, 
     })
 }
 
+/// Every block whose label satisfies `wanted`, as far as the file can be read.
+pub(crate) fn all(text: &[u8], wanted: impl Fn(&str) -> bool) -> Vec<Block> {
+    let text = Zeroizing::new(String::from_utf8_lossy(text).into_owned());
+    let mut lines = text.lines();
+    let mut out = Vec::new();
+    while let Some(line) = lines.next() {
+        let Some(label) = marker(line, "BEGIN").filter(|label| wanted(label)) else { continue };
+        let Ok(block) = body(label, &mut lines, text.len()) else { break };
+        out.push(block);
+    }
+    out
+}
+
 /// `der` as one PEM block, lines of 64 characters, closing newline.
 pub(crate) fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
     let base64 = Zeroizing::new(STANDARD.encode(der));

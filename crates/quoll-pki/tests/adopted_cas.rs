@@ -166,3 +166,48 @@ fn a_ca_certificate_in_another_form_or_order_is_told_with_the_way_out() {
         }
     }
 }
+
+#[test]
+fn what_stands_above_a_ca_goes_along_with_it() {
+    let (above, below) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let root =
+        folder(above.path(), "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign");
+    let now = OffsetDateTime::now_utc();
+    let mut wanted = IssueRequest::new(Profile::SubCa, name("Below"), KeyStorage::Encrypted(test_pass()));
+    wanted.alt_names = AltNames::default();
+    let signed = unlock(&root).issue(&wanted, now).unwrap();
+    for inside in ["private", "issued"] {
+        fs::create_dir_all(below.path().join(inside)).unwrap();
+    }
+    fs::write(below.path().join("index.txt"), "").unwrap();
+    fs::copy(above.path().join("private/Below.key"), below.path().join("private/ca.key")).unwrap();
+    let told = |chain: &[&str]| {
+        fs::write(below.path().join("ca.crt"), chain.concat()).unwrap();
+        let pki = Pki::open(below.path()).unwrap();
+        let problems = pki.check(now).unwrap().certificates[0].problems.clone();
+        (pki, problems.iter().any(|problem| problem.what.contains("another CA signed this one")))
+    };
+    let (sub, root) = (signed.certificate.pem(), root.ca().pem());
+    let (pki, lacking) = told(&[&sub]);
+    assert!(lacking && pki.ca_chain().unwrap().len() == 1);
+    // Others in the file do not matter, nor that one is cut off.
+    let stranger = tempfile::tempdir().unwrap();
+    let stranger = folder(stranger.path(), "basicConstraints=CA:TRUE").ca().pem();
+    let (pki, lacking) = told(&[&sub, &stranger, &root, "-----BEGIN CERTIFICATE-----\nAAAA"]);
+    let chain = pki.ca_chain().unwrap();
+    assert!(!lacking && chain.len() == 2, "{chain:?}");
+    assert_eq!(chain[1].pem(), root);
+    let client = unlock(&pki).issue(&request(Profile::Client, "alice"), now).unwrap();
+    let (anchors, alice) = (below.path().join("chain.crt"), below.path().join("issued/alice.crt"));
+    fs::write(&anchors, chain.iter().map(quoll_pki::Certificate::pem).collect::<String>()).unwrap();
+    openssl_ok(&[
+        "verify",
+        "-x509_strict",
+        "-purpose",
+        "sslclient",
+        "-CAfile",
+        text_of(&anchors),
+        text_of(&alice),
+    ]);
+    assert!(!client.certificate.is_ca());
+}

@@ -125,6 +125,15 @@ impl Pki {
             }
         }
         problems.extend(limits_of(ca));
+        let top = self.ca_chain()?.pop();
+        if top.is_some_and(|top| top.issuer_der() != top.subject_der()) {
+            let what = "another CA signed this one, and ca.crt does not have it: OpenSSL's clients and Mosquitto refuse \
+                        what ends here";
+            problems.push(problem(
+                what,
+                "append the certificates of the CAs above to ca.crt, below the CA's own",
+            ));
+        }
         if now < ca.not_before() {
             let what = format!(
                 "the CA's certificate begins on {}, after the clock of this machine",

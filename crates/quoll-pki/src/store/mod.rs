@@ -97,6 +97,26 @@ impl Pki {
         &self.ca
     }
 
+    /// The CA's certificate and, where another CA signed it, those that vouch for it, as far as `ca.crt` has them: OpenSSL's
+    /// clients accept a CA below another one only with the one that signed itself.
+    ///
+    /// # Errors
+    /// [`PkiError::Io`].
+    pub fn ca_chain(&self) -> Result<Vec<Certificate>, PkiError> {
+        let there = Certificate::all_from_pem(&files::read(&self.layout.ca_certificate(), MAX_FILE)?);
+        let mut chain = vec![self.ca.clone()];
+        while let Some(last) = chain.last().filter(|last| last.issuer_der() != last.subject_der()) {
+            let vouches = |it: &&Certificate| {
+                it.subject_der() == last.issuer_der()
+                    && last.is_signed_by(it) == Some(true)
+                    && !chain.contains(it)
+            };
+            let Some(next) = there.iter().find(vouches).cloned() else { break };
+            chain.push(next);
+        }
+        Ok(chain)
+    }
+
     /// Every certificate in `index.txt`, read fresh, in its order.
     ///
     /// # Errors
