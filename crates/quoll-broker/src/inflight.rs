@@ -46,6 +46,8 @@ pub(crate) struct Inflight {
     turns: u64,
     /// Slots that are not owed: they fill the window.
     under_way: u16,
+    /// No slot before this one is owed: else a new connection would look through all for each that it sends again.
+    first_owed: u32,
     /// Payload bytes of these.
     bytes: u64,
 }
@@ -99,13 +101,31 @@ impl Inflight {
         self.slots.push_back((if was_drawn { self.turns } else { 0 }, slot));
     }
 
-    /// Where the identifier's slot is; the oldest first, which is nearly always the one asked for.
+    /// Where the identifier's slot is. The oldest is nearly always the one asked for; but who acknowledges 65,535 from the
+    /// newest to the oldest must not make us look through all of them each time.
     pub(crate) fn find(&self, id: PacketId) -> Option<usize> {
-        self.slots.iter().position(|(_, slot)| slot.id == id)
+        let (oldest, slot) = self.slots.front()?;
+        if slot.id == id {
+            return Some(0);
+        }
+        // Identifiers are drawn one by one, so the distance to the last one is that of their turns.
+        let back = u64::from(self.last_id.wrapping_sub(id.get()));
+        let drawn = self.turns.checked_sub(back).filter(|turn| *turn > 0);
+        if let Some(turn) = drawn
+            && let Ok(at) = self.slots.binary_search_by_key(&turn, |(turn, _)| *turn)
+            && self.slots[at].1.id == id
+        {
+            return Some(at);
+        }
+        // Left are those that were recalled, and those that are a whole round old.
+        let is_old = |turn: u64| turn == 0 || self.turns - turn > u64::from(u16::MAX);
+        let old = if is_old(*oldest) { self.slots.partition_point(|(turn, _)| is_old(*turn)) } else { 0 };
+        self.slots.iter().take(old).position(|(_, slot)| slot.id == id)
     }
 
+    /// Where the delivery's slot is: for a recall, which tells of the newest.
     pub(crate) fn find_place(&self, place: u64) -> Option<usize> {
-        self.slots.iter().position(|(_, slot)| slot.place == place)
+        self.slots.iter().rposition(|(_, slot)| slot.place == place)
     }
 
     pub(crate) fn slot(&mut self, at: usize) -> &mut Slot {
@@ -114,6 +134,7 @@ impl Inflight {
 
     pub(crate) fn remove(&mut self, at: usize) -> Option<Slot> {
         let (_, slot) = self.slots.remove(at)?;
+        self.first_owed -= u32::from(at < self.first_owed as usize);
         if !slot.owed {
             self.under_way -= 1;
             self.bytes -= slot.bytes();
@@ -127,13 +148,16 @@ impl Inflight {
 
     /// A connection ended: everything is owed again.
     pub(crate) fn owe_all(&mut self) {
-        (self.under_way, self.bytes) = (0, 0);
+        (self.under_way, self.bytes, self.first_owed) = (0, 0, 0);
         self.slots.iter_mut().for_each(|(_, slot)| slot.owed = true);
     }
 
     /// The first slot that is owed, marked as sent.
     pub(crate) fn settle_next(&mut self) -> Option<&Slot> {
-        let (_, slot) = self.slots.iter_mut().find(|(_, slot)| slot.owed)?;
+        let start = self.first_owed as usize;
+        let at = start + self.slots.range(start..).position(|(_, slot)| slot.owed)?;
+        self.first_owed = u32::try_from(at + 1).expect("slots are fewer than identifiers");
+        let (_, slot) = &mut self.slots[at];
         slot.owed = false;
         self.under_way += 1;
         self.bytes += slot.bytes();
@@ -154,7 +178,7 @@ impl Inflight {
     }
 
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Slot> {
-        (self.under_way, self.bytes) = (0, 0);
+        (self.under_way, self.bytes, self.first_owed) = (0, 0, 0);
         self.slots.drain(..).map(|(_, slot)| slot)
     }
 }
@@ -184,6 +208,53 @@ mod tests {
         inflight.remove(0);
         let seen: std::collections::BTreeSet<_> = (0..u16::MAX).map(|_| inflight.free_id()).collect();
         assert_eq!(seen.len(), usize::from(u16::MAX), "then all are free again");
+    }
+
+    /// Whatever is drawn, acknowledged, owed again and recalled, in whatever order: against looking through all.
+    #[test]
+    fn a_slot_is_found_by_its_identifier_and_the_first_owed_one_is_next() {
+        for seed in 0..40_u64 {
+            let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+            let mut roll = |bound: u64| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) % bound
+            };
+            let mut inflight = Inflight::default();
+            // What a restart found, with identifiers near the end of the circle for some seeds.
+            let base = if seed % 2 == 0 { 1 } else { 65_500 };
+            for number in 0..seed % 7 {
+                let id = PacketId::new(base + u16::try_from(number * 3).unwrap()).unwrap();
+                inflight.push(Slot { owed: true, ..slot(id) });
+            }
+            for _ in 0..600 {
+                match roll(10) {
+                    0..=4 => {
+                        let id = inflight.free_id();
+                        inflight.push(slot(id));
+                    }
+                    5..=7 if inflight.len() > 0 => {
+                        let at = roll(inflight.len() as u64) as usize;
+                        let id = inflight.slot(at).id;
+                        assert_eq!(inflight.find(id), Some(at));
+                        if roll(3) == 0 {
+                            inflight.received(at);
+                        } else {
+                            inflight.remove(at);
+                        }
+                    }
+                    8 if roll(9) == 0 => inflight.owe_all(),
+                    _ => {
+                        let expected = inflight.iter().find(|slot| slot.owed).map(|slot| slot.id);
+                        assert_eq!(inflight.settle_next().map(|slot| slot.id), expected);
+                    }
+                }
+                let stranger = PacketId::new(1 + u16::try_from(roll(65_535)).unwrap()).unwrap();
+                let expected = inflight.iter().position(|slot| slot.id == stranger);
+                assert_eq!(inflight.find(stranger), expected, "{stranger:?}");
+                let owed = inflight.iter().filter(|slot| slot.owed).count();
+                assert_eq!(usize::from(inflight.under_way()) + owed, inflight.len());
+            }
+        }
     }
 
     #[test]
