@@ -18,6 +18,14 @@
 //! | [`failure`], [`trouble`], [`dates`] | how a command ends badly; how dates are written |
 //! | [`virtual_fleet`], [`simulation`] | devices to rehearse on, beside the broker or against any |
 
+/// As the standard library's, but an act is not broken off because nobody reads what it says (`2>&1 | head`, a full disk).
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        writeln!(std::io::stderr(), $($text)*).ok();
+    }};
+}
+
 mod absence;
 mod announcements;
 mod audit;

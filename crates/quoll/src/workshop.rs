@@ -220,24 +220,34 @@ pub(crate) fn serving(settings: &Settings) -> Outcome<Settings> {
 /// The CAs that whoever connects must trust: the one that vouches for the server first. Two during a rollover, also when
 /// the settings name the next CA's folder.
 pub(crate) fn anchors(settings: &Settings) -> Outcome<Vec<Certificate>> {
+    Ok(anchor_folders(settings)?.iter().map(|pki| pki.ca().clone()).collect())
+}
+
+/// [`anchors`], each with the CAs above it: what OpenSSL's clients need of one that another CA signed.
+pub(crate) fn anchor_chains(settings: &Settings) -> Outcome<Vec<Certificate>> {
+    let chains = anchor_folders(settings)?.iter().map(Pki::ca_chain).collect::<Result<Vec<_>, _>>();
+    Ok(chains.map_err(trouble::pki)?.concat())
+}
+
+/// [`anchor_chains`] in one file.
+pub(crate) fn anchors_pem(settings: &Settings) -> Outcome<String> {
+    Ok(anchor_chains(settings)?.iter().map(Certificate::pem).collect())
+}
+
+fn anchor_folders(settings: &Settings) -> Outcome<Vec<Pki>> {
     let current = rollover::predecessor_folder(&settings.pki).filter(|pki| pki.join("ca.crt").exists());
     let settings = match current {
         Some(pki) => Settings { pki, ..settings.clone() },
         None => settings.clone(),
     };
-    let mut anchors = vec![open_pki(&settings)?.ca().clone()];
+    let mut folders = vec![open_pki(&settings)?];
     if let Some(next) = next_pki(&settings)? {
-        anchors.push(next.ca().clone());
+        folders.push(next);
         if serving(&settings)?.pki != settings.pki {
-            anchors.reverse();
+            folders.reverse();
         }
     }
-    Ok(anchors)
-}
-
-/// [`anchors`] in one file.
-pub(crate) fn anchors_pem(settings: &Settings) -> Outcome<String> {
-    Ok(anchors(settings)?.iter().map(Certificate::pem).collect())
+    Ok(folders)
 }
 
 /// Opens the folder of the settings to read.

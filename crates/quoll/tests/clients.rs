@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
@@ -64,7 +65,7 @@ fn a_bundle_is_its_owners_alone_and_openssl_agrees_with_it() {
     let added = home.json(&["client", "add", "alice", "--role", "observer"]);
     assert_eq!(added["role"], json!("observer"));
     let folder = home.path("clients/alice");
-    let mode = |name: &str| std::fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o777;
+    let mode = |name: &str| fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("alice.key"), 0o600);
     assert_eq!(mode("."), 0o700);
     let text = |name: &str| folder.join(name).display().to_string();
@@ -118,4 +119,28 @@ fn a_revoked_client_is_refused() {
         home.fails(3, &["client", "add", "alice", "--out", &home.path("other").display().to_string()]);
     assert!(again.contains("revoked"), "{again}");
     assert_eq!(up.stop(), 0);
+}
+
+#[test]
+fn a_client_of_a_ca_below_another_one_gets_both() {
+    let above = Home::new();
+    above.ok(&["ca", "init", "--no-server"]);
+    above.ok(&["ca", "issue", "Below", "--profile", "subca"]);
+    let home = Home::new();
+    fs::create_dir_all(home.path("pki/private")).unwrap();
+    fs::write(home.path("pki/index.txt"), "").unwrap();
+    fs::copy(above.path("ca-passphrase"), home.path("ca-passphrase")).unwrap();
+    fs::copy(above.path("pki/private/Below.key"), home.path("pki/private/ca.key")).unwrap();
+    let read = |path: &str| fs::read_to_string(above.path(path)).unwrap();
+    fs::write(home.path("pki/ca.crt"), read("pki/issued/Below.crt") + &read("pki/ca.crt")).unwrap();
+    home.ok(&["client", "add", "alice"]);
+    let file = |inside: &str| home.path(&format!("clients/alice/{inside}")).display().to_string();
+    let verified = tool(
+        "openssl",
+        &["verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", &file("ca.crt"), &file("alice.crt")],
+    );
+    assert!(verified.status.success(), "{}", complaint(&verified));
+    let out = home.path("chain.crt").display().to_string();
+    home.ok(&["ca", "export", "alice", "--form", "crt", "--out", &out]);
+    assert_eq!(fs::read_to_string(&out).unwrap().matches("BEGIN CERTIFICATE").count(), 3);
 }

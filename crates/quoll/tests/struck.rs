@@ -83,3 +83,14 @@ fn a_client_is_added_and_a_server_made_whatever_struck_the_first_try() {
         is_pair(home, "clients/bob/bob.crt", "clients/bob/bob.key", what);
     });
 }
+
+#[test]
+fn an_act_goes_on_where_nobody_reads_what_it_says() {
+    let home = Home::new();
+    // It says where the passphrase lies; /dev/full takes nothing.
+    let mut init = home.command(&["ca", "init", "--no-server"]);
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(init.stderr(full()).status().unwrap().code(), Some(0));
+    let mut refused = home.command(&["ca", "revoke", "nobody", "--yes"]);
+    assert_eq!(refused.stderr(full()).status().unwrap().code(), Some(9));
+}

@@ -296,7 +296,9 @@ impl Export {
             Form::Pem => format!("{name}.pem").into(),
             Form::Crt => format!("{name}-chain.crt").into(),
         });
-        let chain = format!("{}{}", certificate.pem(), pki.ca().pem());
+        let cas = pki.ca_chain().map_err(trouble::pki)?;
+        let chain =
+            std::iter::once(&certificate).chain(&cas).map(quoll_pki::Certificate::pem).collect::<String>();
         if self.form == Form::Crt {
             write_whole(&out, chain.as_bytes(), 0o644, false)?;
         } else {
@@ -307,7 +309,8 @@ impl Export {
                     let form =
                         if self.form == Form::P12 { Pkcs12Form::Aes256 } else { Pkcs12Form::TripleDes };
                     let pass = export_passphrase(self.export_passphrase_file.as_ref())?;
-                    let p12 = key.to_pkcs12(name.as_str(), &certificate, &[pki.ca()], &pass, form);
+                    let cas: Vec<_> = cas.iter().collect();
+                    let p12 = key.to_pkcs12(name.as_str(), &certificate, &cas, &pass, form);
                     zeroize::Zeroizing::new(p12.map_err(trouble::pki)?)
                 }
             };

@@ -125,7 +125,7 @@ impl Add {
         registry
             .assign_client_certificate(&name, &certificate.serial().to_string(), certificate.not_after())
             .map_err(trouble::registry)?;
-        let cas = workshop::anchors(&settings)?;
+        let cas = workshop::anchor_chains(&settings)?;
         let bundle = Bundle {
             folder: &folder,
             settings: &settings,
