@@ -16,7 +16,7 @@ use quoll_fleet::registry::Registry;
 use quoll_fleet::step::{Reporter, Step, StepState};
 use quoll_fleet::witness::{Sighting, Witness, WitnessError};
 use quoll_pki::{KeyStorage, Pki};
-use quoll_tasmota::Fingerprint;
+use quoll_tasmota::{Fingerprint, Mac};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -129,11 +129,13 @@ async fn over(desk: &Desk, enrolled: Result<Enrolled, EnrolError>) -> Outcome<En
 pub(crate) async fn enrol_one_of_many(
     desk: &Desk,
     wish: &Wish,
+    mac: Mac,
     password: Option<&str>,
     target: &BrokerTarget,
     say: impl Fn(&str) + Send + Sync,
 ) -> Outcome<Result<Enrolled, EnrolError>> {
-    let request = request(wish)?;
+    // It was looked at some time ago: who answers there now may be another.
+    let request = EnrolRequest { mac: Some(mac), ..request(wish)? };
     let console = http_console(&request.address, password);
     Ok(enrol_over(desk, &request, &console, &desk.issuer, target, say).await)
 }

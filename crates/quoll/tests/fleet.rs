@@ -188,3 +188,42 @@ fn the_page_has_every_reason_and_every_outcome() {
         assert_eq!(row.contains(&format!("--force {hold}")), hold.can_be_forced(), "{row}");
     }
 }
+
+/// Between the scan and the night in which devices are enrolled, a router may lend their addresses to others.
+#[test]
+fn a_name_is_for_the_device_that_was_found_and_for_nobody_who_has_its_address_now() {
+    let stage = Stage::new();
+    let found = stage.device(1, |_| {});
+    let address = found.http_addr();
+    stage.home.ok(&["fleet", "scan", "--csv", &csv(&stage, &[(&found, "kitchen")])]);
+    stage.runtime.block_on(found.stop());
+    let other = stage.device(2, |_| {});
+    let before = other.state();
+    // Whoever asks at the old address reaches the other one.
+    let relay = stage.runtime.spawn({
+        let other = other.http_addr();
+        async move {
+            let listener = loop {
+                match tokio::net::TcpListener::bind(address).await {
+                    Ok(listener) => break listener,
+                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                }
+            };
+            while let Ok((mut one, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut two = tokio::net::TcpStream::connect(other).await?;
+                    tokio::io::copy_bidirectional(&mut one, &mut two).await
+                });
+            }
+        }
+    });
+    until(|| std::net::TcpStream::connect(address).is_ok(), |is_there| *is_there);
+    let said = stage.home.fails(4, &["fleet", "provision"]);
+    assert!(said.contains("02:00:00:00:00:02") && said.contains("another device"), "{said}");
+    let row = of(&stage.report(), "kitchen").clone();
+    assert!(row["next"].as_str().unwrap().contains("fleet scan"), "{row}");
+    assert_eq!(stage.home.json(&["device", "list"]), serde_json::json!([]));
+    let after = other.state();
+    assert_eq!((after.broker, after.stored), (before.broker, before.stored), "nothing was told to it");
+    relay.abort();
+}

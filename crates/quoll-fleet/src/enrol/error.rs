@@ -421,7 +421,9 @@ impl EnrolError {
         Some(match self {
             Self::Unreachable { .. } => "check the address, power, Wi-Fi, and that its web server is on (WebServer 2)".into(),
             Self::Hangs { .. } => "restart the device, then run the same command again".into(),
-            Self::WebPassword { sent: false, .. } => "give the device's web password (the one set with WebPassword)".into(),
+            Self::WebPassword { sent: false, .. } => {
+                "give the device's web password (the one set with WebPassword): --web-password-file FILE".into()
+            }
             Self::WebPassword { sent: true, .. } => "the web password is another one; the user is always admin".into(),
             Self::NotTasmota { .. } => "check the address; it was only asked a harmless question".into(),
             Self::Console(error) => return error.hint(),
@@ -453,7 +455,9 @@ impl EnrolError {
                 "check the address (quoll device find); for a device of its own choose another name; for new hardware in \
                  the place of {name}: quoll device replace {name} --at ADDRESS"
             ),
-            Self::AddressMoved { name, .. } => format!("find the new address of {name} and give that; nothing was sent"),
+            Self::AddressMoved { name, .. } => format!(
+                "find the new address of {name} (quoll device find, quoll fleet scan) and give that; nothing was sent"
+            ),
             Self::OtherName { name, .. } => format!("go on under the name {name}, or quoll device remove {name} first"),
             Self::NameInUse(_) => "choose another name".into(),
             Self::Revoked { name } => format!("choose another name, or quoll device remove {name} first"),

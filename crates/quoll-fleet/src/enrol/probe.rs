@@ -318,6 +318,10 @@ impl Probe {
         known: Option<&Device>,
     ) -> Result<(), EnrolError> {
         let found = self.network.mac;
+        if let Some(registered) = request.mac.filter(|meant| *meant != found) {
+            let (name, address) = (request.name.clone(), request.address.clone());
+            return Err(EnrolError::AddressMoved { name, address, registered, found });
+        }
         if let Some(known) = known.filter(|known| known.mac != found) {
             let (name, registered) = (known.name.clone(), known.mac);
             if known.address == request.address {

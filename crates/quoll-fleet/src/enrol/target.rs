@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use quoll_tasmota::{Console, ConsoleError, HttpConsole};
+use quoll_tasmota::{Console, ConsoleError, HttpConsole, Mac};
 use serde::{Deserialize, Serialize};
 
 use zeroize::Zeroizing;
@@ -82,6 +82,8 @@ pub struct EnrolRequest {
     pub old_password: Option<OldPassword>,
     /// On the pinned rung: do without that password; on the way back it is then to be typed in by hand.
     pub lose_old_password: bool,
+    /// The device that is meant, where that is known: whoever else answers at the address is refused.
+    pub mac: Option<Mac>,
 }
 
 impl EnrolRequest {
@@ -97,6 +99,7 @@ impl EnrolRequest {
             new_password: false,
             old_password: None,
             lose_old_password: false,
+            mac: None,
         }
     }
 }

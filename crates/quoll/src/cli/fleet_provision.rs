@@ -167,7 +167,7 @@ impl Hand for Person {
         let wish = Wish { name: name.clone(), at: address.to_string(), rung: wanted, ..self.wish.clone() };
         let password = self.web_password.as_ref().map(|text| text.as_str());
         let say = |line: &str| self.screen.step(&name, line);
-        match enrolment::enrol_one_of_many(&self.desk, &wish, password, &self.target, say).await {
+        match enrolment::enrol_one_of_many(&self.desk, &wish, item.mac, password, &self.target, say).await {
             Ok(Ok(enrolled)) => Ok(Done { notes: enrolled.notes }),
             Ok(Err(error)) => Err(self.setback(item, &error)),
             Err(failure) => Err(Setback {
