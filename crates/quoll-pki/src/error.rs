@@ -258,6 +258,14 @@ pub enum Obstacle {
 }
 
 impl PkiError {
+    /// What the system says, where it is the one who refuses.
+    pub(crate) fn cause(&self) -> String {
+        match self {
+            Self::Io { source, .. } => source.to_string(),
+            other => other.to_string(),
+        }
+    }
+
     /// What the user can do about it, as one sentence, if there is something.
     pub fn hint(&self) -> Option<String> {
         match self {

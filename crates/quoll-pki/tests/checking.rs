@@ -346,3 +346,28 @@ fn key_formats_that_are_not_read_are_named_with_the_command_that_converts_them()
     Pki::open(&path).unwrap().reencrypt_ca_key(&Passphrase::new("unused"), &test_pass()).unwrap();
     Pki::open(&path).unwrap().unlock(&test_pass()).unwrap();
 }
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_and_the_rest_is_looked_at() {
+    let (_dir, path) = copy_of("easyrsa-pki");
+    let count = Pki::open(&path).unwrap().check(NOW).unwrap().certificates.len();
+    fs::create_dir(path.join("issued/folder.crt")).unwrap();
+    fs::File::create(path.join("issued/huge.crt")).unwrap().set_len(3 << 30).unwrap();
+    let pipe = path.join("issued/pipe.crt");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let pki = Pki::open(&path).unwrap();
+    let check = pki.check(NOW).unwrap();
+    assert_eq!(check.certificates.len(), count);
+    for file in ["issued/folder.crt", "issued/huge.crt", "issued/pipe.crt"] {
+        let told = check.problems.iter().find(|problem| problem.what.contains(file));
+        assert!(told.is_some_and(|told| told.next.is_some()), "{file}: {:?}", check.problems);
+    }
+    // A renewal of the CA must have seen every certificate.
+    let authority = pki.unlock(&test_pass()).unwrap();
+    assert!(authority.extend_ca(None, NOW).is_err());
+    for file in ["issued/huge.crt", "issued/pipe.crt"] {
+        fs::remove_file(path.join(file)).unwrap();
+    }
+    fs::remove_dir(path.join("issued/folder.crt")).unwrap();
+    authority.extend_ca(None, NOW).unwrap();
+}

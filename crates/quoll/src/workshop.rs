@@ -168,6 +168,19 @@ pub(crate) fn has_ca_key(settings: &Settings) -> bool {
 }
 
 fn no_ca_key(settings: &Settings) -> Failure {
+    // Easy-RSA 2 had everything in one folder.
+    let beside = settings.pki.join("ca.key");
+    if beside.exists() {
+        let private = settings.pki.join("private");
+        return Failure::new(Exit::Unusable, "the CA's key is not where Easy-RSA 3 has it")
+            .why(format!("{} is there, as Easy-RSA 2 kept it", beside.display()))
+            .hint(format!(
+                "mkdir -m 700 {} && mv {} {}; or take the folder over with Easy-RSA 3: easyrsa upgrade pki",
+                private.display(),
+                beside.display(),
+                private.display()
+            ));
+    }
     Failure::new(Exit::Unusable, "the CA's key is not on this machine")
         .why(format!("there is no {}", settings.pki.join("private/ca.key").display()))
         .hint("ask the machine that has it: quoll request, there quoll ca sign, here quoll accept")

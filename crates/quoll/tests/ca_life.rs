@@ -415,3 +415,11 @@ fn a_new_ca_follows_vars_as_easy_rsa_does() {
     assert!(complaint(&output).contains("which not every device checks"), "{}", complaint(&output));
     assert_eq!(home.json(&["ca", "show"])["key"], json!("RSA-2048"));
 }
+
+#[test]
+fn the_key_of_an_easy_rsa_2_folder_is_found_by_its_owner() {
+    let home = adopted("easyrsa-pki");
+    fs::rename(home.path("pki/private/ca.key"), home.path("pki/ca.key")).unwrap();
+    let said = home.fails(3, &["ca", "crl"]);
+    assert!(said.contains("Easy-RSA 2") && said.contains("mv "), "{said}");
+}

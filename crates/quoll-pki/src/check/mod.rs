@@ -436,7 +436,7 @@ fn chain(certificate: &Certificate, ca: &Certificate) -> Chain {
 
 /// Every certificate that has a file in the folder.
 pub(crate) fn certificates(pki: &Pki) -> Result<Vec<Certificate>, PkiError> {
-    Ok(Shelves::read(pki)?.into_certificates())
+    Shelves::read(pki)?.into_certificates()
 }
 
 /// Which profile a certificate looks like.

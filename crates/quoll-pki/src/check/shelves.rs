@@ -73,14 +73,16 @@ pub(super) struct Shelves {
     found: BTreeMap<Serial, Vec<Found>>,
     /// Files that cannot be read as certificates.
     pub(super) problems: Vec<Problem>,
+    /// The first of them that could not be read at all: who needs every certificate cannot go on.
+    unread: Option<PkiError>,
 }
 
 impl Shelves {
     pub(super) fn read(pki: &Pki) -> Result<Self, PkiError> {
-        let mut out = Self { found: BTreeMap::new(), problems: Vec::new() };
+        let mut out = Self { found: BTreeMap::new(), problems: Vec::new(), unread: None };
         for (folder, ending, place) in FOLDERS {
             for path in listing(&pki.dir().join(folder), ending)? {
-                out.add(pki.dir(), path, place)?;
+                out.add(pki.dir(), path, place);
             }
         }
         Ok(out)
@@ -101,12 +103,18 @@ impl Shelves {
     }
 
     /// One certificate for each serial number.
-    pub(super) fn into_certificates(self) -> Vec<Certificate> {
+    ///
+    /// # Errors
+    /// A file could not be read.
+    pub(super) fn into_certificates(self) -> Result<Vec<Certificate>, PkiError> {
+        if let Some(error) = self.unread {
+            return Err(error);
+        }
         let first = |found: Vec<Found>| found.into_iter().next().map(|found| found.certificate);
-        self.found.into_values().filter_map(first).collect()
+        Ok(self.found.into_values().filter_map(first).collect())
     }
 
-    fn add(&mut self, dir: &Path, path: PathBuf, place: Place) -> Result<(), PkiError> {
+    fn add(&mut self, dir: &Path, path: PathBuf, place: Place) {
         let relative = path.strip_prefix(dir).unwrap_or(&path).display().to_string();
         match read_certificate(&path) {
             Ok(None) => {}
@@ -120,9 +128,14 @@ impl Shelves {
                 what: format!("{relative} cannot be read: {problem}"),
                 next: Some("restore it from a backup, or from certs_by_serial/".into()),
             }),
-            Err(other) => return Err(other),
+            Err(error) => {
+                self.problems.push(Problem {
+                    what: format!("{relative} cannot be read: {}", error.cause()),
+                    next: Some("look at it: it is no certificate, or not yours to read".into()),
+                });
+                self.unread.get_or_insert(error);
+            }
         }
-        Ok(())
     }
 }
 

@@ -442,6 +442,10 @@ pub(crate) struct Holder {
 
 /// The certificate in a file, `None` if there is no file.
 pub(crate) fn read_certificate(path: &Path) -> Result<Option<Certificate>, PkiError> {
+    // A named pipe would keep its reader waiting for ever.
+    if path.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+        return Err(PkiError::BadFile { path: path.to_owned(), problem: "it is no file".into() });
+    }
     let Some(content) = files::read_if_there(path, MAX_FILE)? else { return Ok(None) };
     match Certificate::from_pem(&content) {
         Ok(certificate) => Ok(Some(certificate)),
