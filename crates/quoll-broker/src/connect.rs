@@ -25,7 +25,7 @@ impl Shard {
         self.recalled.clear();
         let (client_id, assigned) = match self.client_id(&connect, admission.client_id) {
             Ok(named) => named,
-            Err(reason) => return self.refuse(conn, connect.client_id.into(), reason, out),
+            Err(reason) => return self.refuse(conn, connect.version, connect.client_id.into(), reason, out),
         };
         let known = self.by_client.get(&client_id).copied();
         // Another's session is never resumed, read or ended by its identifier: our choice, since the standard
@@ -34,7 +34,7 @@ impl Shard {
         let verdict =
             if stranger { Err(ReasonCode::NOT_AUTHORIZED) } else { self.acceptable(&connect, known) };
         if let Err(reason) = verdict {
-            return self.refuse(conn, client_id, reason, out);
+            return self.refuse(conn, connect.version, client_id, reason, out);
         }
 
         let kept = known.and_then(|key| self.take_over(key, connect.clean_start, out));
@@ -111,10 +111,23 @@ impl Shard {
         self.lines[at] = Line { generation: conn.generation, session: NOBODY };
     }
 
-    fn refuse(&mut self, conn: ConnId, client_id: Arc<str>, reason: ReasonCode, out: &mut Outbox) {
+    fn refuse(
+        &mut self,
+        conn: ConnId,
+        version: ProtocolVersion,
+        client_id: Arc<str>,
+        reason: ReasonCode,
+        out: &mut Outbox,
+    ) {
         self.stats.refusals += 1;
-        // A will too deep is no CONNECT, for Mosquitto: it gets no answer, as one whose will's topic cannot be.
-        let is_answered = reason != ReasonCode::TOPIC_NAME_INVALID;
+        // As with Mosquitto: a will too deep is no CONNECT, and of a will that this server cannot carry 3.x has no code to say so.
+        let is_answered = match reason {
+            ReasonCode::TOPIC_NAME_INVALID => false,
+            ReasonCode::QOS_NOT_SUPPORTED | ReasonCode::RETAIN_NOT_SUPPORTED => {
+                version == ProtocolVersion::V5
+            }
+            _ => true,
+        };
         let farewell = if is_answered { Farewell::Refuse(reason) } else { Farewell::Silent };
         out.push(Effect::Close(conn, farewell));
         out.push(Effect::Tell(Event::Refused { conn, client_id, reason }));

@@ -140,6 +140,13 @@ fn a_will_beyond_what_there_is_refuses_the_connection() {
         let mut town = Town::with(settings.clone(), 1);
         let peer = town.connect(client("lamp").v5().will("w", payload, ask));
         assert_eq!(town.last_word(peer), Some(&Farewell::Refuse(reason)));
+        // A 3.x client would be told that it is not authorised, and its owner would look in vain; Mosquitto closes.
+        let has_a_code = reason == ReasonCode::PACKET_TOO_LARGE;
+        let expected = if has_a_code { Farewell::Refuse(reason) } else { Farewell::Silent };
+        for old in [client("lamp"), client("lamp").v31()] {
+            let peer = town.connect(old.will("w", payload, ask));
+            assert_eq!(town.last_word(peer), Some(&expected), "{reason:?}");
+        }
     }
 }
 
