@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quoll_mqtt::TopicFilter;
 use quoll_mqtt::packet::{Packet, SubAck};
+use quoll_mqtt::{ReasonCode, TopicFilter};
 
 use crate::session::Own;
 use crate::shard::Shard;
@@ -32,9 +32,21 @@ pub(crate) struct Unanswered {
     pub(crate) ack: SubAck,
     /// Subscriptions whose retained messages follow the answer.
     pub(crate) replays: Vec<Own>,
-    /// Shared ones whose groups live elsewhere. The journal does not have them yet: what promises a fact has to stand behind it
+    /// Shared ones whose groups live elsewhere, each with its place in the answer. The journal does not have them yet: what promises a fact has to stand behind it
     /// in one outbox, so both wait.
-    pub(crate) groups: Vec<TopicFilter>,
+    pub(crate) groups: Vec<(usize, TopicFilter)>,
+}
+
+impl Pending {
+    /// A group has no place for a client: what it is told of that filter.
+    pub(crate) fn refuse(&mut self, client_id: &Arc<str>, filter: &TopicFilter) {
+        let of_client = self.waiting.values_mut().map(|(_, it)| it).filter(|it| it.client_id == *client_id);
+        for unanswered in of_client {
+            for (at, _) in unanswered.groups.iter().filter(|(_, other)| other == filter) {
+                unanswered.ack.reasons[*at] = ReasonCode::QUOTA_EXCEEDED;
+            }
+        }
+    }
 }
 
 impl Shard {
@@ -49,7 +61,7 @@ impl Shard {
         if unanswered.groups.is_empty() || self.pending.waiting.len() >= WAITING {
             return self.answer(unanswered, out);
         }
-        let home = |filter: &TopicFilter| self.shared.home_of_group(filter.as_str());
+        let home = |(_, filter): &(usize, TopicFilter)| self.shared.home_of_group(filter.as_str());
         let mut homes: Vec<ShardId> = unanswered.groups.iter().map(home).collect();
         homes.sort_unstable();
         homes.dedup();
@@ -78,8 +90,8 @@ impl Shard {
         // What the session still has of it is a fact now, whether its client is still there to hear so or not.
         let known = self.by_client.get(&client_id).map(|key| &self.sessions[*key as usize]);
         let kept = known.into_iter().filter(|session| session.is_kept());
-        let owned =
-            kept.flat_map(|session| groups.iter().filter_map(|filter| session.subscriptions.find(filter)));
+        let owned = kept
+            .flat_map(|session| groups.iter().filter_map(|(_, filter)| session.subscriptions.find(filter)));
         for own in owned {
             out.push(Effect::Keep(own.fact(client_id.clone())));
         }

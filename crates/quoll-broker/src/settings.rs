@@ -69,6 +69,8 @@ pub struct ShardSettings {
     pub max_subscriptions: u32,
     /// Bytes of their filters.
     pub max_subscription_bytes: usize,
+    /// Members of a shared subscription.
+    pub max_group_members: usize,
     /// Retained messages on the whole node.
     pub max_retained: usize,
 }
@@ -98,6 +100,7 @@ impl Default for ShardSettings {
             max_sessions: limits::SESSIONS,
             max_subscriptions: limits::SUBSCRIPTIONS,
             max_subscription_bytes: limits::SUBSCRIPTION_BYTES,
+            max_group_members: limits::GROUP_MEMBERS,
             max_retained: limits::RETAINED,
         }
     }

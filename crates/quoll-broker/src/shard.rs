@@ -225,9 +225,14 @@ impl Shard {
                 self.passed(&client_id, &filter, Offer { message: &message, offers }, is_full, out);
             }
             Letter::Joined { shard, client_id, filter, connected } => {
-                self.joined(shard, &client_id, &filter, connected);
+                if !self.joined(shard, &client_id, &filter, connected) {
+                    out.push(Effect::Mail(shard, Letter::Left { client_id, filter }));
+                }
             }
-            Letter::Left { client_id, filter } => self.left(&client_id, &filter),
+            Letter::Left { client_id, filter } if self.shared.home_of_group(&filter) == self.id => {
+                self.left(&client_id, &filter);
+            }
+            Letter::Left { client_id, filter } => self.not_a_member(&client_id, &filter, out),
             Letter::Returned { parcel } => self.returned(*parcel, out),
             Letter::Asked { shard, ticket } => out.push(Effect::Mail(shard, Letter::Answered { ticket })),
             Letter::Answered { ticket } => self.answered(ticket, out),

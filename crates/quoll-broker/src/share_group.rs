@@ -13,7 +13,7 @@ use ahash::RandomState;
 use quoll_mqtt::{QoS, TopicFilter};
 use slab::Slab;
 
-use crate::change::Parcel;
+use crate::change::{Change, Parcel};
 use crate::deliver::Round;
 use crate::limits;
 use crate::message::Message;
@@ -98,7 +98,8 @@ impl Shard {
         let is_here = home == self.id;
         let name: Arc<str> = filter.as_str().into();
         match connected {
-            Some(connected) if is_here => self.joined(self.id, &client_id, &name, connected),
+            // One that the group has no place for was refused before; see `is_group_full`.
+            Some(connected) if is_here => drop(self.joined(self.id, &client_id, &name, connected)),
             None if is_here => self.left(&client_id, &name),
             Some(connected) => {
                 let letter = Letter::Joined { shard: self.id, client_id, filter: name, connected };
@@ -108,15 +109,40 @@ impl Shard {
         }
     }
 
-    /// A member came, or its state changed.
+    /// Whether a shared subscription of this shard has no place for one more client.
+    pub(crate) fn is_group_full(&self, filter: &TopicFilter) -> bool {
+        let group = self.groups.by_filter.get(filter.as_str()).map(|key| &self.groups.groups[*key as usize]);
+        group.is_some_and(|group| group.members.len() >= self.settings.max_group_members)
+    }
+
+    /// A group on another shard has no place for a client of this one: it is no subscription, and is answered so.
+    pub(crate) fn not_a_member(&mut self, client_id: &Arc<str>, filter: &Arc<str>, out: &mut Outbox) {
+        let Ok(parsed) = TopicFilter::parse(filter) else { return };
+        let Some(key) = self.by_client.get(client_id).copied() else { return };
+        let session = &mut self.sessions[key as usize];
+        if session.subscriptions.take(&parsed).is_none() {
+            return;
+        }
+        self.stats.subscriptions -= 1;
+        self.stats.shared_subscriptions -= 1;
+        if session.is_kept() {
+            out.push(Effect::Keep(Change::Unsubscribed {
+                client_id: client_id.clone(),
+                filter: parsed.clone(),
+            }));
+        }
+        self.pending.refuse(client_id, &parsed);
+    }
+
+    /// A member came, or its state changed; whether there was a place for it.
     pub(crate) fn joined(
         &mut self,
         shard: ShardId,
         client_id: &Arc<str>,
         filter: &Arc<str>,
         connected: bool,
-    ) {
-        let Ok(parsed) = TopicFilter::parse(filter) else { return };
+    ) -> bool {
+        let Ok(parsed) = TopicFilter::parse(filter) else { return true };
         let key = match self.groups.by_filter.get(filter) {
             Some(key) => *key,
             None => self.found_group(parsed),
@@ -124,9 +150,12 @@ impl Shard {
         let group = &mut self.groups.groups[key as usize];
         if let Some(member) = group.members.iter_mut().find(|member| member.client_id == *client_id) {
             (member.shard, member.connected, member.is_full) = (shard, connected, false);
-        } else if group.members.len() < limits::GROUP_MEMBERS {
+        } else if group.members.len() < self.settings.max_group_members {
             group.members.push(Member { client_id: client_id.clone(), shard, connected, is_full: false });
+        } else {
+            return false;
         }
+        true
     }
 
     fn found_group(&mut self, filter: TopicFilter) -> u32 {

@@ -89,7 +89,7 @@ impl Shard {
                 Ok((own, replay)) => {
                     let granted = ReasonCode(own.options.qos as u8);
                     if self.is_group_elsewhere(&own.filter) {
-                        groups.push(own.filter.clone());
+                        groups.push((reasons.len(), own.filter.clone()));
                     }
                     replays.extend(replay.then_some(own));
                     granted
@@ -125,7 +125,8 @@ impl Shard {
         let own = &session.subscriptions;
         let is_full = own.len() >= self.settings.max_subscriptions as usize
             || own.bytes() + filter.as_str().len() > self.settings.max_subscription_bytes;
-        if is_full && session.subscriptions.find(&filter).is_none() {
+        let has_no_place = is_full || (filter.share().is_some() && self.is_group_full(&filter));
+        if has_no_place && session.subscriptions.find(&filter).is_none() {
             return Err(ReasonCode::QUOTA_EXCEEDED);
         }
         options.qos = options.qos.min(self.settings.max_qos);

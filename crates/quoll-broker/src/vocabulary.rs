@@ -185,7 +185,7 @@ pub enum Letter {
         /// Whether a connection belongs to its session: such members are chosen first.
         connected: bool,
     },
-    /// A member left.
+    /// A member left; or, from the group's shard, there is no place for it.
     Left {
         /// Client identifier of the member.
         client_id: Arc<str>,

@@ -388,7 +388,7 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                     "GROUP_MEMBERS",
                     count(rules::GROUP_MEMBERS),
                     "members of a shared subscription",
-                    "further ones are granted it and get no messages by it",
+                    "SUBACK 0x97 Quota exceeded; 3.x: 0x80",
                 ),
                 row(
                     "MEMBERS_TRIED",

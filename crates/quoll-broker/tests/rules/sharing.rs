@@ -313,6 +313,37 @@ fn a_group_asks_a_full_member_once() {
     assert!(letters(&names) <= most && letters(&names[..1]) <= most, "{}", letters(&names));
 }
 
+/// Wherever it lives, and the group: who has no place in it is told so.
+#[test]
+fn members_are_bounded_and_the_next_one_is_told() {
+    for shards in 1..=3 {
+        let settings = ShardSettings { max_group_members: 2, ..ShardSettings::default() };
+        let mut town = Town::with(settings, shards);
+        let quota = ReasonCode::QUOTA_EXCEEDED;
+        let mut peers = Vec::new();
+        for (number, name) in ["a", "b", "c", "d", "e", "f"].into_iter().enumerate() {
+            let peer = town.enter(client(name).v5().polite().kept(60));
+            town.send(peer, subscribe(1, &["own", GROUP, "$share/other/t"], 1));
+            let granted = if number < 2 { ReasonCode::GRANTED_QOS_1 } else { quota };
+            assert_eq!(town.suback(peer), [ReasonCode::GRANTED_QOS_1, granted, granted], "{shards} {name}");
+            peers.push(peer);
+        }
+        let count =
+            |town: &Town| (0..shards).map(|at| town.shard(at).stats().shared_subscriptions).sum::<u64>();
+        assert_eq!(count(&town), 4, "{shards} shards");
+        assert_eq!(town.subscribe(peers[0], GROUP, 0), ReasonCode::SUCCESS, "a member may say it again");
+        let lamp = town.enter(client("lamp"));
+        for number in 1..=4 {
+            town.send(lamp, message("t", "x").qos1(number));
+        }
+        assert_eq!(counts(&mut town, &peers), [4, 4, 0, 0, 0, 0], "{shards} shards");
+        town.send(peers[1], unsubscribe(2, &[GROUP]));
+        assert_eq!(town.subscribe(peers[5], GROUP, 1), ReasonCode::GRANTED_QOS_1, "{shards} shards");
+        town.crash();
+        assert_eq!(count(&town), 4, "{shards} shards, after a restart");
+    }
+}
+
 #[test]
 fn a_full_group_drops_and_goes_on() {
     for shards in 1..=3 {
