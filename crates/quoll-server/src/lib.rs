@@ -2,7 +2,8 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`server`] | start, stop, [`Handle`] |
+//! | [`server`] | start |
+//! | `handle` | [`Handle`]: orders, questions, stop |
 //! | [`config`], [`limits`] | what it is told, and the bounds with their reasons |
 //! | `sessions` | what sessions there are, and what each may do from now on |
 //! | [`doorkeeper`] | the one question it asks the outside |
@@ -53,6 +54,7 @@ mod bind;
 mod connection;
 mod control;
 mod direct;
+mod handle;
 mod handshake;
 mod listener;
 mod out;
