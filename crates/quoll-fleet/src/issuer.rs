@@ -136,8 +136,9 @@ impl IssueError {
             Self::Locked => {
                 Some("unlock it with the CA's passphrase, then run the same command again".into())
             }
-            Self::KeyMissing { name, .. } => Some(format!(
-                "quoll device revoke {name} --reason superseded, then quoll device remove {name}, then add it again"
+            Self::KeyMissing { name, serial, .. } => Some(format!(
+                "quoll device repair {name} gives it a new one over this; where it is not in the list: quoll ca revoke \
+                 {serial}, then the same command again"
             )),
             Self::NameInUse { .. } => Some("choose another name for the device".into()),
             Self::Void { serial, .. } => Some(format!("revoke it there too: quoll ca revoke {serial}")),

@@ -425,6 +425,8 @@ async fn a_key_that_is_only_on_the_device_is_enough_to_go_on() {
     request.replace_key = true;
     let error = stage.enrolment().run(&request, &stage.console()).await.unwrap_err();
     assert!(matches!(error, EnrolError::Issue(IssueError::KeyMissing { .. })), "{error:?}");
+    // Which gives it a new key, and takes nothing from it before.
+    assert!(error.hint().unwrap().starts_with("quoll device repair plug"), "{error:?}");
 }
 
 #[tokio::test]

@@ -100,7 +100,8 @@ async fn a_broker_that_restarts_in_the_middle_of_a_proof_is_waited_for() {
     for (firmware, wanted) in
         [(Firmware::ClientCert, WantedRung::Auto), (Firmware::Stock, WantedRung::Pinned)]
     {
-        for (away, proven) in [(3, true), (usize::MAX, false)] {
+        let (long, short) = (Duration::from_secs(30), Duration::from_millis(50));
+        for (away, proof, proven) in [(3, long, true), (usize::MAX, short, false)] {
             let stage = Paper::new(VirtualProfile { firmware, ..profile() }, wanted);
             let witness = Restarting { broker: &stage, away: AtomicUsize::new(away) };
             let enrolment = Enrolment {
@@ -109,7 +110,7 @@ async fn a_broker_that_restarts_in_the_middle_of_a_proof_is_waited_for() {
                 witness: &witness,
                 reporter: &Silent,
                 broker: &stage.broker,
-                patience: Patience { proof: Duration::from_millis(200), ..patience() },
+                patience: Patience { proof, ..patience() },
             };
             let result = enrolment.run(&stage.request, &stage.console()).await.map(drop);
             stage.holds_to_its_word(&result.as_ref().map(drop), &format!("{firmware:?}"));
