@@ -1,13 +1,10 @@
-//! One bridge from start to end: when it calls, whom, what becomes of a connection that breaks, and what the log says.
+//! One bridge from start to end: when it calls, whom, and what becomes of a connection that breaks.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use quoll_broker::Message;
-use quoll_broker::message::MessageParts;
 use quoll_mqtt::packet::{Disconnect, Packet};
-use quoll_mqtt::{DecodeError, ProtocolVersion, QoS, ReasonCode, TopicName, encode};
+use quoll_mqtt::{ProtocolVersion, ReasonCode, encode};
 use tokio::sync::mpsc;
 
 use super::dial::{dial, is_there};
@@ -16,7 +13,7 @@ use super::pace::Pace;
 use super::wire::Wire;
 use super::{Bridge, Told};
 use crate::limits::{BRIDGE_CONNACK_PATIENCE, BRIDGE_DIAL_PATIENCE, BRIDGE_HIGH_WATER};
-use crate::log::{CONNECTION, NOTICE, shown};
+use crate::log::NOTICE;
 use crate::mosquitto::bridge::{BridgeAddress, Reload, Start};
 use crate::server::{Handle, Inner};
 
@@ -29,7 +26,7 @@ const PRIMARY_RETRY: Duration = Duration::from_secs(5);
 /// A bridge at work.
 pub(super) struct Life {
     server: Weak<Inner>,
-    bridge: Arc<Bridge>,
+    pub(super) bridge: Arc<Bridge>,
     /// What it is to be from the next connection on.
     next: Option<Arc<Bridge>>,
     told: mpsc::UnboundedReceiver<Told>,
@@ -43,7 +40,7 @@ pub(super) struct Life {
 }
 
 /// Why a connection, or a wait, is over.
-enum Over {
+pub(super) enum Over {
     /// No connection came about, for this reason.
     Failed,
     /// It ended.
@@ -116,7 +113,7 @@ impl Life {
     }
 
     /// The server, while it runs.
-    fn server(&self) -> Result<Handle, Over> {
+    pub(super) fn server(&self) -> Result<Handle, Over> {
         let server = self.server.upgrade().map(Handle).filter(|server| !server.is_stopped());
         server.ok_or(Over::Stop)
     }
@@ -371,30 +368,6 @@ impl Life {
         Ok(wire)
     }
 
-    /// Says on this broker whether the bridge is connected; nothing: takes that back.
-    fn tell_here(&self, state: &'static str) {
-        self.tell(&self.bridge, state);
-    }
-
-    fn tell(&self, bridge: &Bridge, state: &'static str) {
-        let Ok(server) = self.server() else { return };
-        let told = bridge.configuration.notifications.as_ref();
-        let Some(topic) = told.and_then(|it| TopicName::parse(&it.topic).ok()) else { return };
-        let mut number = [0; 8];
-        // Without chance the number is 0: it tells messages apart in facts, and these are never kept.
-        let _ = aws_lc_rs::rand::fill(&mut number);
-        server.publish(Arc::new(Message::new(MessageParts {
-            number: u64::from_le_bytes(number),
-            publisher: "".into(),
-            topic,
-            payload: Bytes::from_static(state.as_bytes()),
-            qos: QoS::AtLeastOnce,
-            retain: true,
-            properties: None,
-            expires: None,
-        })));
-    }
-
     /// Whether the next try goes without the bridges' mark, to the same address: this one did not understand it, as its
     /// answer says, or its silence may mean.
     fn drops_the_mark(&mut self, over: &Over) -> bool {
@@ -411,47 +384,6 @@ impl Life {
         self.marked =
             self.bridge.configuration.try_private && (self.marked || !matches!(ending, Ending::Refused(_)));
         false
-    }
-
-    /// Says it in Mosquitto's words where there are some. Answers how long messages could flow.
-    fn say_how_it_ended(&self, over: &Over) -> Option<Duration> {
-        let Over::Ended(ending, lasted) = over else { return None };
-        let (name, id) = (&self.bridge.configuration.name, shown(&self.bridge.configuration.local.client_id));
-        match ending {
-            Ending::Refused(reason) => {
-                tracing::error!(
-                    "Connection Refused: {}",
-                    refusal(*reason, self.bridge.configuration.version)
-                );
-                tracing::info!(target: CONNECTION, "Client {id} closed its connection.");
-            }
-            Ending::Closed(why) => {
-                tracing::info!(target: CONNECTION, "Client {id} closed its connection.");
-                tracing::debug!(bridge = name, why, "a bridge's connection is over");
-            }
-            Ending::Broken(error) => {
-                let what = match error {
-                    DecodeError::TooLarge { .. } => "oversize packet",
-                    DecodeError::Malformed { .. } => "malformed packet",
-                    _ => "protocol error",
-                };
-                tracing::info!(target: CONNECTION, "Client {id} disconnected due to {what}.");
-                tracing::warn!("Bridge {name}: {ending}");
-            }
-            Ending::Silent => {
-                tracing::info!(target: CONNECTION, "Client {id} has exceeded timeout, disconnecting.");
-            }
-            Ending::Idle => {
-                tracing::info!(target: NOTICE, "Bridge connection {id} has exceeded idle timeout, disconnecting.");
-            }
-            Ending::Disconnected(_) | Ending::RefusedHere(_) | Ending::ClosedHere(_) => {
-                // At the server's end this is no news.
-                if self.server().is_ok() {
-                    tracing::warn!("Bridge {name}: {ending}");
-                }
-            }
-        }
-        *lasted
     }
 }
 
@@ -495,20 +427,4 @@ fn chance() -> f64 {
     // Without chance all bridges keep the same time, which is no fault.
     let _ = aws_lc_rs::rand::fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
-}
-
-/// A refusal in the words of Mosquitto's log.
-fn refusal(reason: ReasonCode, version: ProtocolVersion) -> String {
-    if version == ProtocolVersion::V5 {
-        return reason.to_string();
-    }
-    match reason {
-        ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => "unacceptable protocol version",
-        ReasonCode::CLIENT_IDENTIFIER_NOT_VALID => "identifier rejected",
-        ReasonCode::SERVER_UNAVAILABLE => "broker unavailable",
-        ReasonCode::BAD_USER_NAME_OR_PASSWORD => "bad user name or password",
-        ReasonCode::NOT_AUTHORIZED => "not authorised",
-        _ => "unknown reason",
-    }
-    .to_owned()
 }

@@ -20,6 +20,7 @@ mod dial;
 mod inside;
 mod life;
 mod link;
+mod news;
 mod pace;
 mod topics;
 mod wire;
