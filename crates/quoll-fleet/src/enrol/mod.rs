@@ -12,9 +12,10 @@
 //! | `key`, `pins`, `switch`, `proof` | what is done to the device; how a failure is explained |
 //! | `run`, `pinned` | the steps of the mutual and of the pinned rung |
 //! | `roll_back` | the way back |
-//! | `error` | every way to stop |
+//! | `error`, `cause` | every way to stop; why a device did not come |
 
 mod ask;
+mod cause;
 mod error;
 mod key;
 mod pinned;
