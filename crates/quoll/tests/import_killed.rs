@@ -100,7 +100,8 @@ fn an_import_struck_before_any_change_makes_a_whole_home_or_none() {
                 // Its last act is to make sure that the home stays in its place.
                 assert!(!there || said.contains("sync"), "{what}: {said}");
             } else {
-                assert_eq!(there, done, "{what}: {}", complaint(&output));
+                // Killed between its last two acts it is there, and below it is found whole.
+                assert!(there || !done, "{what}: {}", complaint(&output));
             }
             // What is left does not depend on where it stopped: once in a while is enough.
             if there || at % (STEP * 8) == offset {
