@@ -433,18 +433,6 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                     "filters that match one of them",
                     "nothing",
                 ),
-                row(
-                    "REMEMBERED_TOPIC_BYTES",
-                    bytes(rules::REMEMBERED_TOPIC_BYTES),
-                    "the longest of them",
-                    "nothing",
-                ),
-                row(
-                    "REMEMBERED_FILTERS",
-                    count(rules::REMEMBERED_FILTERS),
-                    "filters that match one of them",
-                    "nothing",
-                ),
             ],
         ),
         (
