@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Time a broker may take from its start to its first accepted connection.
@@ -61,7 +62,7 @@ impl Broker {
 
     /// Starts this one on a free port of the loopback interface.
     fn start(name: &str, how: fn(u16) -> Start) -> Self {
-        let port = free_port().expect("the loopback interface has a free port");
+        let port = free_port();
         let start = how(port);
         let keeper = keep(&start).unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let address = (Ipv4Addr::LOCALHOST, port).into();
@@ -202,6 +203,14 @@ fn keep(start: &Start) -> io::Result<Child> {
         .spawn()
 }
 
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// A port for a program that is started with it. Not one of those that the system gives away by itself, which could be
+/// another connection's before the program has it.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id() * 31;
+    let ports = std::iter::repeat_with(|| start + NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut ports = ports.map(|at| 10_000 + (at % 20_000) as u16);
+    ports
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .expect("there is no end of them")
 }

@@ -1,8 +1,11 @@
 //! Finding devices: sweeps of loopback addresses with virtual devices on them, and what they announce about themselves.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::{net::Ipv4Addr, time::Duration};
+mod common;
 
+use std::time::Duration;
+
+use common::free_port;
 use quoll_tasmota::{
     Mac, SetOption,
     discover::{Ability, Range, Rung, Visit, announced, sweep, visit},
@@ -12,10 +15,6 @@ use quoll_tasmota::{
 };
 use tokio::{io::AsyncWriteExt, net::TcpListener, time::timeout};
 use zeroize::Zeroizing;
-
-async fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port()
-}
 
 async fn device(host: &str, port: u16, profile: VirtualProfile) -> RunningDevice {
     VirtualDevice::start(profile, TcpListener::bind((host, port)).await.unwrap()).unwrap()
@@ -27,7 +26,7 @@ fn profile(chip: Chip, firmware: Firmware, last: u8) -> VirtualProfile {
 
 #[tokio::test]
 async fn a_sweep_finds_the_devices_among_others() {
-    let port = free_port().await;
+    let port = free_port();
     let stock = device("127.0.10.2", port, profile(Chip::Esp8266, Firmware::Stock, 2)).await;
     let wroom = device("127.0.10.5", port, profile(Chip::Esp32, Firmware::Stock, 5)).await;
     let custom = VirtualProfile {

@@ -7,7 +7,6 @@ mod common;
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::TcpListener as StdListener,
     process::{Child, Command as Process, Stdio},
     sync::mpsc,
     thread,
@@ -15,6 +14,7 @@ use std::{
 };
 
 use common::certificates::{Identity, Key, Leaf, Office, text};
+use common::free_port;
 use quoll_tasmota::{
     Command, Console, Fingerprint, FingerprintSlot, HttpConsole, Mac, Road, SetOption, Setting, Slot,
     StatusPage, TlsKey1, TlsKey2, tls_error,
@@ -131,10 +131,6 @@ impl Drop for Ears {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn free_port() -> u16 {
-    StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn profile(chip: Chip, firmware: Firmware) -> VirtualProfile {

@@ -8,11 +8,9 @@ use quoll_mqtt::packet::Packet;
 use quoll_mqtt::{ReasonCode, TopicFilter};
 use quoll_server::client::Client;
 
-use crate::common::eventually;
+use crate::common::{eventually, free_port};
 use crate::fake::{Fake, Manners, PATIENCE};
-use crate::subject::{
-    Mosquitto, Quoll, client, for_each, free_port, host_name, message, plain_client, runtime,
-};
+use crate::subject::{Mosquitto, Quoll, client, for_each, host_name, message, plain_client, runtime};
 
 fn payloads(heard: &[Packet], topic: &str) -> Vec<String> {
     let of = |packet: &Packet| match packet {

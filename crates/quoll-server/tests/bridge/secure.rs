@@ -12,9 +12,9 @@ use quoll_server::bridge::tls;
 use quoll_server::mosquitto::{Disk, Surroundings, read};
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::common::{pki, run_well, scratch};
+use crate::common::{free_port, pki, run_well, scratch};
 use crate::fake::PATIENCE;
-use crate::subject::{Mosquitto, Quoll, configuration, free_port, message, plain_client, runtime};
+use crate::subject::{Mosquitto, Quoll, configuration, message, plain_client, runtime};
 
 /// All that this process logs.
 #[derive(Clone, Default)]

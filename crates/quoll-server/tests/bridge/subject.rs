@@ -1,7 +1,7 @@
 //! Who is asked to bridge: Quoll in this process, or Debian's Mosquitto, both by the same configuration.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,7 +17,7 @@ use quoll_server::mosquitto::{Disk, Surroundings, read};
 use quoll_server::{Bridge, Bridges, MemoryJournal};
 use tokio::runtime::Runtime;
 
-use crate::common::{Server, scratch, serve_with};
+use crate::common::{Server, free_port, scratch, serve_with};
 use crate::fake::PATIENCE;
 
 /// Does something for each row, all at once: most of the time each waits. Panics where one did.
@@ -94,10 +94,6 @@ pub(crate) struct Mosquitto {
     child: Child,
     pub(crate) port: u16,
     log: Arc<Mutex<Vec<String>>>,
-}
-
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Mosquitto {
