@@ -30,13 +30,18 @@ pub trait Files {
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
 }
 
-/// The files of this machine. One that is just being written is waited for, ten seconds at most; then it is refused.
+/// The files of this machine, as they are.
 #[derive(Clone, Copy, Debug)]
 pub struct Disk;
 
+/// The files of this machine, for who has something in force already. One that is just being written is waited for, ten
+/// seconds at most; then it is refused.
+#[derive(Clone, Copy, Debug)]
+pub struct SettledDisk;
+
 impl Files for Disk {
     fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
-        settled(|| read_once(path, most), std::thread::sleep)
+        read_once(path, most).map(|(content, _)| content)
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -48,6 +53,16 @@ impl Files for Disk {
             }
         }
         Ok(names)
+    }
+}
+
+impl Files for SettledDisk {
+    fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+        settled(|| read_once(path, most), std::thread::sleep)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        Disk.list(folder)
     }
 }
 
@@ -126,7 +141,7 @@ mod tests {
         let path = folder.path().join("passwords");
         fs::write(&path, "ann:x").unwrap();
         let (begun, written) = (std::time::Instant::now(), fs::metadata(&path).unwrap().modified().unwrap());
-        assert_eq!(Disk.read(&path, 3).unwrap(), b"ann:");
+        assert_eq!(SettledDisk.read(&path, 3).unwrap(), b"ann:");
         assert!(SystemTime::now().duration_since(written).unwrap() >= SETTLED, "{:?}", begun.elapsed());
         let file = fs::File::options().append(true).open(&path).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();

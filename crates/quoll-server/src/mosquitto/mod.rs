@@ -53,7 +53,7 @@ pub use bridge::BridgeConfiguration;
 pub use complaint::{Complaint, Fault, Matter, Place, Remark};
 pub use documentation::documentation;
 pub use door::{Door, DoorError, Visitor};
-pub use files::{Disk, Files};
+pub use files::{Disk, Files, SettledDisk};
 pub use global::Global;
 pub use listener::{ListenerConfiguration, Security};
 pub use plugins::Plugin;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quoll_broker::{Grants, ShardSettings};
 use quoll_server::Bridge;
 use quoll_server::bridge::tls;
-use quoll_server::mosquitto::{BridgeConfiguration, Configuration, Disk, Secret, Visitor};
+use quoll_server::mosquitto::{BridgeConfiguration, Configuration, Files, Secret, Visitor};
 
 use super::doors::DoorOf;
 
@@ -14,13 +14,14 @@ pub(super) fn bridges(
     configuration: &Configuration,
     rules: &ShardSettings,
     door: Option<&Arc<DoorOf>>,
+    files: &dyn Files,
     faults: &mut Vec<String>,
 ) -> Vec<Bridge> {
     let largest = if rules.max_packet_size == 0 { u32::MAX } else { rules.max_packet_size };
     let mut bridges = Vec::new();
     for bridge in &configuration.bridges {
         let place = &bridge.place;
-        let tls = bridge.tls.as_ref().map(|tls| tls::client_config(tls, &Disk)).transpose();
+        let tls = bridge.tls.as_ref().map(|tls| tls::client_config(tls, files)).transpose();
         let tls = tls.map_err(|error| {
             let hint = error.hint().map(|hint| format!("\n  {hint}")).unwrap_or_default();
             faults.push(format!("{place}: TLS of connection {:?}: {error}{hint}", bridge.name));

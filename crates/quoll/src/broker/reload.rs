@@ -37,7 +37,7 @@ impl Live {
     pub(super) async fn reload(&mut self) {
         tracing::info!("Reloading config.");
         let source = self.source.clone();
-        let loaded = tokio::task::spawn_blocking(move || source.load()).await;
+        let loaded = tokio::task::spawn_blocking(move || source.load_again()).await;
         let faults = match loaded {
             Ok(Ok(state)) => return self.put_in_force(state).await,
             Ok(Err(faults)) => faults,

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use quoll_broker::ShardSettings;
 use quoll_server::mosquitto::listener::Protocol;
 use quoll_server::mosquitto::{
-    Complaint, Configuration, Disk, Door, Files, ListenerConfiguration, Surroundings, read, tls_files,
+    Complaint, Configuration, Disk, Door, Files, ListenerConfiguration, SettledDisk, Surroundings, read,
+    tls_files,
 };
 use quoll_server::{Bridge, Listener, Site};
 use serde_json::Value;
@@ -56,34 +57,38 @@ pub(crate) struct State {
 impl Source {
     /// Reads the configuration alone.
     pub(crate) fn configuration(&self) -> Outcome<Configuration> {
-        self.read().map_err(|faults| self.refused(&faults))
+        self.read(&Disk).map_err(|faults| self.refused(&faults))
     }
 
     /// Reads the files that it names.
     pub(crate) fn complete(&self, configuration: Configuration) -> Outcome<State> {
-        self.make_and_understand(configuration).map_err(|faults| self.refused(&faults))
+        self.make_and_understand(configuration, &Disk).map_err(|faults| self.refused(&faults))
     }
 
-    /// Both; each fault a text.
-    pub(crate) fn load(&self) -> Result<State, Vec<String>> {
-        self.make_and_understand(self.read()?)
+    /// Both, for a broker that runs; each fault a text.
+    pub(crate) fn load_again(&self) -> Result<State, Vec<String>> {
+        self.make_and_understand(self.read(&SettledDisk)?, &SettledDisk)
     }
 
     /// What the broker begins without is made, but not for a configuration that is refused all the same.
-    fn make_and_understand(&self, configuration: Configuration) -> Result<State, Vec<String>> {
-        let state = self.understand(configuration.clone())?;
+    fn make_and_understand(
+        &self,
+        configuration: Configuration,
+        files: &dyn Files,
+    ) -> Result<State, Vec<String>> {
+        let state = self.understand(configuration.clone(), files)?;
         let said = first_file::make_missing(&configuration).map_err(|fault| vec![fault])?;
         if said.is_empty() {
             return Ok(state);
         }
-        let mut state = self.understand(configuration)?;
+        let mut state = self.understand(configuration, files)?;
         state.notes.extend(said);
         Ok(state)
     }
 
     /// `--test-config`.
     pub(crate) fn test(&self) -> Outcome {
-        let state = self.read().and_then(|configuration| self.understand(configuration));
+        let state = self.read(&Disk).and_then(|configuration| self.understand(configuration, &Disk));
         let state = state.map_err(|faults| self.refused(&faults))?;
         for warning in state.warnings() {
             eprintln!("{warning}");
@@ -91,19 +96,19 @@ impl Source {
         print("Configuration file is OK.\n")
     }
 
-    fn read(&self) -> Result<Configuration, Vec<String>> {
+    fn read(&self, files: &dyn Files) -> Result<Configuration, Vec<String>> {
         let surroundings = Surroundings {
             host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             persistence_location: std::env::var_os("MOSQUITTO_PERSISTENCE_LOCATION").map(PathBuf::from),
         };
         let read = match &self.file {
-            Some(file) => read(file, &Disk, &surroundings),
+            Some(file) => read(file, files, &surroundings),
             None => read(Path::new("(no file)"), &Nothing, &surroundings),
         };
         read.map_err(|complaints| complaints.iter().map(text).collect())
     }
 
-    fn understand(&self, configuration: Configuration) -> Result<State, Vec<String>> {
+    fn understand(&self, configuration: Configuration, files: &dyn Files) -> Result<State, Vec<String>> {
         let mut faults: Vec<String> = log::fault(&configuration.global.log).into_iter().collect();
         let mut notes = Vec::new();
         if configuration.listeners.iter().all(|listener| listener.place.is_none()) {
@@ -116,12 +121,12 @@ impl Source {
         let mut inventory = Vec::new();
         for listener in &configuration.listeners {
             let place = listener.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
-            let tls = listener.tls.as_ref().map(|tls| tls_files::open(tls, &Disk)).transpose();
+            let tls = listener.tls.as_ref().map(|tls| tls_files::open(tls, files)).transpose();
             let tls = tls.map_err(|error| {
                 let hint = error.hint().map(|hint| format!("\n  {hint}")).unwrap_or_default();
                 faults.push(format!("{place}this listener's TLS: {error}{hint}"));
             });
-            let door = Door::open(&listener.security, &Disk);
+            let door = Door::open(&listener.security, files);
             let door = door.map_err(|error| faults.push(format!("{place}{error}")));
             let (Ok(tls), Ok(door)) = (tls, door) else { continue };
             notes.extend(door.warnings.iter().cloned());
@@ -144,7 +149,7 @@ impl Source {
                 doors.insert(name, Arc::clone(&door));
             }
         }
-        let bridges = bridges::bridges(&configuration, &rules, first.as_ref(), &mut faults);
+        let bridges = bridges::bridges(&configuration, &rules, first.as_ref(), files, &mut faults);
         if !faults.is_empty() {
             return Err(once(faults));
         }
