@@ -57,7 +57,7 @@ impl Handle {
         each.collect()
     }
 
-    /// What happens from now on. A receiver that lags more than [`EVENT_BACKLOG`] events behind loses the oldest and is
+    /// What happens from now on. A receiver that lags more than [`crate::limits::EVENT_BACKLOG`] events behind loses the oldest and is
     /// told how many.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<ServerEvent> {
