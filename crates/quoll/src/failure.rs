@@ -96,6 +96,12 @@ impl Failure {
         self
     }
 
+    /// All of it, for a log.
+    pub(crate) fn in_a_line(&self) -> String {
+        let parts = [Some(&self.what), self.why.as_ref(), self.hint.as_ref()];
+        parts.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join("; ")
+    }
+
     /// Says it on standard error.
     pub(crate) fn report(&self) -> ExitCode {
         eprintln!("quoll: error: {}", self.what);

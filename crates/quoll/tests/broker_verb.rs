@@ -355,6 +355,13 @@ fn what_cannot_be_obeyed_is_refused_at_once_with_its_place() {
     let output = folder.run(&["broker", "-c", "mosquitto.conf"]);
     assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
     assert!(complaint(&output).contains("is in use"), "{}", complaint(&output));
+
+    // Who runs it as a service looks into the log.
+    folder.configure("allow_anonymous true\nlog_dest file own.log\n");
+    let output = folder.run(&["broker", "-c", "mosquitto.conf"]);
+    assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
+    let log = std::fs::read_to_string(folder.dir.path().join("own.log")).unwrap();
+    assert!(log.lines().last().is_some_and(|line| line.contains("is in use")), "{log}");
 }
 
 #[test]

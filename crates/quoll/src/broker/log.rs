@@ -80,6 +80,12 @@ impl Log {
         Ok(log)
     }
 
+    /// Whether it goes to where a failure is told by itself.
+    pub(super) fn is_on_terminal(&self) -> bool {
+        let sinks = self.sinks.load();
+        sinks.stderr || sinks.stdout
+    }
+
     /// Goes on with another one, and opens files anew.
     ///
     /// # Errors

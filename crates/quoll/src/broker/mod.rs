@@ -91,8 +91,19 @@ impl Broker {
         Ok(Self { source, state, log, inherited, notifier })
     }
 
-    /// Runs until it is told to end.
+    /// Runs until it is told to end. What ends it otherwise stands in its log as well.
     pub(crate) async fn run(self) -> Outcome {
+        let log = self.log.clone();
+        let ended = self.serve().await;
+        if let Err(failure) = &ended
+            && !log.is_on_terminal()
+        {
+            tracing::error!("{}", failure.in_a_line());
+        }
+        ended
+    }
+
+    async fn serve(self) -> Outcome {
         let Self { source, state, log, inherited, notifier } = self;
         let mut signals = Signals::listen()?;
         for warning in state.warnings() {
