@@ -210,6 +210,11 @@ fn certificate(
                 .why("and no client of that name is registered, so it is somebody else's")
                 .hint("choose another name"));
         }
+        if certificate.not_after() <= OffsetDateTime::now_utc() {
+            let what = format!("the certificate of {name} ended on {}", dates::day(certificate.not_after()));
+            return Err(Failure::new(Exit::Unusable, what)
+                .hint(format!("quoll ca renew {name}, then the same command again")));
+        }
         let pki = workshop.pki().clone();
         let (_, passphrase) = workshop.authority()?;
         let key = pki.private_key(&cert_name, passphrase).map_err(trouble::pki)?;
