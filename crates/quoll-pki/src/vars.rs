@@ -84,10 +84,11 @@ impl Vars {
             ("ec", "" | "secp384r1", _) => Some(KeyKind::EcP384),
             ("ed", "ed25519", _) => Some(KeyKind::Ed25519),
             _ => {
-                self.notes.push(format!(
-                    "keys of kind {algorithm} {} are not made here",
-                    if algorithm == "rsa" { size } else { curve }
-                ));
+                let (kind, of) = match algorithm {
+                    "" | "rsa" => ("rsa", size),
+                    other => (other, curve),
+                };
+                self.notes.push(format!("keys of kind {kind} {of} are not made here"));
                 None
             }
         };
@@ -213,6 +214,8 @@ mod tests {
             assert_eq!(vars.key, key, "{algorithm} {more}");
             assert_eq!(vars.notes.is_empty(), key.is_some());
         }
+        let odd = Vars::parse("set_var EASYRSA_KEY_SIZE 1024");
+        assert_eq!(odd.notes, ["keys of kind rsa 1024 are not made here"]);
         assert_eq!(Vars::parse("set_var EASYRSA_CERT_EXPIRE 0").notes.len(), 1);
     }
 
