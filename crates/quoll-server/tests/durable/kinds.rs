@@ -141,8 +141,8 @@ fn who_was_connected_when_the_broker_died_is_mourned_by_the_next_one() {
         let mut others: Vec<Peer> = (0..2)
             .map(|n| Peer::connect(dial(broker.address), &format!("other{n}"), ProtocolVersion::V5))
             .collect();
+        let id = PacketId::new(1).unwrap();
         for other in &mut others {
-            let id = PacketId::new(1).unwrap();
             other.send(&publish("lwt/other", "1", Delivery::AtLeastOnce(id)));
             assert!(matches!(other.receive(), Some(Packet::PubAck(_))));
         }
@@ -166,10 +166,13 @@ fn who_was_connected_when_the_broker_died_is_mourned_by_the_next_one() {
             heard.sort_unstable();
             let all = ["lwt/other", "lwt/other", "lwt/plug0", "lwt/plug1", "lwt/plug2", "lwt/plug3"];
             assert_eq!(heard, all[..expected], "start {start}");
-            // What it acknowledged is forgotten on the disk too once something later of the same shard is promised: a kill
-            // before that may bring it again, as QoS 1 allows.
-            let fence = PacketId::new(1).unwrap();
-            keeper.send(&publish("fence", "1", Delivery::AtLeastOnce(fence)));
+            // What it acknowledged is forgotten on the disk too once a later fact of the same shard is promised, as a
+            // retained message is: a kill before that may bring it again, as QoS 1 allows.
+            let Packet::Publish(mut fence) = publish("fence", "1", Delivery::AtLeastOnce(id)) else {
+                panic!()
+            };
+            fence.retain = true;
+            keeper.send(&Packet::Publish(fence));
             assert!(matches!(keeper.receive(), Some(Packet::PubAck(_))), "start {start}");
             let mut watcher = Peer::connect(dial(broker.address), "watcher", ProtocolVersion::V5);
             watcher.subscribe("lwt/plug1", QoS::AtMostOnce);
