@@ -6,13 +6,17 @@
 //! A started broker ends with the tests, however they end: it is run by a shell that waits for the end of its input,
 //! and the other end of that pipe is ours.
 
+#[path = "../../crates/quoll-mqtt/tests/support/free_port.rs"]
+mod free_port;
+
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use free_port::free_port;
 
 /// Time a broker may take from its start to its first accepted connection.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -201,16 +205,4 @@ fn keep(start: &Start) -> io::Result<Child> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-}
-
-/// A port for a program that is started with it. Not one of those that the system gives away by itself, which could be
-/// another connection's before the program has it.
-fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let start = std::process::id() * 31;
-    let ports = std::iter::repeat_with(|| start + NEXT.fetch_add(1, Ordering::Relaxed));
-    let mut ports = ports.map(|at| 10_000 + (at % 20_000) as u16);
-    ports
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        .expect("there is no end of them")
 }

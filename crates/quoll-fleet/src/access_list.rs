@@ -241,10 +241,18 @@ fn check_filter(filter: &str) -> Result<(), AccessError> {
     Ok(())
 }
 
+/// The first of these devices that shares topics with the one of this MAC: one could speak for the other. One that is out
+/// speaks for nobody.
+#[must_use]
+pub fn sharing(devices: Vec<Device>, mac: Mac, topics: &Topics) -> Option<Device> {
+    devices.into_iter().find(|other| {
+        other.mac != mac && other.state.admits() && overlap((mac, topics), (other.mac, &other.topics))
+    })
+}
+
 /// Whether two devices' topics overlap so that one could speak for the other or listen to its commands. A group or a
 /// fallback topic in common is none: that is what groups are for. A device's MAC stands in some of its topics.
-#[must_use]
-pub fn overlap(a: (Mac, &Topics), b: (Mac, &Topics)) -> bool {
+pub(crate) fn overlap(a: (Mac, &Topics), b: (Mac, &Topics)) -> bool {
     let (own_a, groups_a) = areas(a.0, a.1);
     let (own_b, groups_b) = areas(b.0, b.1);
     let any = |left: &[String], right: &[String]| {

@@ -92,6 +92,11 @@ macro_rules! name {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// What two names are compared by.
+            fn letters(&self) -> impl Iterator<Item = u8> {
+                self.0.bytes().map(|byte| byte.to_ascii_lowercase())
+            }
         }
 
         impl PartialEq for $name {
@@ -104,14 +109,14 @@ macro_rules! name {
 
         impl Hash for $name {
             fn hash<H: Hasher>(&self, state: &mut H) {
-                self.0.to_ascii_lowercase().hash(state);
+                self.letters().for_each(|letter| state.write_u8(letter));
+                state.write_u8(0xff);
             }
         }
 
         impl Ord for $name {
             fn cmp(&self, other: &Self) -> Ordering {
-                let letters = |name: &Self| name.0.bytes().map(|byte| byte.to_ascii_lowercase()).collect::<Vec<_>>();
-                letters(self).cmp(&letters(other))
+                self.letters().cmp(other.letters())
             }
         }
 

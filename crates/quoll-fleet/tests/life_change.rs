@@ -19,12 +19,11 @@ use quoll_fleet::issuer::{DeviceCredential, IssueError, Issuer, Reissuer};
 use quoll_fleet::life::{After, Changed, Life, LifeError};
 use quoll_fleet::registry::{Owner, RegistryError};
 use quoll_fleet::revoke::revoke;
-use quoll_fleet::step::Silent;
 use quoll_pki::RevocationReason;
 use quoll_tasmota::Command;
 use quoll_tasmota::Console as _;
 use quoll_tasmota::virtual_device::Chip;
-use theatre::living::{Act, Bench, Guillotine, Line, Plug, Stage, name, patience};
+use theatre::living::{Act, Bench, Guillotine, Line, Plug, Stage, name};
 use time::OffsetDateTime;
 
 #[tokio::test]
@@ -156,14 +155,7 @@ async fn who_must_not_be_changed_is_left_alone() {
     let elsewhere = BrokerTarget { port: 8884, ..stage.target.clone() };
     let kill = Arc::new(Guillotine::default());
     let (issuer, witness, line) = (stage.bench(&kill), stage.broker(&kill), stage.line(&kill));
-    let life = Life {
-        registry: &stage.registry,
-        issuer: &issuer,
-        witness: &witness,
-        reporter: &Silent,
-        broker: &elsewhere,
-        patience: patience(),
-    };
+    let life = Life { broker: &elsewhere, ..stage.life(&issuer, &witness) };
     refused("another broker", life.rotate(&name("plug"), &line).await, |e| {
         matches!(e, LifeError::Elsewhere { .. })
     });
@@ -317,14 +309,7 @@ async fn who_is_revoked_in_the_middle_of_a_change_gets_no_new_certificate() {
     let kill = Arc::default();
     let (witness, line) = (stage.broker(&kill), stage.line(&kill));
     let issuer = Meanwhile { bench: stage.bench(&kill), stage: &stage };
-    let life = Life {
-        registry: &stage.registry,
-        issuer: &issuer,
-        witness: &witness,
-        reporter: &Silent,
-        broker: &stage.target,
-        patience: patience(),
-    };
+    let life = stage.life(&issuer, &witness);
     let error = life.rotate(&name("plug"), &line).await.unwrap_err();
     assert!(matches!(error, LifeError::Registry(RegistryError::Transition { .. })), "{error:?}");
     assert!(error.hint().unwrap().contains("revoked meanwhile"), "{error:?}");

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use quoll_fleet::device::{DeviceState, Mac, Rung};
 use quoll_fleet::enrol::{DeviceConsole, EnrolError, EnrolRequest, WantedRung};
-use quoll_fleet::life::Life;
 use quoll_fleet::step::Silent;
 use quoll_tasmota::virtual_device::{Chip, Firmware, MemoryConsole, VirtualProfile};
 use quoll_tasmota::{Command, Console, ConsoleError, Reply, TlsKey1};
@@ -137,14 +136,7 @@ async fn rotated(stage: &living::Stage, ours: bool, from: usize) -> bool {
     let case = format!("a rotation, a stranger of ours {ours}, from {from}");
     let kill = Arc::default();
     let (issuer, witness) = (stage.bench(&kill), stage.broker(&kill));
-    let life = Life {
-        registry: &stage.registry,
-        issuer: &issuer,
-        witness: &witness,
-        reporter: &Silent,
-        broker: &stage.target,
-        patience: living::patience(),
-    };
+    let life = stage.life(&issuer, &witness);
     let profile = VirtualProfile { chip: Chip::Esp32, firmware: Firmware::ClientCert, ..profile() };
     let lent = Lent::new(Arc::new(stage.line(&kill)), stranger(&profile, ours), from);
     let result = life.rotate(&living::name("plug"), &lent).await.map(drop);

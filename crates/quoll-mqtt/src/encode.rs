@@ -70,7 +70,8 @@ pub fn publish_frame(
     packet_id: Option<PacketId>,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    out.reserve(5 + publish_body_size(topic, payload.len(), properties, version, packet_id.is_some()));
+    // Fixed header, lengths and identifier; properties are rare and find room by themselves.
+    out.reserve(10 + topic.len() + payload.len());
     publish_head(topic, payload.len(), properties, version, flags, packet_id, out)?;
     out.extend_from_slice(payload);
     Ok(())

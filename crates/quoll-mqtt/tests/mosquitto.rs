@@ -2,29 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be built fails the test")]
 
+#[path = "support/free_port.rs"]
+mod free_port;
+
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use free_port::free_port;
 use quoll_mqtt::client::{Client, ClientOptions, Event, Message};
 use quoll_mqtt::packet::{SubscribeProperties, Subscription, SubscriptionOptions};
 use quoll_mqtt::{ProtocolVersion, QoS, ReasonCode, TopicFilter, TopicName};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A port for a program that is started with it. Not one of those that the system gives away by itself, which could be
-/// another connection's before the program has it.
-fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let start = std::process::id() * 31;
-    let ports = std::iter::repeat_with(|| start + NEXT.fetch_add(1, Ordering::Relaxed));
-    let mut ports = ports.map(|at| 10_000 + (at % 20_000) as u16);
-    ports
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        .expect("there is no end of them")
-}
 
 /// A broker on a port of its own; ends with the test.
 struct Broker {

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::free_port;
+use common::free_port::free_port;
 use quoll_tasmota::{
     Mac, SetOption,
     discover::{Ability, Range, Rung, Visit, announced, sweep, visit},

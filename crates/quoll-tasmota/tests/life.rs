@@ -14,7 +14,7 @@ use std::{
 };
 
 use common::certificates::{Identity, Key, Leaf, Office, text};
-use common::free_port;
+use common::free_port::free_port;
 use quoll_tasmota::{
     Command, Console, Fingerprint, FingerprintSlot, HttpConsole, Mac, Road, SetOption, Setting, Slot,
     StatusPage, TlsKey1, TlsKey2, tls_error,

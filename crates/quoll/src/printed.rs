@@ -1,7 +1,7 @@
 //! Console lines to be pasted by hand: an enrolment whose road is a person. The certificate is issued, or the password
 //! made, and the device registered as by any other road; `device check` proves it when it has come to the broker.
 
-use quoll_fleet::access_list::overlap;
+use quoll_fleet::access_list::sharing;
 use quoll_fleet::device::{Address, Device, DeviceState, Rung, Topics};
 use quoll_fleet::enrol::{BrokerTarget, WantedRung, pinned_switch};
 use quoll_fleet::issuer::{DeviceCredential, IssueError, Issuer};
@@ -150,13 +150,8 @@ fn quiet_logs() -> Result<Command, CommandError> {
 
 /// Printed or not: nobody speaks for another device unasked.
 fn refuse_shared_topics(registry: &Registry, new: &NewDevice) -> Outcome {
-    let others = registry.devices().map_err(trouble::registry)?;
-    let overlaps = |other: &Device| {
-        other.mac != new.mac
-            && other.state.admits()
-            && overlap((new.mac, &new.topics), (other.mac, &other.topics))
-    };
-    match others.into_iter().find(overlaps) {
+    let devices = registry.devices().map_err(trouble::registry)?;
+    match sharing(devices, new.mac, &new.topics) {
         Some(other) => Err(Failure::new(
             Exit::Unusable,
             format!("topic {:?} overlaps with those of {}", new.topics.topic, other.name),

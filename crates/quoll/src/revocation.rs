@@ -54,13 +54,13 @@ pub(crate) async fn shut_out(
     let pki = workshop::open_pki(settings)?;
     let next = workshop::next_pki(settings)?;
     let now = OffsetDateTime::now_utc();
-    let mut done = revoke::revoke(registry, &pki, owner, reason, now);
+    let mut done = match revoke::revoke(registry, &pki, owner, reason, now) {
+        Err(error @ RevokeError::Registry(_)) => return Err(failure(error)),
+        other => other,
+    };
     if let (Ok(done), Some(next)) = (&mut done, &next) {
         // What this CA does not know, the next one may have issued.
         in_next(next, done, reason, now)?;
-    }
-    if matches!(&done, Err(RevokeError::Registry(_))) {
-        return Err(failure(done.expect_err("it was just looked at")));
     }
     // Whatever the folder said, the door is shut in the registry, and the node must hear of it.
     let ended = bell::ring(home).await;

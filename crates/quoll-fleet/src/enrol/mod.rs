@@ -39,7 +39,7 @@ pub use self::target::{
 };
 use crate::device::{Device, DeviceName};
 use crate::issuer::Issuer;
-use crate::registry::Registry;
+use crate::registry::{EnrolmentLock, Registry};
 use crate::step::Reporter;
 use crate::witness::{Sighting, Witness};
 
@@ -83,7 +83,7 @@ impl Enrolment<'_> {
         request: &EnrolRequest,
         console: &dyn DeviceConsole,
     ) -> Result<Enrolled, EnrolError> {
-        let _lock = self.lock(&request.name)?;
+        let _lock = lock(self.registry, &request.name)?;
         let request = self.as_registered(request)?;
         run::Run::new(self, &request, console)?.finish().await
     }
@@ -99,7 +99,7 @@ impl Enrolment<'_> {
         request: &EnrolRequest,
         console: &dyn DeviceConsole,
     ) -> Result<Device, EnrolError> {
-        let _lock = self.lock(&request.name)?;
+        let _lock = lock(self.registry, &request.name)?;
         let request = self.as_registered(request)?;
         run::Run::new(self, &request, console)?.back_by_wish().await
     }
@@ -110,8 +110,12 @@ impl Enrolment<'_> {
         let name = known.map_or_else(|| request.name.clone(), |device| device.name);
         Ok(EnrolRequest { name, ..request.clone() })
     }
+}
 
-    fn lock(&self, name: &DeviceName) -> Result<crate::registry::EnrolmentLock, EnrolError> {
-        self.registry.lock_enrolment(name)?.ok_or_else(|| EnrolError::Busy { name: name.clone() })
-    }
+/// The device for this run alone, until it is dropped.
+///
+/// # Errors
+/// [`EnrolError::Busy`], and where the lock's file cannot be made.
+pub(crate) fn lock(registry: &Registry, name: &DeviceName) -> Result<EnrolmentLock, EnrolError> {
+    registry.lock_enrolment(name)?.ok_or_else(|| EnrolError::Busy { name: name.clone() })
 }

@@ -357,9 +357,7 @@ impl Probe {
         if request.share_topics {
             return Ok(());
         }
-        let mine = (self.network.mac, &self.topics);
-        let overlaps = |other: &Device| access_list::overlap(mine, (other.mac, &other.topics));
-        match others.into_iter().find(overlaps) {
+        match access_list::sharing(others, self.network.mac, &self.topics) {
             Some(other) => {
                 Err(EnrolError::SharedTopics { address, topic: self.topics.topic.clone(), other: other.name })
             }

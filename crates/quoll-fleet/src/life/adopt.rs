@@ -101,16 +101,9 @@ pub fn adopt_device(
         }
     }
     new.topics.check().map_err(|why| AdoptError::Topics { name: new.name.clone(), why })?;
-    if !share_topics {
-        let overlaps = |other: &Device| {
-            other.mac != new.mac
-                && other.state.admits()
-                && access_list::overlap((new.mac, &new.topics), (other.mac, &other.topics))
-        };
-        if let Some(other) = registry.devices()?.into_iter().find(overlaps) {
-            let topic = new.topics.topic.clone();
-            return Err(AdoptError::SharedTopics { name: new.name.clone(), topic, other: other.name });
-        }
+    if !share_topics && let Some(other) = access_list::sharing(registry.devices()?, new.mac, &new.topics) {
+        let topic = new.topics.topic.clone();
+        return Err(AdoptError::SharedTopics { name: new.name.clone(), topic, other: other.name });
     }
     registry.register(new)?;
     registry.assign_certificate(&new.name, &adoption.serial, adoption.expires)?;

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::error::{LifeError, living};
 use crate::device::{Device, DeviceName, DeviceState, Rung};
 use crate::enrol::{
-    Asker, Bearer, BrokerTarget, Cargo, DeviceConsole, EnrolError, Patience, Probe, TlsAbility,
+    Asker, Bearer, BrokerTarget, Cargo, DeviceConsole, EnrolError, Patience, Probe, TlsAbility, lock,
 };
 use crate::issuer::{DeviceCredential, IssueError, Reissuer};
 use crate::registry::changes::{Change, Stage};
@@ -82,14 +82,9 @@ impl Life<'_> {
             (None, Some(to)) if self.registry.change_of(to)?.is_some() => to,
             _ => name,
         };
-        let busy = || EnrolError::Busy { name: name.clone() };
-        let _lock = self.registry.lock_enrolment(name)?.ok_or_else(busy)?;
-        let _other = match to.filter(|to| !to.as_str().eq_ignore_ascii_case(name.as_str())) {
-            Some(to) => {
-                Some(self.registry.lock_enrolment(to)?.ok_or_else(|| EnrolError::Busy { name: to.clone() })?)
-            }
-            None => None,
-        };
+        let _lock = lock(self.registry, name)?;
+        let other = to.filter(|to| *to != name);
+        let _other = other.map(|to| lock(self.registry, to)).transpose()?;
         let device = living(self.registry.device(name)?, name)?;
         if device.rung != Rung::Mutual {
             return Err(LifeError::OtherRung { name: device.name, rung: device.rung });

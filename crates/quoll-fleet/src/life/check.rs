@@ -7,7 +7,7 @@ use quoll_tasmota::Stored;
 
 use super::error::{LifeError, living};
 use crate::device::{Device, DeviceName, DeviceState, Mac, Rung};
-use crate::enrol::{BrokerTarget, DeviceConsole, EnrolError, Patience, Probe, TlsAbility, probe};
+use crate::enrol::{BrokerTarget, DeviceConsole, EnrolError, Patience, Probe, TlsAbility, lock, probe};
 use crate::registry::Registry;
 use crate::witness::Witness;
 
@@ -145,8 +145,7 @@ pub async fn prove(
     rung: Rung,
     within: Duration,
 ) -> Result<Option<Device>, LifeError> {
-    let busy = || EnrolError::Busy { name: name.clone() };
-    let _lock = registry.lock_enrolment(name)?.ok_or_else(busy)?;
+    let _lock = lock(registry, name)?;
     let device = living(registry.device(name)?, name)?;
     let ids: Vec<String> = match rung {
         Rung::Mutual => device.serial.iter().cloned().collect(),

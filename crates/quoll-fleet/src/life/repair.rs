@@ -7,7 +7,7 @@ use super::change::Life;
 use super::error::LifeError;
 use super::replace::{Replaced, replace, retire_superseded};
 use crate::device::{Address, DeviceName};
-use crate::enrol::{DeviceConsole, EnrolError, EnrolRequest, Enrolled, Enrolment, WantedRung};
+use crate::enrol::{DeviceConsole, EnrolRequest, Enrolled, Enrolment, WantedRung, lock};
 use crate::issuer::{DeviceCredential, IssueError, Issuer, Reissuer};
 
 impl Life<'_> {
@@ -22,11 +22,10 @@ impl Life<'_> {
         address: &Address,
         console: &dyn DeviceConsole,
     ) -> Result<Enrolled, LifeError> {
-        let busy = || EnrolError::Busy { name: name.clone() };
-        let lock = self.registry.lock_enrolment(name)?.ok_or_else(busy)?;
+        let held = lock(self.registry, name)?;
         let notes = self.put_off(name, None).await?;
         // The enrolment takes it anew.
-        drop(lock);
+        drop(held);
         let request = EnrolRequest { replace_key: true, ..EnrolRequest::new(name.clone(), address.clone()) };
         let mut enrolled = self.enrol_again(&request, console).await?;
         self.registry.end_change(name)?;
@@ -46,11 +45,10 @@ impl Life<'_> {
         rung: WantedRung,
         console: &dyn DeviceConsole,
     ) -> Result<(Replaced, Enrolled), LifeError> {
-        let busy = || EnrolError::Busy { name: name.clone() };
-        let lock = self.registry.lock_enrolment(name)?.ok_or_else(busy)?;
+        let held = lock(self.registry, name)?;
         let replaced = replace(self.registry, self.issuer, name, address, console, self.patience).await?;
         // The enrolment takes it anew.
-        drop(lock);
+        drop(held);
         // Where no broker runs, the enrolment says so.
         self.witness.ready().await.ok();
         let request =

@@ -9,7 +9,7 @@ use quoll_tasmota::{Command, Fingerprint, FingerprintSlot, SetOption, Slot};
 
 use super::error::{LifeError, living};
 use crate::device::{Device, DeviceName, Rung};
-use crate::enrol::{Asker, Back, BrokerTarget, Cause, DeviceConsole, EnrolError, Patience, has_broker};
+use crate::enrol::{Asker, Back, BrokerTarget, Cause, DeviceConsole, EnrolError, Patience, has_broker, lock};
 use crate::registry::server_key::{KeyStage, SlotStage};
 use crate::registry::{PasswordState, Registry};
 use crate::step::Step;
@@ -120,7 +120,7 @@ impl Staging<'_> {
     /// # Errors
     /// See [`SlotError`]; what the device held before is back then, or the registry says that it may not be.
     pub async fn stage(&self, name: &DeviceName, console: &dyn DeviceConsole) -> Result<(), SlotError> {
-        let _lock = self.lock(name)?;
+        let _lock = lock(self.registry, name)?;
         let device = self.device(name)?;
         let asker = self.asker(&device, console);
         self.refuse_stranger(&device, &asker).await?;
@@ -179,7 +179,7 @@ impl Staging<'_> {
     /// # Errors
     /// See [`SlotError`].
     pub async fn finish(&self, name: &DeviceName, console: &dyn DeviceConsole) -> Result<(), SlotError> {
-        let _lock = self.lock(name)?;
+        let _lock = lock(self.registry, name)?;
         let device = self.device(name)?;
         let asker = self.asker(&device, console);
         self.refuse_stranger(&device, &asker).await?;
@@ -220,7 +220,7 @@ impl Staging<'_> {
         before: &[String; 2],
         console: &dyn DeviceConsole,
     ) -> Result<(), SlotError> {
-        let _lock = self.lock(name)?;
+        let _lock = lock(self.registry, name)?;
         let device = self.device(name)?;
         let asker = self.asker(&device, console);
         self.refuse_stranger(&device, &asker).await?;
@@ -337,9 +337,5 @@ impl Staging<'_> {
 
     fn asker<'b>(&self, device: &Device, console: &'b dyn DeviceConsole) -> Asker<'b> {
         Asker::of(console, self.patience, device.mac)
-    }
-
-    fn lock(&self, name: &DeviceName) -> Result<crate::registry::EnrolmentLock, SlotError> {
-        Ok(self.registry.lock_enrolment(name)?.ok_or_else(|| EnrolError::Busy { name: name.clone() })?)
     }
 }

@@ -320,6 +320,18 @@ impl Stage {
         Line { plug: self.plug.clone(), kill: kill.clone() }
     }
 
+    /// What is done to the device here, with nobody to be told.
+    pub fn life<'a>(&'a self, issuer: &'a dyn Reissuer, witness: &'a dyn Witness) -> Life<'a> {
+        Life {
+            registry: &self.registry,
+            issuer,
+            witness,
+            reporter: &Silent,
+            broker: &self.target,
+            patience: patience(),
+        }
+    }
+
     /// The same world with other hardware at the same address.
     pub fn with_hardware(&self, plug: Arc<Plug>) -> Arc<Self> {
         Arc::new(Self {
@@ -358,14 +370,7 @@ impl Stage {
             let kill = Arc::new(Guillotine { at, moment: AtomicUsize::new(0) });
             let registry = Registry::open(stage.registry.path()).unwrap();
             let (issuer, witness, line) = (stage.bench(&kill), stage.broker(&kill), stage.line(&kill));
-            let life = Life {
-                registry: &registry,
-                issuer: &issuer,
-                witness: &witness,
-                reporter: &*kill,
-                broker: &stage.target,
-                patience: patience(),
-            };
+            let life = Life { registry: &registry, reporter: &*kill, ..stage.life(&issuer, &witness) };
             let address = "192.0.2.7".parse().unwrap();
             match &act {
                 Act::Rotate => life.rotate(&of, &line).await.map(Some),

@@ -48,8 +48,8 @@ impl SaidOrder {
 
     /// The same; the usual order is the default, however it came to be.
     pub(crate) fn settled(self) -> Self {
-        let mut noted = (0..5).map(|place| self.0 >> (place * 3) & 7).take_while(|kind| *kind > 0);
-        if noted.by_ref().is_sorted() { Self(0) } else { self }
+        let noted = (0..5).map(|place| self.0 >> (place * 3) & 7).take_while(|kind| *kind > 0);
+        if noted.is_sorted() { Self(0) } else { self }
     }
 
     /// All kinds, in this order.

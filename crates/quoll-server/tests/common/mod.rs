@@ -2,8 +2,10 @@
 //! real sockets of 127.0.0.1, and the programs of others.
 
 // Each test file uses its own part of this.
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, missing_docs, unreachable_pub, unused_imports, clippy::unwrap_used)]
 
+#[path = "../../../quoll-mqtt/tests/support/free_port.rs"]
+mod free_port;
 pub mod web;
 
 use std::collections::HashSet;
@@ -14,6 +16,7 @@ use std::process::{Command, Output};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+pub(crate) use free_port::free_port;
 use quoll_broker::Grants;
 use quoll_broker::vocabulary::{Admission, Identity};
 use quoll_mqtt::decode::Role;
@@ -90,20 +93,6 @@ pub fn two_shards(settings: &mut Settings) {
 }
 
 // --- programs of others ----------------------------------------------------------------------------------------------
-
-/// A port for a program that is started with it. Not one of those that the system gives away by itself, which could be
-/// another connection's before the program has it.
-pub fn free_port() -> u16 {
-    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
-    let start = std::process::id() * 31;
-    loop {
-        let next = u32::from(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-        let port = 10_000 + ((start + next) % 20_000) as u16;
-        if std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 /// Runs a program that this machine must have.
 pub fn run(program: &str, arguments: &[&str]) -> Output {

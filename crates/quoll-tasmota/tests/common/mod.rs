@@ -6,28 +6,13 @@
 )]
 
 pub(crate) mod certificates;
+#[path = "../../../quoll-mqtt/tests/support/free_port.rs"]
+pub(crate) mod free_port;
 pub(crate) mod servers;
 
-use std::{
-    fs,
-    net::{Ipv4Addr, TcpListener},
-    path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::{fs, path::PathBuf};
 
 use serde_json::Value;
-
-/// A port for a program that is started with it. Not one of those that the system gives away by itself, which could be
-/// another connection's before the program has it.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let start = std::process::id() * 31;
-    let ports = std::iter::repeat_with(|| start + NEXT.fetch_add(1, Ordering::Relaxed));
-    let mut ports = ports.map(|at| 10_000 + (at % 20_000) as u16);
-    ports
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        .expect("there is no end of them")
-}
 
 /// A file of the project's shared facts and fixtures.
 pub(crate) fn shared(path: &str) -> PathBuf {

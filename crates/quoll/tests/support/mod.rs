@@ -1,22 +1,23 @@
 //! A home folder of its own, the program run in it, and real counterparts beside it. Loopback only.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 pub(crate) mod bearssl;
 pub(crate) mod folder;
+#[path = "../../../quoll-mqtt/tests/support/free_port.rs"]
+mod free_port;
 pub(crate) mod pinned;
 pub(crate) mod power_cut;
 pub(crate) mod transcript;
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+pub(crate) use free_port::free_port;
 use serde_json::Value;
 
 /// Long enough for a loaded machine; a test that waits this long has failed.
@@ -207,20 +208,6 @@ pub(crate) fn complaint(output: &Output) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
-}
-
-/// A port that nothing listens on. Below those that the system gives to outgoing connections (from 32768), so that no
-/// neighbour's connection takes it before it is used; each test has its own.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % 18_000).unwrap();
-    for _ in 0..1_000 {
-        let port = 12_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 18_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no port is free");
 }
 
 /// Tries until it holds; panics with the last answer where it does not.
