@@ -14,7 +14,7 @@ use crate::{
     key_file,
     limits::{MAX_FILE, SHORT_LIFE},
     name::CertName,
-    pem,
+    name_constraints, pem,
     profile::{DeviceRole, Rules},
     request::{IssueRequest, Issued, KeySource, KeyStorage},
     serial::Serial,
@@ -124,7 +124,7 @@ impl Authority {
             extensions: self.leaf_extensions(rules, &public_key_der, alt_names)?,
         };
         let certificate = builder::certificate(plan, self.pki.ca(), &self.key)?;
-        check_size(rules, &request.name, &certificate, &mut warnings)?;
+        self.check_made(rules, &request.name, &certificate, &mut warnings)?;
         self.check_devices(request, &certificate, &mut warnings)?;
         let incoming =
             Incoming { name: &request.name, public_key_der: &public_key_der, if_taken: request.if_taken };
@@ -239,6 +239,32 @@ impl Authority {
         (not_before, not_after)
     }
 
+    /// What a certificate just signed, and not yet written, must not be: larger than a device takes, or for a name that this
+    /// CA or one above it may not certify.
+    pub(crate) fn check_made(
+        &self,
+        rules: &Rules,
+        name: &CertName,
+        certificate: &Certificate,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), PkiError> {
+        for ca in self.pki.ca_chain()? {
+            let names = name_constraints::outside(certificate, &ca);
+            if !names.is_empty() {
+                return Err(PkiError::NamesNotAllowed { name: name.clone(), names });
+            }
+        }
+        let size = certificate.der().len();
+        match rules.size {
+            Some((_, most)) if size > most => return Err(PkiError::TooLarge { name: name.clone(), size }),
+            Some((many, most)) if size > many => {
+                warnings.push(format!("it has {size} bytes; a device takes {most} at most"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// What the devices could not check is refused if the request names them, else told.
     pub(crate) fn check_devices(
         &self,
@@ -283,23 +309,6 @@ pub(crate) fn fresh_serial(index: &Index) -> Result<Serial, PkiError> {
         if index.get(&serial).is_none() {
             return Ok(serial);
         }
-    }
-}
-
-pub(crate) fn check_size(
-    rules: &Rules,
-    name: &CertName,
-    certificate: &Certificate,
-    warnings: &mut Vec<String>,
-) -> Result<(), PkiError> {
-    let size = certificate.der().len();
-    match rules.size {
-        Some((_, most)) if size > most => Err(PkiError::TooLarge { name: name.clone(), size }),
-        Some((many, most)) if size > many => {
-            warnings.push(format!("it has {size} bytes; a device takes {most} at most"));
-            Ok(())
-        }
-        _ => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use time::OffsetDateTime;
 
 use crate::{
-    authority::{Authority, check_size, fresh_serial},
+    authority::{Authority, fresh_serial},
     builder::{self, Plan},
     bundle::{SigningRequest, made_kind},
     certificate::{Certificate, PublicKeyKind},
@@ -184,7 +184,7 @@ impl Authority {
             extensions: self.leaf_extensions(rules, request.public_key_der(), alt_names)?,
         };
         let certificate = builder::certificate(plan, ca, self.key())?;
-        check_size(rules, request.name(), &certificate, &mut warnings)?;
+        self.check_made(rules, request.name(), &certificate, &mut warnings)?;
         if rules.device == DeviceRole::Server {
             warnings.extend(fitness::as_server(&certificate, ca).iter().map(Misfit::to_string));
         }

@@ -12,7 +12,7 @@ use x509_parser::{
     public_key::PublicKey,
 };
 
-use crate::{dates, pem, serial::Serial};
+use crate::{dates, name_constraints, pem, serial::Serial};
 
 /// A parsed X.509 certificate with its DER bytes.
 #[derive(Clone, PartialEq, Eq)]
@@ -405,7 +405,8 @@ fn extensions(parsed: &X509Certificate<'_>) -> Result<Extensions, String> {
                 out.digital_signature = Some(usage.digital_signature());
                 out.may_sign = Some((usage.key_cert_sign(), usage.crl_sign()));
             }
-            ParsedExtension::NameConstraints(_) => out.constrains_names = true,
+            // One that cannot be read limits, too.
+            _ if name_constraints::is_constraint(extension) => out.constrains_names = true,
             ParsedExtension::ExtendedKeyUsage(usage) => {
                 out.server_auth = usage.server_auth;
                 out.client_auth = usage.client_auth;
@@ -444,7 +445,7 @@ fn alt_names(names: &[GeneralName<'_>], out: &mut Extensions) {
     }
 }
 
-fn ip_address(octets: &[u8]) -> Option<IpAddr> {
+pub(crate) fn ip_address(octets: &[u8]) -> Option<IpAddr> {
     <[u8; 4]>::try_from(octets)
         .map(IpAddr::from)
         .or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from))

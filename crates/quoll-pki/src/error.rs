@@ -187,6 +187,14 @@ pub enum PkiError {
         /// Who stumbles over what.
         misfits: Vec<String>,
     },
+    /// The CA's own certificate, or that of a CA above it, limits the names it may certify (RFC 5280 §4.2.1.10).
+    #[error("the CA may not certify {name}: {}", names.join("; "))]
+    NamesNotAllowed {
+        /// The name.
+        name: CertName,
+        /// What lies outside, as phrases.
+        names: Vec<String>,
+    },
     /// No certificate of that name in `issued/`.
     #[error("there is no certificate named {name}")]
     UnknownName {
@@ -303,6 +311,10 @@ impl PkiError {
             }
             Self::UnfitForDevices { .. } => Some(
                 "take an RSA-2048 key under an RSA-2048 CA, which every device can check, or say which devices there are"
+                    .into(),
+            ),
+            Self::NamesNotAllowed { .. } => Some(
+                "OpenSSL and rustls would refuse it; openssl x509 -noout -ext nameConstraints -in ca.crt shows what is allowed"
                     .into(),
             ),
             Self::KeyMismatch { certificate, .. } => Some(format!(

@@ -30,6 +30,7 @@ mod key_file;
 mod life;
 pub mod limits;
 mod name;
+mod name_constraints;
 mod passphrase;
 mod pem;
 mod pkcs12;

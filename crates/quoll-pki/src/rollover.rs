@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use x509_cert::{der::Decode, name::Name};
 
 use crate::{
-    authority::{Authority, check_size, fresh_serial},
+    authority::{Authority, fresh_serial},
     builder::{self, Plan, failed},
     certificate::Certificate,
     error::{Obstacle, PkiError},
@@ -254,7 +254,7 @@ impl Authority {
             extensions: self.leaf_extensions(rules, old.public_key_der(), alt_names)?,
         };
         let certificate = builder::certificate(plan, pki.ca(), self.key())?;
-        check_size(rules, name, &certificate, &mut warnings)?;
+        self.check_made(rules, name, &certificate, &mut warnings)?;
         pki.begin(name, &certificate.serial(), Unfinished::Keep)?;
         // The certificate last: where it is, its key is there.
         for (there, here) in [

@@ -120,20 +120,18 @@ fn limits_of_a_ca_are_kept_and_named() {
     assert!(text.contains("pathlen:0"), "{text}");
 
     for (extensions, word) in [
-        ("basicConstraints=CA:TRUE\nextendedKeyUsage=serverAuth", "extendedKeyUsage"),
-        (
-            "basicConstraints=CA:TRUE\nnameConstraints=critical,permitted;DNS:home.example",
-            "certain names only",
-        ),
+        ("basicConstraints=CA:TRUE\nextendedKeyUsage=serverAuth", Some("extendedKeyUsage")),
+        ("basicConstraints=CA:TRUE\nnameConstraints=critical,permitted;DNS:home.example", None),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let pki = folder(dir.path(), extensions);
         let now = OffsetDateTime::now_utc();
         let problems = told(&pki, now);
-        assert!(problems.len() == 1 && problems[0].contains(word), "{extensions}: {problems:?}");
+        let told = problems.iter().all(|problem| word.is_some_and(|word| problem.contains(word)));
+        assert!(told && problems.len() == usize::from(word.is_some()), "{extensions}: {problems:?}");
         let renewed = unlock(&pki).extend_ca(None, now);
         // Constraints were put there on purpose: a renewal does not take them away unasked.
-        assert_eq!(renewed.is_ok(), word == "extendedKeyUsage", "{extensions}: {renewed:?}");
+        assert_eq!(renewed.is_ok(), word.is_some(), "{extensions}: {renewed:?}");
     }
 
     // One that is over comes back by a renewal, and the refusal says so.

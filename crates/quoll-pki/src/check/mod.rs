@@ -17,6 +17,7 @@ use crate::{
     fitness,
     key_file::{self, KeyProtection, Look},
     limits::SHORT_LIFE,
+    name_constraints,
     serial::Serial,
     store::{
         Pki,
@@ -48,11 +49,11 @@ fn limits_of(ca: &Certificate) -> Vec<Problem> {
                     such certificates of it";
         out.push(problem(what, anew));
     }
-    if known.constrains_names {
-        let what = "the CA's certificate allows certain names only, which is not looked at when it signs";
+    if known.constrains_names && name_constraints::limits_subjects(ca) {
         out.push(problem(
-            what,
-            "look at each new certificate: openssl verify -x509_strict -CAfile ca.crt issued/NAME.crt",
+            "the CA's certificate limits the subjects of what it signs: OpenSSL goes by that, but rustls, and with it Quoll's \
+             broker, refuses every certificate of such a CA",
+            "use this CA with Mosquitto only, or move to a CA without that limit: quoll ca rollover",
         ));
     }
     out
@@ -248,6 +249,16 @@ impl Pki {
                 format!("it outlives its CA, which ends on {}", self.ca().not_after().date()),
                 "quoll ca renew",
             ));
+        }
+        if alive && chain == Chain::Signed {
+            for ca in self.ca_chain()? {
+                problems.extend(name_constraints::outside(certificate, &ca).into_iter().map(|what| {
+                    problem(
+                        format!("{what}: OpenSSL and rustls refuse it"),
+                        "issue one anew, with names that the CA may certify",
+                    )
+                }));
+            }
         }
         if alive && role == "server" && !certificate.extensions.has_alt_names {
             problems.push(problem(

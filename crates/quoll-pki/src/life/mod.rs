@@ -9,7 +9,7 @@ use x509_cert::{der::Decode, name::Name};
 
 pub use self::{ca::ExtendedCa, rekey::Rekeyed};
 use crate::{
-    authority::{Authority, check_size, fresh_serial},
+    authority::{Authority, fresh_serial},
     builder::{self, Plan, failed},
     certificate::Certificate,
     check::profile_of,
@@ -85,7 +85,7 @@ impl Authority {
             extensions: self.leaf_extensions(rules, old.public_key_der(), alt_names)?,
         };
         let certificate = builder::certificate(plan, self.pki().ca(), self.key())?;
-        check_size(rules, name, &certificate, &mut warnings)?;
+        self.check_made(rules, name, &certificate, &mut warnings)?;
         self.pki().set_aside(name, &old)?;
         self.pki().begin(name, &certificate.serial(), Unfinished::Keep)?;
         self.write_certificate(name, &certificate)?;

@@ -4,7 +4,7 @@
 use time::OffsetDateTime;
 
 use crate::{
-    authority::{Authority, check_size, fresh_serial, warn_of_others},
+    authority::{Authority, fresh_serial, warn_of_others},
     builder::{self, Plan},
     certificate::Certificate,
     error::PkiError,
@@ -122,7 +122,7 @@ impl Authority {
             extensions: self.leaf_extensions(rules, &public_key_der, alt_names)?,
         };
         let certificate = builder::certificate(plan, pki.ca(), self.key())?;
-        check_size(rules, name, &certificate, warnings)?;
+        self.check_made(rules, name, &certificate, warnings)?;
         self.check_devices(request, &certificate, warnings)?;
         warn_of_others(&index, name, now, warnings);
 
