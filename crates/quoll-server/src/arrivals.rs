@@ -325,8 +325,8 @@ impl Arriving {
     ) -> Result<Admitted, Turned> {
         let settings = Arc::clone(&self.settings);
         let terms = &settings.terms;
-        if !terms.versions.has(connect.version) {
-            return Err(Turned::Refused(connect, ReasonCode::UNSUPPORTED_PROTOCOL_VERSION));
+        if let Err(reason) = terms.acceptable(&connect) {
+            return Err(Turned::Refused(connect, reason));
         }
         let facts = ConnectFacts {
             listener: self.seat.listener().name(),

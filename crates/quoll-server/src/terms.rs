@@ -91,15 +91,26 @@ impl Terms {
             || self.max_packet_size.is_some()
     }
 
+    /// What no client may ask for here, whoever it is: looked at before it is asked who it is, as in Mosquitto.
+    ///
+    /// # Errors
+    /// With the reason to refuse it for.
+    pub(crate) fn acceptable(&self, connect: &Connect) -> Result<(), ReasonCode> {
+        if !self.versions.has(connect.version) {
+            return Err(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION);
+        }
+        if connect.will.as_ref().is_some_and(|will| will.qos > self.max_qos) {
+            return Err(ReasonCode::QOS_NOT_SUPPORTED); // [MQTT-3.2.2-12]
+        }
+        Ok(())
+    }
+
     /// Changes a CONNECT into what the rules are to see.
     ///
     /// # Errors
     /// With the reason to refuse it for.
     pub(crate) fn apply_to_connect(&self, connect: &mut Connect) -> Result<(), ReasonCode> {
         if let Some(will) = &mut connect.will {
-            if will.qos > self.max_qos {
-                return Err(ReasonCode::QOS_NOT_SUPPORTED); // [MQTT-3.2.2-12]
-            }
             self.mount(&mut will.topic)?;
         }
         if let Some(most) = self.max_topic_alias_broker {
@@ -140,10 +151,7 @@ impl Terms {
 
     /// What CONNACK tells a 5.0 client (§3.2.2.3), where it is less than the rules would say.
     pub(crate) fn apply_to_answer(&self, properties: &mut ConnAckProperties) {
-        if self.max_qos < QoS::ExactlyOnce {
-            let told = properties.maximum_qos.get_or_insert(self.max_qos);
-            *told = (*told).min(self.max_qos);
-        }
+        self.apply_to_refusal(properties);
         if let Some(most) = self.max_topic_alias {
             let told = properties.topic_alias_maximum.unwrap_or(0).min(most);
             properties.topic_alias_maximum = Some(told).filter(|aliases| *aliases > 0);
@@ -151,6 +159,14 @@ impl Terms {
         if let Some(most) = self.max_packet_size {
             properties.maximum_packet_size =
                 Some(properties.maximum_packet_size.unwrap_or(u32::MAX).min(most));
+        }
+    }
+
+    /// What a CONNACK tells a 5.0 client that is not let in: the highest level, which may be what it was refused for.
+    pub(crate) fn apply_to_refusal(&self, properties: &mut ConnAckProperties) {
+        if self.max_qos < QoS::ExactlyOnce {
+            let told = properties.maximum_qos.get_or_insert(self.max_qos);
+            *told = (*told).min(self.max_qos);
         }
     }
 

@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::*;
-use quoll_mqtt::packet::Packet;
-use quoll_mqtt::{Delivery, ProtocolVersion, QoS, ReasonCode};
-use quoll_server::{Listener, MemoryJournal, ServerEvent, Settings, StartError, Transport};
+use quoll_mqtt::packet::{Packet, Will, WillProperties};
+use quoll_mqtt::{Delivery, ProtocolVersion, QoS, ReasonCode, TopicName};
+use quoll_server::{
+    ConnectFacts, Doorkeeper, Listener, MemoryJournal, ServerEvent, Settings, StartError, Terms, Transport,
+    Verdict, start,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_drips_its_connect_is_cut_when_patience_is_over() {
@@ -154,7 +157,7 @@ async fn settings_that_cannot_be_are_refused_with_a_reason_and_a_way_out() {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut settings = Settings::new(vec![Listener::new("one", address, Transport::Tcp)]);
         change(&mut settings);
-        quoll_server::start(settings, door(), Box::new(MemoryJournal::default())).await.map(drop)
+        start(settings, door(), Box::new(MemoryJournal::default())).await.map(drop)
     };
     let taken = server.plain;
     let error = start(&|settings| settings.listeners[0].place = taken.into()).await.unwrap_err();
@@ -185,4 +188,85 @@ async fn a_refusal_is_told_to_those_who_watch() {
     assert_eq!((&*listener, &*client_id, username.as_deref()), ("tls", "intruder", Some("evil")));
     assert_eq!((credential, reason), (Some(pki().credential("lamp")), ReasonCode::NOT_AUTHORIZED));
     server.handle.stop(LONG).await;
+}
+
+/// A listener with this `max_qos`.
+fn at_most(max_qos: QoS) -> Listener {
+    let terms = Terms { max_qos, ..Terms::default() };
+    Listener {
+        terms,
+        ..Listener::new(
+            format!("level {}", max_qos as u8),
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+            Transport::Tcp,
+        )
+    }
+}
+
+fn will_at(qos: QoS) -> Will {
+    let topic = TopicName::parse("w").unwrap();
+    Will { topic, payload: "gone".into(), qos, retain: false, properties: WillProperties::default() }
+}
+
+/// The level comes before the question who it is, as in Mosquitto.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_above_the_level_of_its_listener_is_refused_as_mosquitto_does() {
+    let settings = Settings::new([QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce].map(at_most).into());
+    let handle = start(settings, Arc::new(Nobody), Box::new(MemoryJournal::default())).await.unwrap();
+    let addresses = handle.addresses();
+    let [none, one, two] = [0, 1, 2];
+    let (low, high) = (QoS::AtLeastOnce, QoS::ExactlyOnce);
+    let (level, stranger) = (ReasonCode::QOS_NOT_SUPPORTED, ReasonCode::NOT_AUTHORIZED);
+    for (listener, version, will, expected) in [
+        (one, ProtocolVersion::V5, Some(high), Some((level, Some(QoS::AtLeastOnce)))),
+        (none, ProtocolVersion::V5, Some(low), Some((level, Some(QoS::AtMostOnce)))),
+        // The level is told with each refusal.
+        (one, ProtocolVersion::V5, Some(low), Some((stranger, Some(QoS::AtLeastOnce)))),
+        (none, ProtocolVersion::V5, None, Some((stranger, Some(QoS::AtMostOnce)))),
+        (two, ProtocolVersion::V5, Some(high), Some((stranger, None))),
+        // 3.x has no code for it.
+        (one, ProtocolVersion::V311, Some(high), None),
+        (none, ProtocolVersion::V31, Some(low), None),
+        (one, ProtocolVersion::V311, Some(low), Some((stranger, None))),
+    ] {
+        let mut connect = connect_packet("c", version);
+        connect.will = will.map(|qos| will_at(qos));
+        let mut peer = Peer::over(dial(addresses[listener].1), version);
+        peer.send(&Packet::Connect(Box::new(connect)));
+        let told = match peer.receive() {
+            Some(Packet::ConnAck(answer)) => Some((answer.reason, answer.properties.maximum_qos)),
+            None => None,
+            other => panic!("{listener} {version:?} {will:?}: {other:?}"),
+        };
+        assert_eq!(told, expected, "{listener} {version:?} {will:?}");
+    }
+    handle.stop(LONG).await;
+}
+
+/// What the rules refuse is told with the level, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_of_the_rules_tells_the_level_of_the_listener() {
+    let server = serve(|settings| {
+        settings.rules.retain_available = false;
+        settings.listeners.push(at_most(QoS::AtLeastOnce));
+    })
+    .await;
+    let mut connect = connect_packet("c", ProtocolVersion::V5);
+    connect.will = Some(Will { retain: true, ..will_at(QoS::AtMostOnce) });
+    let mut peer = Peer::over(dial(server.handle.addresses()[2].1), ProtocolVersion::V5);
+    peer.send(&Packet::Connect(Box::new(connect)));
+    let Some(Packet::ConnAck(told)) = peer.receive() else { panic!("no CONNACK") };
+    assert_eq!(told.reason, ReasonCode::RETAIN_NOT_SUPPORTED);
+    assert_eq!(told.properties.maximum_qos, Some(QoS::AtLeastOnce));
+    server.handle.stop(LONG).await;
+}
+
+/// Lets nobody in.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Doorkeeper for Nobody {
+    async fn admit(&self, _: &ConnectFacts<'_>) -> Verdict {
+        Verdict::Refuse(ReasonCode::NOT_AUTHORIZED)
+    }
 }

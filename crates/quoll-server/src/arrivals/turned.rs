@@ -16,6 +16,7 @@ use crate::handshake::HandshakeError;
 use crate::limits::{MAX_ARRIVAL_BYTES, REFUSAL_DRAIN};
 use crate::log::{CONNECTION, PACKETS, WEBSOCKETS, shown};
 use crate::proxy::ProxyError;
+use crate::terms::Terms;
 use crate::tls::record::Scratch;
 use crate::websocket::{FrameError, NORMAL, binary_head};
 
@@ -125,10 +126,17 @@ impl Arriving {
             ProtocolVersion::V5 => reason.0,
             ProtocolVersion::V31 | ProtocolVersion::V311 => reason.connect_return_code(),
         };
-        tracing::debug!(target: PACKETS, "Sending CONNACK to {} (0, {code})", shown(client));
+        // Of a will that a listener does not carry 3.x has no code to say so: as with Mosquitto it is told nothing.
+        let is_answered = connect.version == ProtocolVersion::V5 || reason != ReasonCode::QOS_NOT_SUPPORTED;
+        if is_answered {
+            tracing::debug!(target: PACKETS, "Sending CONNACK to {} (0, {code})", shown(client));
+        }
         tracing::info!(target: CONNECTION, "Client {} disconnected{how}.", shown(client));
         tracing::debug!(client, peer = %self.peer, %reason, "refused");
-        let answer = refusal(connect.version, reason);
+        let answer = match is_answered {
+            true => refusal(connect.version, reason, &self.settings.terms),
+            false => Vec::new(),
+        };
         self.announce(ServerEvent::Refused {
             peer: self.peer,
             listener: Arc::clone(self.seat.listener().name()),
@@ -213,11 +221,12 @@ impl Arriving {
 }
 
 /// CONNACK with this reason (§3.2.2.2).
-fn refusal(version: ProtocolVersion, reason: ReasonCode) -> Vec<u8> {
-    let properties = ConnAckProperties::default();
+fn refusal(version: ProtocolVersion, reason: ReasonCode, terms: &Terms) -> Vec<u8> {
+    let mut properties = ConnAckProperties::default();
+    terms.apply_to_refusal(&mut properties);
     let packet = Packet::ConnAck(Box::new(ConnAck { session_present: false, reason, properties }));
     let mut bytes = Vec::new();
-    // A CONNACK without properties always fits; were it not so, the peer would see the connection end.
+    // A CONNACK of so little always fits; were it not so, the peer would see the connection end.
     let _ = encode(&packet, version, &mut bytes);
     bytes
 }

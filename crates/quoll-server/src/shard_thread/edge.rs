@@ -34,6 +34,13 @@ impl ShardThread {
     pub(super) fn answer_at_edge(&mut self, conn: ConnId, answer: &ConnAck) -> Option<ConnAck> {
         let terms = self.table.get_mut(conn)?.edge.as_ref().and_then(|edge| edge.terms.clone());
         if answer.reason != ReasonCode::SUCCESS
+            && let Some(terms) = &terms
+        {
+            let mut answer = answer.clone();
+            terms.apply_to_refusal(&mut answer.properties);
+            return Some(answer);
+        }
+        if answer.reason != ReasonCode::SUCCESS
             || (terms.is_none() && self.assigned.is_none() && self.agreed.is_none())
         {
             return None;
