@@ -1,5 +1,6 @@
 //! Topic aliases, both ways, and what else only some 5.0 connections have (§3.3.2.3.4, §3.1.2.11).
 
+use std::collections::HashMap;
 use std::num::NonZeroU16;
 
 use quoll_mqtt::TopicName;
@@ -11,19 +12,19 @@ pub(crate) struct Extraordinary {
     pub(crate) maximum_packet_size: u32,
     /// Topics that the client numbered, from alias 1.
     from_client: Vec<Option<TopicName>>,
-    /// Topics that we numbered, from alias 1.
-    to_client: Vec<TopicName>,
+    /// Topics that we numbered, from alias 1. Looked up for each message: an operator may allow thousands of them.
+    to_client: HashMap<TopicName, NonZeroU16>,
     /// How many we may number.
     to_client_maximum: u16,
 }
 
 impl Extraordinary {
-    pub(crate) const fn new(maximum_packet_size: Option<u32>, to_client_maximum: u16) -> Self {
+    pub(crate) fn new(maximum_packet_size: Option<u32>, to_client_maximum: u16) -> Self {
         let maximum_packet_size = match maximum_packet_size {
             Some(size) => size,
             None => u32::MAX,
         };
-        Self { maximum_packet_size, from_client: Vec::new(), to_client: Vec::new(), to_client_maximum }
+        Self { maximum_packet_size, from_client: Vec::new(), to_client: HashMap::new(), to_client_maximum }
     }
 
     /// The client gives a topic a number; an older meaning ends.
@@ -43,17 +44,22 @@ impl Extraordinary {
     /// A number for a topic that we send, and whether the client knows it. First come, first numbered: a topic
     /// that came once in a connection is likely to come again, and nothing is ever renumbered.
     pub(crate) fn number(&self, topic: &TopicName) -> Option<(NonZeroU16, bool)> {
-        let known = self.to_client.iter().position(|known| known == topic);
-        let at = known.or_else(|| {
-            (self.to_client.len() < usize::from(self.to_client_maximum)).then_some(self.to_client.len())
-        })?;
-        let alias = u16::try_from(at + 1).ok().and_then(NonZeroU16::new)?;
-        Some((alias, known.is_some()))
+        if let Some(alias) = self.to_client.get(topic) {
+            return Some((*alias, true));
+        }
+        self.next_number().map(|alias| (alias, false))
     }
 
     /// The packet that told a new number goes out.
     pub(crate) fn told(&mut self, topic: &TopicName) {
-        self.to_client.push(topic.clone());
+        if let Some(alias) = self.next_number() {
+            self.to_client.insert(topic.clone(), alias);
+        }
+    }
+
+    fn next_number(&self) -> Option<NonZeroU16> {
+        let next = u16::try_from(self.to_client.len() + 1).ok()?;
+        NonZeroU16::new(next).filter(|alias| alias.get() <= self.to_client_maximum)
     }
 }
 
@@ -74,5 +80,25 @@ mod tests {
         };
         let answers = ["a", "b", "a", "c", "b"].map(&mut send);
         assert_eq!(answers, [Some((1, false)), Some((2, false)), Some((1, true)), None, Some((2, true))]);
+    }
+
+    /// Looking through all of them for each message would take minutes here, and a shard's time in earnest.
+    #[test]
+    fn thousands_of_numbered_topics_are_found_at_once() {
+        let mut own = Extraordinary::new(None, u16::MAX);
+        let topics: Vec<_> =
+            (1..=u16::MAX).map(|number| TopicName::parse(&format!("a/topic/{number}")).unwrap()).collect();
+        for round in [false, true] {
+            for (alias, topic) in (1..=u16::MAX).zip(&topics) {
+                assert_eq!(
+                    own.number(topic).map(|(alias, known)| (alias.get(), known)),
+                    Some((alias, round))
+                );
+                if !round {
+                    own.told(topic);
+                }
+            }
+        }
+        assert_eq!(own.number(&TopicName::parse("one more").unwrap()), None);
     }
 }
