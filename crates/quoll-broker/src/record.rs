@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quoll_mqtt::packet::{PublishProperties, RetainHandling, SubscriptionOptions};
+use quoll_mqtt::packet::{PublishProperties, RetainHandling, SaidOrder, SubscriptionOptions};
 use quoll_mqtt::{QoS, TopicFilter, TopicName};
 use thiserror::Error;
 
@@ -134,10 +134,12 @@ impl Writer {
         self.text(&message.publisher);
         self.text(message.topic.as_str());
         self.bytes(&message.payload);
+        let order = message.properties.as_ref().map_or(0, |properties| properties.order.number());
         self.byte(
             message.qos as u8
                 | u8::from(message.retain) << 2
-                | if message.source().is_some() { HAS_SOURCE } else { 0 },
+                | if message.source().is_some() { HAS_SOURCE } else { 0 }
+                | if order > 0 { HAS_ORDER } else { 0 },
         );
         self.option(message.expires, Self::moment);
         self.option(message.properties.as_deref(), |to, properties| {
@@ -150,6 +152,9 @@ impl Writer {
                 to.text(name);
                 to.text(value);
             }
+            if order > 0 {
+                to.short(order);
+            }
         });
         if let Some(source) = message.source() {
             self.text(source);
@@ -159,6 +164,9 @@ impl Writer {
 
 /// A message's source follows it; files from before there were sources have none.
 const HAS_SOURCE: u8 = 8;
+
+/// The order of its properties follows them: most have the usual one, and those in older files.
+const HAS_ORDER: u8 = 16;
 
 /// Takes a record apart.
 pub(crate) struct Reader<'a>(&'a [u8]);
@@ -288,9 +296,16 @@ impl<'a> Reader<'a> {
         let payload = Bytes::copy_from_slice(self.bytes()?);
         let bits = self.byte()?;
         let qos =
-            QoS::from_bits(bits & 3).filter(|_| bits < 16).ok_or(RecordError::Value { field: "qos" })?;
+            QoS::from_bits(bits & 3).filter(|_| bits < 32).ok_or(RecordError::Value { field: "qos" })?;
         let expires = self.option("expires", Self::moment)?;
-        let properties = self.option("properties", Self::properties)?;
+        let mut properties = self.option("properties", Self::properties)?;
+        if bits & HAS_ORDER != 0 {
+            let order = SaidOrder::numbered(self.short()?).filter(|order| order.number() > 0);
+            let (Some(properties), Some(order)) = (properties.as_deref_mut(), order) else {
+                return Err(RecordError::Value { field: "order of properties" });
+            };
+            properties.order = order;
+        }
         let retain = bits & 4 != 0;
         let had = properties.is_some();
         let message = Message::new(MessageParts {

@@ -10,7 +10,7 @@ use quoll_broker::change::{Parcel, SessionRecord, Subject};
 use quoll_broker::message::MessageParts;
 use quoll_broker::vocabulary::{Identity, Letter, ShardId};
 use quoll_broker::{Change, Message, Moment};
-use quoll_mqtt::packet::{Packet, PublishProperties, RetainHandling, SubscriptionOptions};
+use quoll_mqtt::packet::{Packet, PublishProperties, RetainHandling, SaidOrder, SubscriptionOptions};
 use quoll_mqtt::{PacketId, QoS, TopicFilter, TopicName};
 
 use crate::town::{
@@ -88,6 +88,32 @@ fn retained_messages_survive_a_crash() {
     let ears = town.enter(client("ears"));
     town.subscribe(ears, "#", 0);
     assert_eq!(town.messages(ears), ["a=3"]);
+}
+
+/// Whoever compares bytes sees the same before and after.
+#[test]
+fn properties_keep_their_order_over_a_crash() {
+    let mut town = Town::new();
+    let ears = town.enter(client("ears").v5().kept(99));
+    town.subscribe(ears, "t", 1);
+    let lamp = town.enter(client("lamp").v5());
+    // User Property, Response Topic, Content Type: the other way round than we would say them.
+    let order = SaidOrder::numbered(0o235).unwrap();
+    let dressed = |say: &mut PublishProperties| {
+        say.user_properties.push(("name".into(), "value".into()));
+        say.response_topic = Some(TopicName::parse("answer").unwrap());
+        say.content_type = Some("text".into());
+        say.order = order;
+    };
+    town.lose(ears);
+    town.send(lamp, message("t", "queued").qos1(1).saying(dressed));
+    town.send(lamp, message("u", "retained").retained().saying(dressed));
+    town.crash();
+    let ears = town.enter(client("ears").v5().kept(99));
+    town.subscribe(ears, "u", 0);
+    let came = town.publishes(ears);
+    let orders: Vec<_> = came.iter().map(|it| it.properties.as_ref().map(|own| own.order)).collect();
+    assert_eq!(orders, [Some(order), Some(order)]);
 }
 
 #[test]
@@ -325,14 +351,23 @@ fn qos() -> impl Strategy<Value = QoS> {
 
 fn properties() -> impl Strategy<Value = PublishProperties> {
     let pairs = proptest::collection::vec((text(), text()), 0..3);
-    (option(any::<bool>()), option(topic()), option(bytes()), option(text()), pairs).prop_map(
-        |(payload_format_indicator, response_topic, correlation_data, content_type, user_properties)| {
+    let order = proptest::sample::select(vec![0, 0o12, 0o51, 0o54_321, 0o12_345]);
+    (option(any::<bool>()), option(topic()), option(bytes()), option(text()), pairs, order).prop_map(
+        |(
+            payload_format_indicator,
+            response_topic,
+            correlation_data,
+            content_type,
+            user_properties,
+            order,
+        )| {
             PublishProperties {
                 payload_format_indicator,
                 response_topic,
                 correlation_data,
                 content_type,
                 user_properties,
+                order: SaidOrder::numbered(order).unwrap_or_default(),
                 ..PublishProperties::default()
             }
         },

@@ -52,6 +52,23 @@ impl SaidOrder {
         if noted.is_sorted() { Self(0) } else { self }
     }
 
+    /// As a number, for a server that keeps messages over a restart; 0 for the usual order.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// The order with this number; `None` where no order has it.
+    #[must_use]
+    pub fn numbered(number: u16) -> Option<Self> {
+        let digits: Vec<u16> = (0..5).map(|place| number >> (place * 3) & 7).collect();
+        let said = digits.iter().take_while(|kind| **kind > 0).count();
+        let is_whole = number >> 15 == 0 && digits[said..].iter().all(|kind| *kind == 0);
+        let is_known =
+            digits[..said].iter().enumerate().all(|(at, kind)| *kind <= 5 && !digits[..at].contains(kind));
+        (is_whole && is_known && Self(number).settled() == Self(number)).then_some(Self(number))
+    }
+
     /// All kinds, in this order.
     pub(crate) fn kinds(self) -> impl Iterator<Item = Kind> {
         let place =
@@ -88,5 +105,23 @@ mod tests {
             assert_eq!(order(said).kinds().collect::<Vec<_>>(), expected, "{said:?}");
         }
         assert_eq!(order(&[P, R, U, U]), SaidOrder::default());
+    }
+
+    #[test]
+    fn an_order_has_a_number_and_other_numbers_are_no_order() {
+        let orders: Vec<SaidOrder> = (0..=u16::MAX).filter_map(SaidOrder::numbered).collect();
+        // Ways to say some of five kinds, without those in the usual order, and that one.
+        assert_eq!(orders.len(), 1 + 5 + 20 + 60 + 120 + 120 - 31);
+        assert!(orders.iter().all(|order| order.settled() == *order && SaidOrder::numbered(order.number()) == Some(*order)));
+        assert_eq!(SaidOrder::numbered(0), Some(SaidOrder::default()));
+        for (no_order, why) in [
+            (0o0_21, "the usual order"),
+            (0o0_11, "a kind twice"),
+            (0o0_61, "no kind"),
+            (0o1_02, "a gap"),
+            (0x8000 | 0o12, "a bit too many"),
+        ] {
+            assert_eq!(SaidOrder::numbered(no_order), None, "{why}");
+        }
     }
 }
