@@ -18,8 +18,15 @@ use crate::vocabulary::{Arrival, ConnId, Departure, Effect, Event, Farewell, Out
 use crate::will::LastWord;
 
 impl Shard {
-    /// Takes a client in or refuses it.
+    /// Takes a client in or refuses it. Nothing comes before CONNACK [MQTT-3.2.0-1]: what an older connection leaves behind, its
+    /// will, may be for the one that comes, so it is routed last.
     pub(crate) fn connect(&mut self, arrival: Arrival, out: &mut Outbox) {
+        let begun = out.len();
+        self.take_in(arrival, out);
+        out[begun..].sort_by_key(|effect| matches!(effect, Effect::Route(_)));
+    }
+
+    fn take_in(&mut self, arrival: Arrival, out: &mut Outbox) {
         let Arrival { conn, connect, admission } = arrival;
         self.clear_line(conn, out);
         self.recalled.clear();

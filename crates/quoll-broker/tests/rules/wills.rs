@@ -97,6 +97,23 @@ fn a_takeover_says_a_will_without_delay_and_spares_one_with() {
     }
 }
 
+/// [MQTT-3.2.0-1]: a client that listens to its own will and takes its older connection over is answered first.
+#[test]
+fn a_will_that_a_takeover_says_comes_behind_connack() {
+    for (version_5, qos) in [(false, 0), (false, 1), (true, 0), (true, 2)] {
+        let mut town = Town::new();
+        let lamp = |qos: u8| {
+            let lamp = if version_5 { client("lamp").v5().kept(99) } else { client("lamp").kept(0) };
+            lamp.will("will/lamp", "gone", |will| will.qos = QoS::from_bits(qos).unwrap())
+        };
+        let first = town.enter(lamp(qos));
+        town.subscribe(first, "will/#", 2);
+        let second = town.connect(lamp(qos));
+        assert!(town.connack(second).session_present);
+        assert_eq!(town.messages(second), ["will/lamp=gone"], "5.0: {version_5}, QoS {qos}");
+    }
+}
+
 /// [MQTT-3.1.2-14] [MQTT-3.1.2-15] [MQTT-3.1.2-17]; §3.1.3.2.3 to .7
 #[test]
 fn a_will_is_a_message_like_others_with_level_retain_and_properties() {
