@@ -3,10 +3,14 @@
 
 use quoll_fleet::access_list::{Refusal, Verdict, admit};
 use quoll_fleet::client::{ClientName, Role};
-use quoll_fleet::device::{DeviceName, DeviceState, Topics};
+use quoll_fleet::device::{DeviceName, DeviceState, Rung, Topics};
 use quoll_fleet::life::{AdoptError, Adoption, adopt_client, adopt_device};
+use quoll_fleet::registry::anchors::Evidence;
+use quoll_fleet::registry::changes::Stage;
+use quoll_fleet::registry::journal::Progress;
 use quoll_fleet::registry::unlisted::Visit;
 use quoll_fleet::registry::{NewDevice, Owner, Registry, RegistryError};
+use quoll_fleet::step::Step;
 use time::OffsetDateTime;
 
 fn new_device(name: &str, last: u8) -> NewDevice {
@@ -166,4 +170,80 @@ fn nobody_becomes_somebody_else() {
     assert_eq!(registry.devices().unwrap().len(), 1, "none was half adopted");
     let taken = adopt_client(&registry, &hass, &Role::Observer, &adoption("0D"));
     assert!(matches!(taken, Err(AdoptError::NameInUse(_))), "{taken:?}");
+}
+
+/// The row of a change that was under way would give the next device of this name, or the next hardware, a certificate
+/// that is void.
+#[test]
+fn what_was_under_way_with_a_device_ends_with_it() {
+    type Ends = fn(&Registry);
+    let how: [(&str, Ends); 2] = [
+        ("removed", |registry| {
+            registry.remove_device(&name("plug")).unwrap();
+            adopt_device(registry, &new_device("plug", 8), &adoption("0C"), false).unwrap();
+        }),
+        ("replaced", |registry| {
+            let new = new_device("plug", 8);
+            registry.replace_hardware(&name("plug"), new.mac, &new.address).unwrap();
+        }),
+    ];
+    for (case, ends) in how {
+        let (_folder, registry) = registry();
+        adopt_device(&registry, &new_device("plug", 7), &adoption("0A"), false).unwrap();
+        registry.begin_change(&name("plug"), None).unwrap();
+        registry.change_certificate(&name("plug"), "0B", at(0)).unwrap();
+        registry.advance_change(&name("plug"), Stage::Restarting).unwrap();
+        registry.begin_slots(&name("plug"), &["AA".into(), "BB".into()]).unwrap();
+        let owner = Owner::Device(name("plug"));
+        registry.note_anchor(&owner, "CA", Evidence::Seen).unwrap();
+        ends(&registry);
+        assert_eq!(registry.change_of(&name("plug")).unwrap(), None, "{case}");
+        assert!(registry.slot_changes().unwrap().is_empty(), "{case}: what another device's slots held");
+        assert!(registry.anchors().unwrap().is_empty(), "{case}: nobody knows what this one trusts");
+    }
+}
+
+/// Clocks jump, back too: a board without a battery starts in the past. A resumed run must still know its own key, and
+/// nobody's key may be replaced for a journal of the name's earlier owner.
+#[test]
+fn a_clock_that_jumps_makes_no_journal_somebody_elses() {
+    let (folder, registry) = registry();
+    let turn = |hours: i64| {
+        let raw = rusqlite::Connection::open(folder.path().join("fleet.db")).unwrap();
+        raw.execute("UPDATE provisioning SET at = at + ?1", [hours * 3600]).unwrap();
+    };
+    let began = |registry: &Registry| registry.ever_began(&name("plug"), Step::PushKey).unwrap();
+    registry.register(&new_device("plug", 7)).unwrap();
+    registry.note_step(&name("plug"), "run-1", Step::PushKey, Progress::Begun, "").unwrap();
+    turn(-2);
+    assert!(began(&registry), "the clock went back after it was registered");
+    turn(4);
+    registry.remove_device(&name("plug")).unwrap();
+    registry.register(&new_device("plug", 8)).unwrap();
+    assert!(!began(&registry), "the clock went back before the name was used anew");
+    registry.note_step(&name("plug"), "run-2", Step::PushKey, Progress::Begun, "").unwrap();
+    assert!(began(&registry));
+    let new = new_device("plug", 9);
+    registry.replace_hardware(&name("plug"), new.mac, &new.address).unwrap();
+    assert!(!began(&registry), "other hardware in its place");
+}
+
+/// A kill between the two would leave an old password that opens the door of a device with a certificate.
+#[test]
+fn from_the_moment_of_a_proof_by_certificate_no_password_opens() {
+    let (_folder, registry) = registry();
+    adopt_device(&registry, &new_device("plug", 7), &adoption("0A"), false).unwrap();
+    registry.propose_password(&name("plug")).unwrap();
+    registry.advance(&name("plug"), DeviceState::Proven, Some(Rung::Mutual)).unwrap();
+    assert_eq!(registry.passwords_of(&name("plug")).unwrap(), []);
+}
+
+#[test]
+fn who_owns_a_certificate_is_said_with_what_to_do() {
+    let (_folder, registry) = registry();
+    adopt_device(&registry, &new_device("plug", 7), &adoption("0A"), false).unwrap();
+    registry.register(&new_device("lamp", 8)).unwrap();
+    let taken = registry.assign_certificate(&name("lamp"), "0a", at(0)).unwrap_err();
+    assert_eq!(taken.to_string(), "certificate 0A is recorded for device plug");
+    assert!(taken.hint().unwrap().contains("quoll ca revoke 0A"), "{:?}", taken.hint());
 }

@@ -271,14 +271,15 @@ impl Registry {
             }
             let void = certificates::void_all(tx, device.as_str(), "superseded")?;
             super::passwords::void_all(tx, device)?;
-            tx.execute("DELETE FROM changes WHERE device = ?1", [device.as_str()])?;
+            devices::forget_earlier(tx, device)?;
             let client_id = format!("DVES_{}", mac.tail());
             let topics = devices::json_text(&Topics { client_id, ..known.topics.clone() })?;
             // Another device in the same place: what it reached and what was kept of it was the old one's.
             tx.execute(
                 "UPDATE devices SET mac = ?2, address = ?3, state = ?4, rung = ?5, topics = ?6, serial = NULL, expires = NULL, \
                  saved = NULL, saved_logs = NULL, problem = NULL, first_seen = ?7, quarantined = NULL, \
-                 quarantine_reason = NULL WHERE name = ?1",
+                 quarantine_reason = NULL, journal_from = (SELECT coalesce(max(seq), 0) FROM provisioning) \
+                 WHERE name = ?1",
                 params![
                     device.as_str(),
                     mac.to_string(),

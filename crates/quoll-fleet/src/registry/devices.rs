@@ -65,9 +65,11 @@ impl Registry {
                 }
                 _ => {
                     tx.execute("DELETE FROM devices WHERE name = ?1", [new.name.as_str()])?;
+                    forget_earlier(tx, &new.name)?;
                     tx.execute(
-                        "INSERT INTO devices (name, address, mac, chip, firmware, topics, rung, state, first_seen) \
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                        "INSERT INTO devices (name, address, mac, chip, firmware, topics, rung, state, first_seen, \
+                         journal_from) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, \
+                         (SELECT coalesce(max(seq), 0) FROM provisioning))",
                         params![
                             new.name.as_str(),
                             new.address.to_string(),
@@ -128,7 +130,8 @@ impl Registry {
         })
     }
 
-    /// Moves a device on. A device that is Proven has no problem any more and reached `rung`.
+    /// Moves a device on. A device that is Proven has no problem any more and reached `rung`; on the mutual one its
+    /// passwords open nothing from the same moment on.
     ///
     /// # Errors
     /// [`RegistryError::Transition`] where its life has no such step, [`RegistryError::Unknown`].
@@ -147,6 +150,9 @@ impl Registry {
             if to == DeviceState::Proven {
                 let sql = "UPDATE devices SET problem = NULL, saved = NULL, last_seen = ?2 WHERE name = ?1";
                 tx.execute(sql, params![name.as_str(), seconds(OffsetDateTime::now_utc())])?;
+                if rung == Some(Rung::Mutual) {
+                    passwords::void_all(tx, name)?;
+                }
             }
             if to == DeviceState::RolledBack {
                 tx.execute("UPDATE devices SET saved = NULL WHERE name = ?1", [name.as_str()])?;
@@ -183,6 +189,7 @@ impl Registry {
             certificates::void_all(tx, name.as_str(), "removed")?;
             passwords::void_all(tx, name)?;
             access::forget_all(tx, name.as_str())?;
+            forget_earlier(tx, name)?;
             self.advance_in(tx, name, DeviceState::Removed)?;
             let sql = "UPDATE devices SET serial = NULL, expires = NULL, saved = NULL, saved_logs = NULL WHERE name = ?1";
             tx.execute(sql, [name.as_str()])?;
@@ -322,6 +329,16 @@ pub(super) fn find(tx: &Transaction<'_>, name: &DeviceName) -> Result<Option<Dev
 
 pub(super) fn require(tx: &Transaction<'_>, name: &DeviceName) -> Result<Device, Fault> {
     find(tx, name)?.ok_or_else(|| RegistryError::Unknown(Owner::Device(name.clone())).into())
+}
+
+/// What was under way with a device, and what it was known to trust, ends with it: one that gets its name later, or its
+/// place, must not go on with an earlier one's change, whose certificates are void.
+pub(super) fn forget_earlier(tx: &Transaction<'_>, name: &DeviceName) -> Result<(), Fault> {
+    tx.execute("DELETE FROM changes WHERE device = ?1", [name.as_str()])?;
+    tx.execute("DELETE FROM server_key_slots WHERE device = ?1", [name.as_str()])?;
+    let sql = "DELETE FROM anchors WHERE owner = ?1 AND owner_kind = 'device'";
+    tx.execute(sql, [name.as_str()])?;
+    Ok(())
 }
 
 /// As [`require`]; one that was revoked or removed meanwhile is on no way any more.

@@ -139,7 +139,12 @@ impl RegistryError {
                     "a certificate has one owner; where that one needs it no more: quoll ca revoke {serial}"
                 )
             }
-            Self::Sql { path, .. } => format!("check disk space and permissions of {}", path.display()),
+            Self::Sql { path, .. } => {
+                format!(
+                    "check disk space and permissions of {}; then run the same command again",
+                    path.display()
+                )
+            }
         })
     }
 }

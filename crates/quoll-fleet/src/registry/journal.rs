@@ -103,14 +103,16 @@ impl Registry {
         })
     }
 
-    /// Whether we ever began this step on the device since it was registered: then what it left behind is ours.
+    /// Whether we ever began this step on the device since it was registered: then what it left behind is ours. Told by the
+    /// rows' order, since clocks jump.
     ///
     /// # Errors
     /// Where the registry cannot be read.
     pub fn ever_began(&self, device: &DeviceName, step: Step) -> Result<bool, RegistryError> {
         self.read(|tx| {
             let sql = "SELECT count(*) FROM provisioning JOIN devices ON devices.name = provisioning.device \
-                       WHERE provisioning.device = ?1 AND step = ?2 AND at >= first_seen";
+                       WHERE provisioning.device = ?1 AND step = ?2 AND \
+                       CASE WHEN journal_from IS NULL THEN at >= first_seen ELSE seq > journal_from END";
             let count: i64 = tx.query_row(sql, params![device.as_str(), step.as_str()], |row| row.get(0))?;
             Ok(count > 0)
         })

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 pub(super) const APPLICATION_ID: i32 = 0x51_55_4F_4C;
 
 /// Entry n brings a file from schema n to n + 1 (`PRAGMA user_version`).
-pub(super) const MIGRATIONS: &[&str] = &[V1, V_LIFE, V_ACCESS, V_FLEET, V_ANCHORS];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V_LIFE, V_ACCESS, V_FLEET, V_ANCHORS, V_JOURNAL];
 
 /// Times are seconds since 1970 in UTC, those of the audit trail milliseconds.
 const V1: &str = "
@@ -209,6 +209,12 @@ CREATE TABLE anchors (
     since       INTEGER NOT NULL,
     PRIMARY KEY (owner_kind, owner, anchor)
 ) STRICT;
+";
+
+/// From which row on the provisioning journal is this device's own, and not that of an earlier one of its name: clocks jump,
+/// numbers do not. NULL in what an older quoll registered: there the time tells.
+const V_JOURNAL: &str = "
+ALTER TABLE devices ADD COLUMN journal_from INTEGER;
 ";
 
 /// What a file is, before anything is done to it.
