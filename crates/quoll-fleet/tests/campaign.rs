@@ -319,3 +319,33 @@ fn what_was_found_is_kept_by_mac_and_a_newer_look_adds_to_it() {
     assert!(registry.forget_candidate(all[0].mac).unwrap());
     assert_eq!(registry.candidates().unwrap().len(), 1);
 }
+
+/// A disk that is full, or a file that is locked, in the middle of a run: nobody is left in mid-change for that.
+#[tokio::test]
+async fn where_the_registry_cannot_be_written_those_under_way_are_finished() {
+    for blow in ["'under-way'", "'proven'"] {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = registry(&folder);
+        let raw = rusqlite::Connection::open(folder.path().join("fleet.db")).unwrap();
+        let full = format!(
+            "CREATE TRIGGER full BEFORE INSERT ON campaign_devices WHEN NEW.outcome = {blow} AND \
+             (SELECT count(*) FROM campaign_devices WHERE outcome IN ('under-way', 'proven')) >= 6 \
+             BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+        );
+        raw.execute_batch(&full).unwrap();
+        let (hand, ear) = (Arc::new(Scripted::default()), Ear::default());
+        let (_sender, cancel) = watch::channel(false);
+        let orders = Orders { canaries: 0, ..orders() };
+        let ended = run(&registry, &items(20), &orders, hand.clone(), &ear, &|| 0, cancel).await;
+        let error = ended.map(drop).unwrap_err();
+        assert!(error.to_string().contains("disk full"), "{error}");
+        let begun = |news: &News| matches!(news, News::Started { .. });
+        let begun = ear.0.lock().unwrap().iter().filter(|news| begun(news)).count();
+        assert!(begun < 20, "no further one is begun: {begun}");
+        assert_eq!(hand.tried.lock().unwrap().len(), begun, "{blow}: some were left in the middle");
+        // The disk has room again: the same command goes on.
+        raw.execute_batch("DROP TRIGGER full").unwrap();
+        let Played { summary, .. } = play(&registry, &items(20), &orders, Scripted::default()).await;
+        assert!(summary.is_complete() && summary.counts[&Outcome::Proven] == 20, "{summary:?}");
+    }
+}

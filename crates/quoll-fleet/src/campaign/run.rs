@@ -281,6 +281,8 @@ impl Run<'_> {
         let mut stopping: Option<String> = None;
         let mut waits = false;
         let (mut cancel, mut can_cancel) = (self.cancel.clone(), true);
+        // What the registry could not be told: nothing more is begun, and nobody is left in mid-change.
+        let mut untold: Option<RegistryError> = None;
         loop {
             if stopping.is_none() && *cancel.borrow() {
                 stopping = Some(self.stop("it was told to stop"));
@@ -301,7 +303,11 @@ impl Run<'_> {
                     break;
                 };
                 let Some(job) = todo.remove(at) else { break };
-                self.note(&job, Outcome::UnderWay, "", "")?;
+                if let Err(error) = self.note(&job, Outcome::UnderWay, "", "") {
+                    stopping = Some(self.stop("the registry cannot be written"));
+                    untold = Some(error);
+                    break;
+                }
                 waits = false;
                 self.watcher.hear(&News::Started { name: job.item.name.to_string(), attempt: job.attempt });
                 let hand = Arc::clone(&self.hand);
@@ -311,7 +317,7 @@ impl Run<'_> {
                 });
             }
             if under_way.is_empty() && (todo.is_empty() || stopping.is_some()) {
-                return Ok(stopping);
+                return untold.map_or(Ok(stopping), Err);
             }
             let rest = async {
                 match wake {
@@ -322,10 +328,16 @@ impl Run<'_> {
             tokio::select! {
                 Some(joined) = under_way.join_next() => {
                     // A panic in one device's enrolment is that device's: it stays under way, and is gone on with.
-                    if let Ok((job, result)) = joined
-                        && let Some(again) = self.settle(job, result, stopping.is_some())?
-                    {
-                        todo.push_back(again);
+                    if let Ok((job, result)) = joined {
+                        match self.settle(job, result, stopping.is_some()) {
+                            Ok(again) => todo.extend(again),
+                            Err(error) => {
+                                if stopping.is_none() {
+                                    stopping = Some(self.stop("the registry cannot be written"));
+                                }
+                                untold.get_or_insert(error);
+                            }
+                        }
                     }
                     if stopping.is_none() && let Some(why) = self.too_many_failed() {
                         stopping = Some(self.stop(&why));
