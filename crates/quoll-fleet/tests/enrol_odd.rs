@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use quoll_fleet::device::{DeviceName, DeviceState, Rung};
-use quoll_fleet::enrol::{EnrolError, EnrolRequest, Enrolment, Patience, WantedRung};
+use quoll_fleet::enrol::{EnrolError, EnrolRequest, Enrolment, OldPassword, Patience, Stands, WantedRung};
 use quoll_fleet::issuer::{DeviceCredential, IssueError, Issuer};
 use quoll_fleet::registry::{Owner, RegistryError};
 use quoll_fleet::step::Silent;
@@ -19,7 +19,9 @@ use theatre::paper::{Paper, patience, profile};
 /// `StateText1` and `StateText2` are the owner's words for off and on, and a device answers SetOptions with them.
 #[tokio::test]
 async fn the_owners_own_words_for_on_and_off_are_understood() {
-    for (off, on) in [("AUS", "AN"), ("0", "1"), ("off", "on"), ("closed", "öffen")] {
+    for (off, on) in
+        [("AUS", "AN"), ("0", "1"), ("off", "on"), ("closed", "öffen"), ("ON", "OFF"), ("ON", "AN")]
+    {
         for (firmware, wanted, rung) in [
             (Firmware::ClientCert, WantedRung::Auto, Rung::Mutual),
             (Firmware::Stock, WantedRung::Pinned, Rung::Pinned),
@@ -166,4 +168,44 @@ async fn who_is_revoked_in_the_middle_of_an_enrolment_gets_no_key() {
         let error = stage.registry.propose_password(stage.name()).unwrap_err();
         assert!(matches!(error, RegistryError::Transition { .. }), "{error:?}");
     }
+}
+
+/// A semicolon ends a command in a Backlog and nowhere else, and a brace hides it: both are plausible in a password that a
+/// program made.
+#[tokio::test]
+async fn a_login_that_no_backlog_can_carry_goes_back_all_the_same() {
+    for (user, password) in [("me", "s;3cret"), ("a;b", "plain"), ("x{y", "p{q;r}"), ("a;b", "c;d")] {
+        let stage = Paper::new(VirtualProfile { firmware: Firmware::Stock, ..profile() }, WantedRung::Pinned);
+        for line in [format!("MqttUser {user}"), format!("MqttPassword {password}")] {
+            let _ = stage.told(&line);
+            stage.memory.wait(Duration::from_secs(5));
+        }
+        let login = || {
+            stage.memory.with(|machine| {
+                let (user, password) = machine.settings().login();
+                (user.to_owned(), password.to_owned())
+            })
+        };
+        let old = (user.to_owned(), password.to_owned());
+        assert_eq!(login(), old);
+        stage.blind.store(true, Ordering::SeqCst);
+        let told = Some(OldPassword(password.to_owned().into()));
+        let request = EnrolRequest { old_password: told, ..stage.request.clone() };
+        let error = stage.enrol_as(&request, &stage.console(), &Silent).await.unwrap_err();
+        assert!(matches!(error, EnrolError::NotProven { stands: Stands::RolledBack, .. }), "{error:?}");
+        assert_eq!(stage.in_registry().unwrap().state, DeviceState::RolledBack);
+        stage.memory.wait(Duration::from_secs(5));
+        assert_eq!(login(), old);
+        assert_eq!(stage.told("MqttHost"), format!(r#"{{"MqttHost":"{}"}}"#, theatre::OLD_HOST));
+    }
+    // What no line can bring back is said before anything is changed.
+    let stage = Paper::new(VirtualProfile { firmware: Firmware::Stock, ..profile() }, WantedRung::Pinned);
+    let _ = stage.told("MqttUser me");
+    stage.memory.wait(Duration::from_secs(5));
+    let told = Some(OldPassword("2".to_owned().into()));
+    let request = EnrolRequest { old_password: told, ..stage.request.clone() };
+    let error = stage.enrol_as(&request, &stage.console(), &Silent).await.unwrap_err();
+    assert!(matches!(error, EnrolError::NoWayBack(_)), "{error:?}");
+    assert!(error.hint().unwrap().contains("--lose-old-password"), "{error:?}");
+    assert_eq!(stage.in_registry(), None);
 }

@@ -264,3 +264,20 @@ async fn killed_anywhere_the_same_command_goes_on() {
         assert_eq!(stage.told("SerialLog").await, r#"{"SerialLog":2}"#, "moment {at}");
     }
 }
+
+/// Said to be proven is only whose other passwords are void: a kill, or a full disk, in between leaves no open door.
+#[tokio::test]
+async fn a_device_is_not_called_proven_before_its_other_passwords_are_void() {
+    let stage = stage(stock()).await;
+    let raw = rusqlite::Connection::open(stage.registry.path()).unwrap();
+    let full = "CREATE TRIGGER full BEFORE UPDATE ON passwords BEGIN SELECT RAISE(ABORT, 'disk full'); END";
+    raw.execute_batch(full).unwrap();
+    let error = stage.enrol().await.unwrap_err();
+    assert!(error.to_string().contains("disk full"), "{error}");
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("disk space") && hint.contains("run the same command again"), "{hint}");
+    let device = stage.in_registry().unwrap();
+    assert_eq!(device.state, DeviceState::Switched);
+    raw.execute_batch("DROP TRIGGER full").unwrap();
+    assert_eq!(stage.enrol().await.unwrap().device.state, DeviceState::Proven);
+}

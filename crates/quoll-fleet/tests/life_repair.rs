@@ -10,12 +10,16 @@
 mod theatre;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use quoll_fleet::device::DeviceState;
+use async_trait::async_trait;
+use quoll_fleet::device::{DeviceName, DeviceState};
+use quoll_fleet::issuer::{DeviceCredential, IssueError, Issuer, Reissuer};
 use quoll_fleet::life::LifeError;
+use quoll_fleet::registry::Registry;
 use quoll_tasmota::virtual_device::Chip;
-use theatre::living::{Act, Plug, Stage, mac, name};
+use theatre::living::{Act, Bench, Plug, Stage, mac, name};
 use tokio::task::JoinSet;
 
 /// What the registry says must not be better than what is: a device that cannot come is not proven without a word.
@@ -141,9 +145,64 @@ async fn hardware_that_cannot_be_asked_leaves_the_old_one_in_its_place() {
     let first = Stage::new(Chip::Esp32).await;
     let before = first.device("plug");
     let stage = first.with_hardware(Plug::new(Chip::Esp32, 0x77, "tasmota_new"));
-    stage.plug.dead.store(true, std::sync::atomic::Ordering::SeqCst);
+    stage.plug.dead.store(true, Ordering::SeqCst);
     let error = stage.act("plug", Act::Replace, None).await.unwrap().unwrap_err();
     assert!(matches!(error, LifeError::Device(_)), "{error:?}");
     assert_eq!(stage.device("plug"), before);
     first.assert_settled("plug", "the old one").await;
+}
+
+/// Looks, while an old certificate is voided, whether another process could have the device.
+struct Watched {
+    bench: Bench,
+    registry: Registry,
+    asked: AtomicUsize,
+}
+
+#[async_trait]
+impl Issuer for Watched {
+    async fn issue(&self, of: &DeviceName) -> Result<DeviceCredential, IssueError> {
+        self.bench.issue(of).await
+    }
+
+    async fn existing(&self, of: &DeviceName) -> Result<Option<DeviceCredential>, IssueError> {
+        self.bench.existing(of).await
+    }
+}
+
+#[async_trait]
+impl Reissuer for Watched {
+    async fn reissue(&self, of: &DeviceName) -> Result<DeviceCredential, IssueError> {
+        self.bench.reissue(of).await
+    }
+
+    async fn held(&self, of: &DeviceName, serial: &str) -> Result<Option<DeviceCredential>, IssueError> {
+        self.bench.held(of, serial).await
+    }
+
+    async fn retire(&self, of: &DeviceName, serial: &str) -> Result<(), IssueError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        assert!(self.registry.lock_enrolment(of).unwrap().is_none(), "anybody could be at work on it");
+        self.bench.retire(of, serial).await
+    }
+}
+
+/// What one process has just issued must not be taken for an old certificate by another.
+#[tokio::test]
+async fn a_device_is_one_process_until_its_old_certificates_are_void() {
+    let stage = Stage::new(Chip::Esp32).await;
+    let kill = Arc::default();
+    let watched = Watched {
+        bench: stage.bench(&kill),
+        registry: Registry::open(stage.registry.path()).unwrap(),
+        asked: AtomicUsize::new(0),
+    };
+    let (witness, line) = (stage.broker(&kill), stage.line(&kill));
+    broken(&stage, 0);
+    let key = stage.registry.path().with_file_name("pki").join("private/plug.key");
+    std::fs::remove_file(key).unwrap();
+    let life = stage.life(&watched, &witness);
+    life.repair(&name("plug"), &"192.0.2.7".parse().unwrap(), &line).await.unwrap();
+    assert_eq!(watched.asked.load(Ordering::SeqCst), 1, "the old certificate was voided");
+    stage.assert_settled("plug", "repaired").await;
 }

@@ -202,3 +202,66 @@ async fn a_stranger_is_called_one_with_what_to_do() {
     let device = stage.in_registry().unwrap();
     assert_eq!((device.state, device.problem), (DeviceState::Known, Some(error.to_string())));
 }
+
+/// Its power goes while it is told something, and at the second attempt another one has its address.
+struct DiesAt {
+    right: theatre::paper::OnPaper,
+    stranger: MemoryConsole,
+    at: &'static str,
+    gone: AtomicBool,
+    heard: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Console for DiesAt {
+    async fn ask(&self, command: &Command) -> Result<Reply, ConsoleError> {
+        if self.gone.load(Ordering::SeqCst) {
+            if command.keyword() != "Status" && command.text().contains(' ') {
+                self.heard.lock().unwrap().push(command.to_string());
+            }
+            self.stranger.wait(BETWEEN);
+            return self.stranger.ask(command).await;
+        }
+        if command.to_string().starts_with(self.at) {
+            self.gone.store(true, Ordering::SeqCst);
+            return Err(ConsoleError::Broken { address: self.address(), why: "power cut".into() });
+        }
+        self.right.ask(command).await
+    }
+
+    fn address(&self) -> String {
+        self.right.address()
+    }
+}
+
+#[async_trait]
+impl DeviceConsole for DiesAt {
+    async fn log_lines(&self) -> Result<Vec<String>, ConsoleError> {
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_a_second_time_is_not_said_to_somebody_else() {
+    for (firmware, at) in [
+        (Firmware::ClientCert, "SerialLog 0"),
+        (Firmware::ClientCert, "TLSKey1 "),
+        (Firmware::ClientCert, "TLSKey2 "),
+        (Firmware::ClientCert, "Backlog "),
+        (Firmware::Stock, "Backlog "),
+    ] {
+        let profile = VirtualProfile { chip: Chip::Esp32, firmware, ..profile() };
+        let stage = Paper::new(profile.clone(), WantedRung::Auto);
+        let console = DiesAt {
+            right: stage.console(),
+            stranger: stranger(&profile, false),
+            at,
+            gone: AtomicBool::new(false),
+            heard: Mutex::default(),
+        };
+        let error = stage.enrol(&console).await.unwrap_err();
+        assert!(console.gone.load(Ordering::SeqCst), "{at} was never said: {error}");
+        assert_eq!(*console.heard.lock().unwrap(), Vec::<String>::new(), "{firmware:?} at {at}: {error}");
+        assert!(error.hint().is_some() && stage.in_registry().unwrap().problem.is_some(), "{at}: {error}");
+    }
+}

@@ -108,12 +108,26 @@ impl Command {
     /// # Errors
     /// The value would not arrive as written, see [`CommandError`].
     pub fn set(setting: Setting, value: &str) -> Result<Self, CommandError> {
-        let name = setting.name();
         setting.check(value)?;
+        Ok(Self::setting_line(setting, value))
+    }
+
+    /// As [`Self::set`], for a line of its own, where a semicolon or a brace is a character like any other: a Backlog alone
+    /// reads them otherwise (facts §2), and refuses this one then ([`Self::fits_a_backlog`]).
+    ///
+    /// # Errors
+    /// As [`Self::set`].
+    pub fn set_alone(setting: Setting, value: &str) -> Result<Self, CommandError> {
+        setting.check_alone(value)?;
+        Ok(Self::setting_line(setting, value))
+    }
+
+    fn setting_line(setting: Setting, value: &str) -> Self {
+        let name = setting.name();
         let text = Zeroizing::new(format!("{name} {value}"));
         let secret = setting.kind() == Kind::Secret;
         let shown = if secret { format!("{name} ****") } else { text.to_string() };
-        Ok(Self { secret, restarts: setting.restarts(), ..Self::shown_as(text, &shown) })
+        Self { secret, restarts: setting.restarts(), ..Self::shown_as(text, &shown) }
     }
 
     /// Empties a host, user, password or name (`MqttUser 0`); puts a topic, client id or number back to the factory's
@@ -193,8 +207,8 @@ impl Command {
     /// answer is `{}`, the commands' own answers are not in it. Facts §2.
     ///
     /// # Errors
-    /// None at all, one inside another, longer than a console line, or a brace in a value (a brace hides the
-    /// semicolons after it from the device).
+    /// None at all, one inside another, longer than a console line, or a brace or semicolon in a value (a semicolon ends
+    /// the command, a brace hides the semicolons after it from the device).
     pub fn backlog(commands: &[Self]) -> Result<Self, CommandError> {
         if commands.is_empty() {
             return Err(CommandError::EmptyBacklog);
@@ -205,7 +219,7 @@ impl Command {
             if command.keyword() == "Backlog" {
                 return Err(CommandError::NestedBacklog);
             }
-            if command.text.contains(['{', '}']) {
+            if !command.fits_a_backlog() {
                 return Err(CommandError::BraceInBacklog { keyword: command.keyword().into() });
             }
             let separator = if index == 0 { "" } else { "; " };
@@ -222,6 +236,12 @@ impl Command {
             restarts: commands.iter().any(|command| command.restarts),
             ..Self::shown_as(text, &format!("Backlog {}", shown.join("; ")))
         })
+    }
+
+    /// Whether it can be one of a Backlog's commands: without a brace or a semicolon.
+    #[must_use]
+    pub fn fits_a_backlog(&self) -> bool {
+        !self.text.contains(['{', '}', ';'])
     }
 
     /// The console line. Handle with care if [`Self::is_secret`].
@@ -335,10 +355,10 @@ pub enum CommandError {
     /// The device would strip the inner word.
     #[error("a Backlog cannot hold another one")]
     NestedBacklog,
-    /// `{` hides the following `;`.
-    #[error("{keyword}: a brace in a value cannot go into a Backlog")]
+    /// `{` hides the following `;`, which ends a command.
+    #[error("{keyword}: a brace or semicolon in a value cannot go into a Backlog")]
     BraceInBacklog {
-        /// The command with the brace.
+        /// The command with that value.
         keyword: String,
     },
     /// Longer than a console line.
@@ -361,7 +381,7 @@ impl CommandError {
             }
             Self::SpecialMeaning { .. } => "choose a value of two characters or more".into(),
             Self::LongBacklog { .. } => "shorten host, user or password, or split the Backlog".into(),
-            Self::BraceInBacklog { .. } => "choose a value without '{' and '}'".into(),
+            Self::BraceInBacklog { .. } => "choose a value without '{', '}' and ';'".into(),
             _ => return None,
         })
     }

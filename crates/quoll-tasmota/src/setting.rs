@@ -120,6 +120,18 @@ impl Setting {
     /// # Errors
     /// See [`CommandError`]; the value is not in it.
     pub fn check(self, value: &str) -> Result<(), CommandError> {
+        self.check_alone(value)?;
+        match value.chars().position(|c| c == ';') {
+            Some(at) => {
+                let (name, why) = (self.name(), "a semicolon ends the command");
+                Err(CommandError::Character { name, at: at + 1, why })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Self::check`], for a line that is not part of a Backlog: there a semicolon is a character like any other.
+    pub(crate) fn check_alone(self, value: &str) -> Result<(), CommandError> {
         let name = self.name();
         if value.is_empty() {
             return Err(CommandError::Empty { name });
@@ -164,7 +176,7 @@ impl Setting {
 
     fn objection(self, c: char) -> Option<&'static str> {
         match (self.kind(), c) {
-            (_, ';') => Some("a semicolon ends the command"),
+            (Kind::Topic | Kind::Host, ';') => Some("a semicolon ends the command"),
             (_, c) if c.is_control() => Some("a control character"),
             (Kind::Topic | Kind::Host, c) if c.is_whitespace() => Some("a blank"),
             (Kind::Topic, '+' | '#') => Some("a wildcard"),

@@ -357,10 +357,21 @@ fn values_that_would_not_arrive_as_written_are_refused_without_showing_them() {
     let error = Command::set(Setting::MqttPassword, "hunter2;").unwrap_err();
     assert!(!format!("{error} {error:?}").contains("hunter2"));
     let brace = Command::set(Setting::MqttPassword, "a{b").unwrap();
-    assert_eq!(
-        Command::backlog(&[brace]),
-        Err(CommandError::BraceInBacklog { keyword: "MqttPassword".into() })
-    );
+    let semicolon = Command::set_alone(Setting::MqttPassword, "a;b").unwrap();
+    assert!(semicolon.is_secret() && semicolon.restarts() && semicolon.text() == "MqttPassword a;b");
+    for alone in [brace, semicolon] {
+        assert!(!alone.fits_a_backlog());
+        let refused = Command::backlog(&[alone]);
+        assert_eq!(refused, Err(CommandError::BraceInBacklog { keyword: "MqttPassword".into() }));
+    }
+    for (setting, value) in [
+        (Setting::Topic, "a;b"),
+        (Setting::MqttHost, "a;b"),
+        (Setting::MqttUser, "0"),
+        (Setting::MqttUser, "a\nb"),
+    ] {
+        assert!(Command::set_alone(setting, value).is_err(), "{setting:?} {value:?}");
+    }
 }
 
 fn in_memory() -> Machine {

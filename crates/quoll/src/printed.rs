@@ -3,7 +3,7 @@
 
 use quoll_fleet::access_list::sharing;
 use quoll_fleet::device::{Address, Device, DeviceState, Rung, Topics};
-use quoll_fleet::enrol::{BrokerTarget, WantedRung, pinned_switch};
+use quoll_fleet::enrol::{BrokerTarget, WantedRung, lock, pinned_switch};
 use quoll_fleet::issuer::{DeviceCredential, IssueError, Issuer};
 use quoll_fleet::registry::{NewDevice, NewPassword, Registry};
 use quoll_tasmota::limits::SERIAL_COMMAND_CHARS;
@@ -35,9 +35,7 @@ pub(crate) async fn print(desk: &Desk, wish: &Wish, mac: Option<Mac>, reveals: b
     // A device that we have keeps the letters of its name.
     let name = known.as_ref().map_or(name, |device| device.name.clone());
     let new = NewDevice { name: name.clone(), ..new_device(wish, known.as_ref(), mac)? };
-    let Some(_lock) = registry.lock_enrolment(&name).map_err(trouble::registry)? else {
-        return Err(Failure::new(Exit::Partial, format!("{name} is being enrolled by another command")));
-    };
+    let _lock = lock(registry, &name).map_err(enrolment::failure)?;
     let rung = match (wish.rung, known.as_ref().map(|device| device.rung)) {
         (WantedRung::Pinned, _) | (WantedRung::Auto, Some(Rung::Pinned)) => Rung::Pinned,
         _ => Rung::Mutual,

@@ -11,23 +11,28 @@ use super::error::EnrolError;
 use super::target::{DeviceConsole, Patience};
 use crate::step::Step;
 
+/// The factory's word for on. A device whose word for off it is has exchanged the two.
+const FACTORY_ON: &str = "ON";
+
 /// A console with patience, and a memory for who answers there.
 pub(crate) struct Asker<'a> {
     pub(crate) console: &'a dyn DeviceConsole,
     pub(crate) patience: Patience,
     /// Who answered the probe, or is to answer. Nothing is changed on anybody else.
     pub(super) who: OnceLock<Mac>,
+    /// Its word for off, once it was asked; `None` where it has no such setting.
+    off: OnceLock<Option<String>>,
 }
 
 impl<'a> Asker<'a> {
     /// One that takes whoever answers the probe.
     pub(crate) fn new(console: &'a dyn DeviceConsole, patience: Patience) -> Self {
-        Self { console, patience, who: OnceLock::new() }
+        Self { console, patience, who: OnceLock::new(), off: OnceLock::new() }
     }
 
     /// One for this device and no other.
     pub(crate) fn of(console: &'a dyn DeviceConsole, patience: Patience, mac: Mac) -> Self {
-        Self { console, patience, who: OnceLock::from(mac) }
+        Self { console, patience, who: OnceLock::from(mac), off: OnceLock::new() }
     }
 
     /// An address is lent: after a restart, or in the middle of a run, another device may answer there. Asked right before
@@ -55,7 +60,13 @@ impl<'a> Asker<'a> {
     /// As [`Self::tell`], to the device that was asked first and to no other.
     pub(crate) async fn change(&self, step: Step, command: &Command) -> Result<Reply, EnrolError> {
         self.same_device(step).await?;
-        self.tell(step, command).await
+        self.hand(step, command).await
+    }
+
+    /// As [`Self::tell`], for what changes a device, by those who have just looked who is there. Before another attempt it
+    /// is looked again: a device that went away in the middle may have left its address to somebody else.
+    pub(super) async fn hand(&self, step: Step, command: &Command) -> Result<Reply, EnrolError> {
+        self.heard(step, command, self.attempt(step, command, true).await?)
     }
 
     /// One attempt. A console that never answers is a timeout, whatever it does by itself.
@@ -66,6 +77,10 @@ impl<'a> Asker<'a> {
 
     /// Several attempts, with pauses that double. For commands that may be sent twice.
     pub(crate) async fn ask(&self, step: Step, command: &Command) -> Result<Reply, EnrolError> {
+        self.attempt(step, command, false).await
+    }
+
+    async fn attempt(&self, step: Step, command: &Command, changes: bool) -> Result<Reply, EnrolError> {
         let mut pauses = pauses(self.patience.pause, self.patience.pause * 16);
         let mut attempt = 1;
         loop {
@@ -74,6 +89,9 @@ impl<'a> Asker<'a> {
                 Err(error) if attempt < self.patience.attempts && may_pass(step, &error) => {
                     attempt += 1;
                     sleep(pauses.next().unwrap_or(self.patience.pause)).await;
+                    if changes {
+                        Box::pin(self.same_device(step)).await?;
+                    }
                 }
                 Err(error) => return Err(self.verdict(step, error)),
             }
@@ -82,14 +100,18 @@ impl<'a> Asker<'a> {
 
     /// As [`Self::ask`]; the device must not refuse.
     pub(crate) async fn tell(&self, step: Step, command: &Command) -> Result<Reply, EnrolError> {
-        let reply = self.ask(step, command).await?;
+        self.heard(step, command, self.ask(step, command).await?)
+    }
+
+    fn heard(&self, step: Step, command: &Command, reply: Reply) -> Result<Reply, EnrolError> {
         match reply.refusal() {
             None => Ok(reply),
             Some(Refusal::Unknown | Refusal::Error) => Err(self.refused(step, command)),
         }
     }
 
-    /// An option, by the device's own words for off and on where the answer has others than the factory's.
+    /// An option, by the device's own words for off and on where the answer has others than the factory's, or where those
+    /// were exchanged: then ON is off.
     pub(crate) async fn option(
         &self,
         step: Step,
@@ -97,17 +119,26 @@ impl<'a> Asker<'a> {
     ) -> Result<Result<bool, ReplyError>, EnrolError> {
         let reply = self.ask(step, &Command::ask_option(option)).await?;
         let told = reply.option(option);
-        if !matches!(told, Err(ReplyError::Shape { .. })) {
+        if !matches!(told, Ok(_) | Err(ReplyError::Shape { .. })) {
             return Ok(told);
         }
-        let mut words = [String::new(), String::new()];
-        for (setting, word) in [Setting::StateText1, Setting::StateText2].into_iter().zip(&mut words) {
-            match self.ask(step, &Command::ask(setting)).await?.setting(setting) {
-                Ok(text) => *word = text,
-                Err(_) => return Ok(told),
-            }
+        let Some(off) = self.off(step).await? else { return Ok(told) };
+        if told.is_ok() && off != FACTORY_ON {
+            return Ok(told);
         }
-        Ok(reply.option_in(option, words.each_ref().map(String::as_str)))
+        match self.ask(step, &Command::ask(Setting::StateText2)).await?.setting(Setting::StateText2) {
+            Ok(on) => Ok(reply.option_in(option, [&off, &on])),
+            Err(_) => Ok(told),
+        }
+    }
+
+    /// Its word for off, asked once; `None` where it has none of its own.
+    async fn off(&self, step: Step) -> Result<Option<String>, EnrolError> {
+        if let Some(known) = self.off.get() {
+            return Ok(known.clone());
+        }
+        let word = self.ask(step, &Command::ask(Setting::StateText1)).await?.setting(Setting::StateText1);
+        Ok(self.off.get_or_init(|| word.ok()).clone())
     }
 
     pub(crate) fn refused(&self, step: Step, command: &Command) -> EnrolError {

@@ -122,6 +122,9 @@ pub enum EnrolError {
         /// `MqttHost`.
         host: String,
     },
+    /// What it is set to now could not be given back to it.
+    #[error("there would be no way back to its old broker: {0}")]
+    NoWayBack(CommandError),
     /// An EC CA, and firmware that cannot check its signatures.
     #[error("{address} runs firmware {firmware}, which does not know SetOption165 and cannot check an EC CA")]
     NoEcdsa {
@@ -172,7 +175,7 @@ pub enum EnrolError {
         name: DeviceName,
     },
     /// Another process is at work on it.
-    #[error("{name} is being enrolled by another process")]
+    #[error("{name} is being enrolled or changed by another process")]
     Busy {
         /// The name.
         name: DeviceName,
@@ -368,6 +371,11 @@ impl EnrolError {
             Self::NoPin { .. } => "give the server an RSA key (quoll server), or build an image with client certificates".into(),
             Self::OldPassword { .. } => {
                 "give it: --old-password-file FILE; or do without: --lose-old-password".into()
+            }
+            Self::NoWayBack(_) => {
+                "give it another value on its own console first (and its old broker the same); a password that no device \
+                 takes is not its password: --lose-old-password does without"
+                    .into()
             }
             Self::NoEcdsa { .. } => "update to 15.1.0.1 or later, or use an RSA CA".into(),
             Self::OtherDevice { name, .. } => format!(

@@ -83,7 +83,17 @@ impl Enrolment<'_> {
         request: &EnrolRequest,
         console: &dyn DeviceConsole,
     ) -> Result<Enrolled, EnrolError> {
-        let _lock = lock(self.registry, &request.name)?;
+        let lock = lock(self.registry, &request.name)?;
+        self.run_held(request, console, &lock).await
+    }
+
+    /// As [`Self::run`], for those who have the device for themselves already, and keep it for what follows.
+    pub(crate) async fn run_held(
+        &self,
+        request: &EnrolRequest,
+        console: &dyn DeviceConsole,
+        _: &EnrolmentLock,
+    ) -> Result<Enrolled, EnrolError> {
         let request = self.as_registered(request)?;
         run::Run::new(self, &request, console)?.finish().await
     }
@@ -116,6 +126,6 @@ impl Enrolment<'_> {
 ///
 /// # Errors
 /// [`EnrolError::Busy`], and where the lock's file cannot be made.
-pub(crate) fn lock(registry: &Registry, name: &DeviceName) -> Result<EnrolmentLock, EnrolError> {
+pub fn lock(registry: &Registry, name: &DeviceName) -> Result<EnrolmentLock, EnrolError> {
     registry.lock_enrolment(name)?.ok_or_else(|| EnrolError::Busy { name: name.clone() })
 }

@@ -143,8 +143,9 @@ impl Run<'_> {
             self.notes.push(format!("the broker saw client id {seen:?}, the device says {own:?}"));
         }
         self.begin(Step::Commit)?;
-        let device = self.advance(DeviceState::Proven, Some(Rung::Pinned))?;
+        // The others first: a kill in between leaves a device that is not proven yet, and no old password that opens.
         self.with.registry.settle_password(&self.request.name, id)?;
+        let device = self.advance(DeviceState::Proven, Some(Rung::Pinned))?;
         self.done(Step::Commit, &format!("password {id}"))?;
         Ok((device, sighting, already))
     }

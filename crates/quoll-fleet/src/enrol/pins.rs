@@ -99,14 +99,14 @@ impl OldLogin {
         }
         commands.push(match old.user.as_deref().unwrap_or_default() {
             "" => Command::clear(Setting::MqttUser),
-            user => Command::set(Setting::MqttUser, user)?,
+            user => Command::set_alone(Setting::MqttUser, user)?,
         });
         match self {
             Self::Ours => {}
             // Without the old one, ours must not stay: it would be told to the old broker.
             Self::None | Self::Lost => commands.push(Command::clear(Setting::MqttPassword)),
             Self::Factory => commands.push(Command::factory_password()),
-            Self::Told(password) => commands.push(Command::set(Setting::MqttPassword, &password.0)?),
+            Self::Told(password) => commands.push(Command::set_alone(Setting::MqttPassword, &password.0)?),
         }
         Ok(commands)
     }

@@ -5,7 +5,8 @@ use quoll_tasmota::{Command, FingerprintSlot, ReplyError, SetOption, Setting, St
 
 use super::ask::Asker;
 use super::error::EnrolError;
-use super::pins::{FACTORY_USER, Pins};
+use super::pins::{FACTORY_USER, OldLogin, Pins};
+use super::switch::rollback_commands;
 use super::target::{BrokerTarget, CaKind, DeviceConsole, EnrolRequest, Patience, WantedRung};
 use crate::access_list;
 use crate::device::{Device, DeviceState, Rung, Topics};
@@ -251,8 +252,18 @@ impl Probe {
                 if !empty && !request.replace_key && !registry.ever_began(&request.name, Step::PushKey)? {
                     return Err(EnrolError::ForeignKey { address, stored });
                 }
+                if !self.is_at(broker) {
+                    self.refuse_without_way_back(registry, request, None)?;
+                }
             }
-            Way::Pinned(_) => self.refuse_losing_a_password(registry, request, &address)?,
+            Way::Pinned(_) => {
+                self.refuse_losing_a_password(registry, request, &address)?;
+                let ours = registry.passwords_of(&request.name)?;
+                let ours: Vec<&str> = ours.iter().map(|one| one.login.as_str()).collect();
+                if !self.is_pinned_to(broker, &ours) {
+                    self.refuse_without_way_back(registry, request, Some(&ours))?;
+                }
+            }
         }
         self.refuse_topics(registry, request, address)?;
         Ok(way)
@@ -308,6 +319,20 @@ impl Probe {
             return Ok(());
         }
         Err(EnrolError::OldPassword { address: address.to_owned(), user, host: before.host.clone() })
+    }
+
+    /// Old settings that no console line can bring back, or a password that was told us and that no device takes: said
+    /// before anything is changed, not when it is to go back.
+    fn refuse_without_way_back(
+        &self,
+        registry: &Registry,
+        request: &EnrolRequest,
+        logins: Option<&[&str]>,
+    ) -> Result<(), EnrolError> {
+        let kept = registry.kept(&request.name)?.0;
+        let old = kept.as_ref().unwrap_or(&self.settings);
+        let login = logins.map(|ours| OldLogin::of(old, ours, request.old_password.as_ref()));
+        rollback_commands(old, login.as_ref()).map(drop).map_err(EnrolError::NoWayBack)
     }
 
     /// A name stands for one device, which its MAC tells.

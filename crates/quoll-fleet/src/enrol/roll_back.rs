@@ -44,12 +44,12 @@ impl Run<'_> {
             let ours: Vec<&str> = passwords.iter().map(|one| one.login.as_str()).collect();
             OldLogin::of(&old, &ours, self.request.old_password.as_ref())
         });
-        let backlog: Command = match rollback_commands(&old, login.as_ref()) {
-            Ok(backlog) => backlog,
+        let lines = match rollback_commands(&old, login.as_ref()) {
+            Ok(lines) => lines,
             Err(error) => return Ok(Err(error.to_string())),
         };
         let mut round = 1;
-        while let Err(why) = self.send_back(&backlog, &old, login.as_ref()).await {
+        while let Err(why) = self.send_back(&lines, &old, login.as_ref()).await {
             if round == ROLL_BACK_ROUNDS {
                 return Ok(Err(why));
             }
@@ -69,10 +69,13 @@ impl Run<'_> {
     /// Sends the old settings, and waits until the device is back with them; else says why not.
     async fn send_back(
         &self,
-        backlog: &Command,
+        (alone, backlog): &(Vec<Command>, Command),
         old: &SavedSettings,
         login: Option<&OldLogin>,
     ) -> Result<(), String> {
+        for line in alone {
+            self.asker.change(Step::RollBack, line).await.map_err(|error| error.to_string())?;
+        }
         self.asker.send_backlog(Step::RollBack, backlog).await.map_err(|error| error.to_string())?;
         let old_port = |port| if old.port > 1 { port == old.port } else { true };
         let old_user = |user: &str| login.is_none() || old.user.as_deref().is_none_or(|old| old == user);

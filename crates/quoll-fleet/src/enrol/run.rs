@@ -139,7 +139,6 @@ impl<'a> Run<'a> {
                 }
                 self.begin(Step::Commit)?;
                 let device = self.advance(DeviceState::Proven, Some(Rung::Mutual))?;
-                self.with.registry.void_passwords(&self.request.name)?;
                 self.done(Step::Commit, &format!("certificate {serial}"))?;
                 Ok((device, sighting, already))
             }

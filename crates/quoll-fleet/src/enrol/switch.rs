@@ -45,11 +45,13 @@ pub(super) fn switch_commands(broker: &BrokerTarget, has_ecdsa: bool) -> Result<
     Command::backlog(&commands)
 }
 
-/// The Backlog of facts §8.4. Fingerprints, user and password only where the pinned rung touched them.
+/// The Backlog of facts §8.4. Fingerprints, user and password only where the pinned rung touched them. What a Backlog
+/// cannot carry, such as a password with a semicolon, is a line of its own, to be sent first: a restart that it brings
+/// waits until the Backlog is through.
 pub(super) fn rollback_commands(
     old: &SavedSettings,
     login: Option<&OldLogin>,
-) -> Result<Command, CommandError> {
+) -> Result<(Vec<Command>, Command), CommandError> {
     let mut commands = vec![
         Command::set_option(SetOption::MQTT_TLS, old.tls),
         Command::set_option(SetOption::FINGERPRINT_MODE, old.fingerprint_mode),
@@ -66,7 +68,8 @@ pub(super) fn rollback_commands(
     if let Some(login) = login {
         commands.extend(login.commands(old)?);
     }
-    Command::backlog(&commands)
+    let (backlog, alone): (Vec<_>, Vec<_>) = commands.into_iter().partition(Command::fits_a_backlog);
+    Ok((alone, Command::backlog(&backlog)?))
 }
 
 impl Asker<'_> {
@@ -102,8 +105,9 @@ impl Asker<'_> {
     /// As [`Self::send_backlog`], for those who have just looked who is there. No answer is no verdict: the device may be
     /// gone because it obeys.
     pub(crate) async fn hand_over(&self, step: Step, backlog: &Command) -> Result<(), EnrolError> {
-        match self.tell(step, backlog).await {
-            Ok(_) | Err(EnrolError::WentAway { .. }) => Ok(()),
+        match self.hand(step, backlog).await {
+            // A stranger has its address since: it went away after it was told.
+            Ok(_) | Err(EnrolError::WentAway { .. } | EnrolError::Stranger { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }

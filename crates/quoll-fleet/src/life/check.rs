@@ -161,12 +161,10 @@ pub async fn prove(
             registry.advance(name, DeviceState::KeyPushed, None)?;
         }
         registry.advance(name, DeviceState::Switched, None)?;
-        let device = registry.advance(name, DeviceState::Proven, Some(rung))?;
-        match rung {
-            Rung::Pinned => registry.settle_password(name, &id)?,
-            Rung::Mutual | Rung::Plain => registry.void_passwords(name)?,
+        if rung == Rung::Pinned {
+            registry.settle_password(name, &id)?;
         }
-        return Ok(Some(device));
+        return Ok(Some(registry.advance(name, DeviceState::Proven, Some(rung))?));
     }
     Ok(None)
 }

@@ -9,6 +9,7 @@ use super::replace::{Replaced, replace, retire_superseded};
 use crate::device::{Address, DeviceName};
 use crate::enrol::{DeviceConsole, EnrolRequest, Enrolled, Enrolment, WantedRung, lock};
 use crate::issuer::{DeviceCredential, IssueError, Issuer, Reissuer};
+use crate::registry::EnrolmentLock;
 
 impl Life<'_> {
     /// Brings a device back that lost its keys or its settings, or was given others. A new key that was under way arrives
@@ -24,10 +25,8 @@ impl Life<'_> {
     ) -> Result<Enrolled, LifeError> {
         let held = lock(self.registry, name)?;
         let notes = self.put_off(name, None).await?;
-        // The enrolment takes it anew.
-        drop(held);
         let request = EnrolRequest { replace_key: true, ..EnrolRequest::new(name.clone(), address.clone()) };
-        let mut enrolled = self.enrol_again(&request, console).await?;
+        let mut enrolled = self.enrol_again(&request, console, &held).await?;
         self.registry.end_change(name)?;
         enrolled.notes.splice(0..0, notes);
         Ok(enrolled)
@@ -47,19 +46,20 @@ impl Life<'_> {
     ) -> Result<(Replaced, Enrolled), LifeError> {
         let held = lock(self.registry, name)?;
         let replaced = replace(self.registry, self.issuer, name, address, console, self.patience).await?;
-        // The enrolment takes it anew.
-        drop(held);
         // Where no broker runs, the enrolment says so.
         self.witness.ready().await.ok();
         let request =
             EnrolRequest { replace_key: true, rung, ..EnrolRequest::new(name.clone(), address.clone()) };
-        Ok((replaced, self.enrol_again(&request, console).await?))
+        Ok((replaced, self.enrol_again(&request, console, &held).await?))
     }
 
+    /// Until its old certificates are void nobody else is at work on it: a new key that another process has just made for
+    /// it would be taken for one of those.
     async fn enrol_again(
         &self,
         request: &EnrolRequest,
         console: &dyn DeviceConsole,
+        held: &EnrolmentLock,
     ) -> Result<Enrolled, LifeError> {
         let enrolment = Enrolment {
             registry: self.registry,
@@ -69,7 +69,7 @@ impl Life<'_> {
             broker: self.broker,
             patience: self.patience,
         };
-        let enrolled = enrolment.run(request, console).await?;
+        let enrolled = enrolment.run_held(request, console, held).await?;
         retire_superseded(self.registry, self.issuer, &request.name).await?;
         Ok(enrolled)
     }

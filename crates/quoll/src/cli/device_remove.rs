@@ -1,13 +1,14 @@
 //! `quoll device remove`: out of the list, with its certificate.
 
 use clap::Args;
+use quoll_fleet::enrol::{EnrolError, lock};
 use quoll_fleet::registry::{Owner, Registry};
 use quoll_fleet::revoke::RevocationReason;
 use serde_json::json;
 
 use super::{Common, ServerArgs, confirm};
-use crate::enrolment::device_name;
-use crate::failure::{Exit, Failure, Outcome};
+use crate::enrolment::{self, device_name};
+use crate::failure::Outcome;
 use crate::output::print_facts;
 use crate::{bell, revocation, trouble};
 
@@ -35,13 +36,12 @@ impl Remove {
         confirm(self.yes, &question)?;
         let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
         // A run that is under way would lose its way back: what the device was set to before is forgotten here.
-        let Some(_lock) = registry.lock_enrolment(&name).map_err(trouble::registry)? else {
-            return Err(Failure::new(
-                Exit::Partial,
-                format!("{name} is being enrolled or changed by another process"),
-            )
-            .hint(format!("wait until it is done; to shut it out at once: quoll device revoke {name}")));
-        };
+        let _lock = lock(&registry, &name).map_err(|error| {
+            let instead =
+                format!("wait until it is done; to shut it out at once: quoll device revoke {name}");
+            let hint = matches!(error, EnrolError::Busy { .. }).then_some(instead);
+            enrolment::failure(error).maybe_hint(hint)
+        })?;
         let owner = Owner::Device(name.clone());
         let has_one = !registry.certificates_of(&owner).map_err(trouble::registry)?.is_empty();
         // What is void in the registry stays out at our door, whatever the folder says; other servers read the folder.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use quoll_fleet::device::{Address, Device};
 use quoll_fleet::doctor::{Evidence, Finding, Health, Repair, Verdict, diagnose};
+use quoll_fleet::enrol::lock;
 use quoll_fleet::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -17,7 +18,7 @@ use super::doctor_fix::{Done, Surgery};
 use super::{Common, ServerArgs};
 use crate::doctor::house::{self, State};
 use crate::doctor::{self, Practice};
-use crate::enrolment::{device_name, read_password};
+use crate::enrolment::{self, device_name, read_password};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
 use crate::output::{Format, Listing, print};
@@ -99,16 +100,20 @@ impl Doctor {
                     .maybe_hint(error.hint())
             })?;
         }
+        // Before the look at it: what is seen in the middle of somebody else's change is nothing to repair.
+        let held = match self.fix {
+            true => {
+                let registry = Registry::open(&practice.home.fleet_db()).map_err(trouble::registry)?;
+                let lock = lock(&registry, &device.name).map_err(enrolment::failure)?;
+                Some((registry, lock))
+            }
+            false => None,
+        };
         let console = practice.console(&device, password.as_deref().map(String::as_str));
         let mut evidence = practice.examine(&device, &console).await;
         let mut verdict = diagnose(&evidence);
         let mut done = Done::default();
-        if self.fix {
-            let registry = Registry::open(&practice.home.fleet_db()).map_err(trouble::registry)?;
-            let Some(_lock) = registry.lock_enrolment(&device.name).map_err(trouble::registry)? else {
-                let what = format!("{} is being enrolled or changed by another process", device.name);
-                return Err(Failure::new(Exit::Partial, what).hint("wait until it is done"));
-            };
+        if let Some((registry, _lock)) = held {
             let surgery = Surgery { common, practice, registry, device: &device, console: &console };
             (evidence, verdict, done) = surgery.operate(evidence, verdict).await?;
         }

@@ -26,6 +26,7 @@ pub(crate) async fn ask(console: &HttpConsole) -> DeviceSide {
         console,
         end: Instant::now() + PATIENCE,
         side: DeviceSide { address: console.address(), ..DeviceSide::default() },
+        words: None,
     };
     asking.all().await;
     asking.side
@@ -52,6 +53,8 @@ struct Asking<'a> {
     console: &'a HttpConsole,
     end: Instant,
     side: DeviceSide,
+    /// Its words for off and on, once they were asked; none where it has none of its own.
+    words: Option<Option<(String, String)>>,
 }
 
 impl Asking<'_> {
@@ -213,12 +216,19 @@ impl Asking<'_> {
     async fn option(&mut self, option: SetOption) -> Option<bool> {
         let reply = self.reply(&Command::ask_option(option)).await?;
         let mut told = reply.option(option);
-        if let Err(ReplyError::Shape { .. }) = told {
-            // Its owner has words of his own for off and on.
-            let off = self.reply(&Command::ask(Setting::StateText1)).await?.setting(Setting::StateText1);
-            let on = self.reply(&Command::ask(Setting::StateText2)).await?.setting(Setting::StateText2);
-            if let (Ok(off), Ok(on)) = (off, on) {
-                told = reply.option_in(option, [&off, &on]);
+        if matches!(told, Ok(_) | Err(ReplyError::Shape { .. })) {
+            // Its owner may have words of his own for off and on, or have exchanged the factory's.
+            let words = match self.words.clone() {
+                Some(known) => known,
+                None => {
+                    let off = self.reply(&Command::ask(Setting::StateText1)).await?;
+                    let on = self.reply(&Command::ask(Setting::StateText2)).await?;
+                    let words = (off.setting(Setting::StateText1), on.setting(Setting::StateText2));
+                    self.words.insert(words.0.ok().zip(words.1.ok())).clone()
+                }
+            };
+            if let Some((off, on)) = &words {
+                told = reply.option_in(option, [off, on]);
             }
         }
         self.read(&option.name(), told)
