@@ -20,10 +20,7 @@ pub(crate) struct Extraordinary {
 
 impl Extraordinary {
     pub(crate) fn new(maximum_packet_size: Option<u32>, to_client_maximum: u16) -> Self {
-        let maximum_packet_size = match maximum_packet_size {
-            Some(size) => size,
-            None => u32::MAX,
-        };
+        let maximum_packet_size = maximum_packet_size.unwrap_or(u32::MAX);
         Self { maximum_packet_size, from_client: Vec::new(), to_client: HashMap::new(), to_client_maximum }
     }
 

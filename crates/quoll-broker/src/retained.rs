@@ -57,8 +57,8 @@ impl Default for Retained {
 }
 
 impl Retained {
-    /// From now on no more bytes of topics, payloads and properties than this are taken; what is there stays.
-    /// [`limits::RETAINED_BYTES`] unless said otherwise.
+    /// From now on no more memory than this is taken: topics, payloads, properties, and [`limits::RETAINED_COST`] for each;
+    /// what is there stays. [`limits::RETAINED_BYTES`] unless said otherwise.
     pub fn set_max_bytes(&self, bytes: u64) {
         self.max_bytes.store(bytes, Ordering::Relaxed);
     }
@@ -70,7 +70,9 @@ impl Retained {
         let (old, new) = (inner.messages.get(message.topic.as_str()).map(|old| old.size()), message.size());
         let freed = old.unwrap_or(0);
         let is_crowded = old.is_none() && inner.messages.len() >= limit;
-        let is_heavy = new > freed && inner.bytes - freed + new > self.max_bytes.load(Ordering::Relaxed);
+        let taken = inner.bytes + inner.messages.len() as u64 * limits::RETAINED_COST;
+        let added = if old.is_some() { new } else { new + limits::RETAINED_COST };
+        let is_heavy = added > freed && taken - freed + added > self.max_bytes.load(Ordering::Relaxed);
         if is_crowded || is_heavy {
             return false;
         }
@@ -377,12 +379,17 @@ mod tests {
             }))
         };
         let store = |topic, bytes| retained.store(of(topic, bytes), 9);
-        retained.set_max_bytes(100);
+        let bound = |bytes, count| retained.set_max_bytes(bytes + count * limits::RETAINED_COST);
+        bound(100, 2);
         assert!(store("a", 59) && !store("b", 40) && store("b", 39), "60 and 40 are 100");
         assert!(!store("a", 60) && store("a", 59) && store("a", 49), "a larger value is no value");
+        assert!(!store("e", 0), "each has its cost");
+        bound(100, 3);
         assert!(store("e", 9) && !store("c", 0));
+        bound(100, 4);
+        assert!(!store("c", 0));
         assert_eq!(retained.bytes(), 100);
-        retained.set_max_bytes(10);
+        bound(10, 1);
         assert!(store("a", 48) && !store("a", 49), "above a new bound only what shrinks is taken");
         retained.expire(Moment(5), 9);
         for topic in ["a", "b"] {
@@ -409,9 +416,9 @@ mod tests {
             expires: None,
         }));
         let retained = Retained::default();
-        retained.set_max_bytes(100);
+        retained.set_max_bytes(limits::RETAINED_COST + 100);
         assert!(!retained.store(heavy.clone(), 9));
-        retained.set_max_bytes(101);
+        retained.set_max_bytes(limits::RETAINED_COST + 101);
         assert!(retained.store(heavy, 9));
     }
 

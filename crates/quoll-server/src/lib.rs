@@ -14,6 +14,7 @@
 //! | [`http`] | requests and answers of listeners that show a site in MQTT's place |
 //! | [`proxy`], `upgrade`, `websocket` | what may stand between a socket and MQTT: codecs without sockets |
 //! | [`terms`] | a listener's own terms for its clients: mount point, limits |
+//! | `memory` | how much memory there is |
 //! | `placement` | which client lives on which shard |
 //! | [`shard_thread`] | the turn: sockets, rules, letters, journal gate, writes; a mio loop per shard |
 //! | `connection`, `out` | one connection's state; what waits for its peer |
@@ -57,6 +58,7 @@ mod direct;
 mod handle;
 mod handshake;
 mod listener;
+mod memory;
 mod out;
 mod placement;
 mod reload;

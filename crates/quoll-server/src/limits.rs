@@ -26,6 +26,11 @@ pub const RESERVED_FILES: u64 = 16;
 /// How often it is said that there are too many open files, or that accepting fails in another way, for each listener.
 pub const ACCEPT_REPORT: Duration = Duration::from_secs(10);
 
+/// Of the memory that the machine has, or that a container or the service manager leaves us, this part at most is for retained
+/// messages: the other is for everything else, and for other programs. A Raspberry Pi with 1 GB would end the broker long before
+/// it had the bound that is meant for a server.
+pub const RETAINED_PART: u64 = 2;
+
 /// Connections to a site (`protocol http_api`) at a time: each is answered at once and holds some kilobytes.
 pub const MAX_VISITORS: usize = 64;
 

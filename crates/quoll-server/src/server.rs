@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Poll, Waker};
 use quoll_broker::change::Change;
+use quoll_broker::limits::RETAINED_BYTES;
 use quoll_broker::vocabulary::{Letter, ShardId};
 use quoll_broker::{Anchor, Moment, Shard, Shared};
 use tokio::runtime::Runtime;
@@ -22,8 +23,9 @@ pub use crate::handle::Handle;
 pub(crate) use crate::handle::{Inner, LOCAL_CLIENTS};
 use crate::journal::transit::LetterKey;
 use crate::journal::{Bell, Journal, Underway};
-use crate::limits::{ARRIVAL_NICENESS, EVENT_BACKLOG, MAX_ARRIVAL_BYTES, MAX_VISITORS};
+use crate::limits::{ARRIVAL_NICENESS, EVENT_BACKLOG, MAX_ARRIVAL_BYTES, MAX_VISITORS, RETAINED_PART};
 use crate::listener::ListenerState;
+use crate::memory;
 use crate::placement::Placement;
 use crate::post::{Inbox, Mail};
 use crate::shard_thread::{Common, Keeping, ShardThread, WAKE, packet_limit};
@@ -173,6 +175,7 @@ fn launch(
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let moment = Moment(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX));
     let shared = Arc::new(Shared::new(Anchor { instant: Instant::now(), moment }, polls.len() as u16));
+    shared.retained.set_max_bytes(retained_bytes(memory::available()));
     let immediate = journal.lock().unwrap_or_else(PoisonError::into_inner).is_immediate();
     let max_packet_size = packet_limit(&settings.rules);
     let desk = Arc::new(Desk::default());
@@ -270,6 +273,11 @@ fn post_again(letters: Vec<(LetterKey, Letter)>, shared: &Shared, placement: &Pl
     }
 }
 
+/// Memory that retained messages may take, where there is so much.
+fn retained_bytes(memory: Option<u64>) -> u64 {
+    memory.map_or(RETAINED_BYTES, |memory| (memory / RETAINED_PART).min(RETAINED_BYTES))
+}
+
 fn arrivals_runtime(threads: usize) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.max(1))
@@ -296,4 +304,21 @@ pub(crate) fn seed() -> Result<u64, StartError> {
     let mut bytes = [0; 8];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| StartError::NoChance)?;
     Ok(u64::from_le_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retained_messages_leave_half_of_a_small_machine_free() {
+        for (memory, bound) in [
+            (Some(1 << 30), 512 << 20),
+            (Some(4 << 30), 2 << 30),
+            (Some(64 << 30), RETAINED_BYTES),
+            (None, RETAINED_BYTES),
+        ] {
+            assert_eq!(retained_bytes(memory), bound, "{memory:?}");
+        }
+    }
 }

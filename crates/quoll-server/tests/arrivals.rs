@@ -230,7 +230,7 @@ async fn a_will_above_the_level_of_its_listener_is_refused_as_mosquitto_does() {
         (one, ProtocolVersion::V311, Some(low), Some((stranger, None))),
     ] {
         let mut connect = connect_packet("c", version);
-        connect.will = will.map(|qos| will_at(qos));
+        connect.will = will.map(will_at);
         let mut peer = Peer::over(dial(addresses[listener].1), version);
         peer.send(&Packet::Connect(Box::new(connect)));
         let told = match peer.receive() {

@@ -352,7 +352,9 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
         ),
         (
             "Sessions, subscriptions, retained messages",
-            "",
+            "Mosquitto's `memory_limit` makes allocations fail above it; here each use has its own bound. To hold the broker to a part \
+             of a small machine, set `MemoryMax=` in its service, or the container's limit: what retained messages may take follows \
+             it, and `max_queued_messages`, `max_queued_bytes`, `global_max_clients` and `max_connections` bound the rest.",
             vec![
                 row(
                     "SESSIONS",
@@ -400,8 +402,21 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Row>)> {
                 row(
                     "RETAINED_BYTES",
                     bytes(usize::try_from(rules::RETAINED_BYTES).unwrap_or(usize::MAX)),
-                    "their topics, payloads and properties",
+                    "memory that they may take: topics, payloads, properties, and `RETAINED_COST` for each",
                     "0x97 Quota exceeded; the message is passed on, and what was retained for its topic stays",
+                ),
+                row(
+                    "RETAINED_PART",
+                    format!("1/{}", coat::RETAINED_PART),
+                    "of the machine's memory, or of what its control group (a container, `MemoryMax=`) leaves the broker, that they may \
+                     take where that is less; read at the start",
+                    "the same",
+                ),
+                row(
+                    "RETAINED_COST",
+                    bytes(usize::try_from(rules::RETAINED_COST).unwrap_or(usize::MAX)),
+                    "that each counts beside its bytes, so that many small ones are no way round",
+                    "nothing",
                 ),
                 row(
                     "REPLAY_STRETCH",

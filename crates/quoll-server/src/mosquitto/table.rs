@@ -87,7 +87,7 @@ pub static OPTIONS: &[Opt] = options! {
         "-1 = no limit"; "connections on the whole broker";
     "global_max_clients": Global, Kind::Number { min: 0, max: i32::MAX as i64, below: Below::Unlimited }, Last, Should, Answer::Read;
         "-1 = no limit"; "sessions on the whole broker, offline ones included";
-    "memory_limit": Global, Kind::Number { min: 0, max: i64::MAX, below: Below::Refused }, Last, Later, Answer::Ignored("memory is bounded by the bounds of packets, queues and connections");
+    "memory_limit": Global, Kind::Number { min: 0, max: i64::MAX, below: Below::Refused }, Last, Later, Answer::Ignored("each use of memory has its own bound, and what retained messages may take follows the machine's memory or the MemoryMax= of the service (docs/limits.md)");
         "0 = none"; "hard limit on heap use; allocations above it fail";
     "persistent_client_expiration": Global, Kind::Period, Last, Must, Answer::Read;
         "never"; "forget offline sessions after a time with unit h, d, w, m, y (s since 2.1)";
