@@ -55,6 +55,11 @@ pub(crate) enum Question {
         /// Its serial number, or the password's id.
         serial: String,
     },
+    /// Keep somebody out from now on, until the node stops: the registry cannot be written.
+    KeepOut {
+        /// A name in the registry, or a certificate's serial number.
+        who: String,
+    },
     /// What was seen of a device at the door.
     Encounters(Whose),
     /// A connection that is about to be made by a command is no device's.

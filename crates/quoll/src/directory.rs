@@ -219,6 +219,15 @@ impl Directory {
         self.serials.get(credential).map(String::as_str)
     }
 
+    /// The marks of everybody of this name, or of the certificate with this serial number.
+    pub(crate) fn meant_by(&self, who: &str) -> Vec<Credential> {
+        let is_meant = |text: &str| text.eq_ignore_ascii_case(who);
+        let held =
+            self.holders.iter().filter(|(_, holder)| is_meant(&holder.name) || is_meant(&holder.serial));
+        let listed = self.serials.iter().filter(|(_, serial)| is_meant(serial));
+        held.map(|(mark, _)| mark).chain(listed.map(|(mark, _)| mark)).copied().collect()
+    }
+
     /// Who is to be out here and was not there: revoked, in quarantine, rejected.
     pub(crate) fn newly_out(&self, before: &Self) -> Vec<Credential> {
         let barred = self.barred.keys().filter(|credential| !before.barred.contains_key(*credential));

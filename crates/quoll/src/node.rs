@@ -36,7 +36,7 @@ use self::rereading::Rereading;
 use crate::absence::OtherDoor;
 use crate::config::Settings;
 use crate::denials::Denials;
-use crate::directory::Directory;
+use crate::directory::{Credential, Directory};
 use crate::encounters::Encounters;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
@@ -79,6 +79,8 @@ pub(crate) struct Node {
     /// The same server's at the door of pinned devices, which are asked for no certificate.
     pinned: LiveIdentity,
     directory: ArcSwap<Directory>,
+    /// Who is kept out until the node stops, because nothing can be written.
+    kept_out: Mutex<HashSet<Credential>>,
     /// When the directory was read last, and the files' stamps then.
     read: Mutex<(Instant, Stamps)>,
     reading: Rereading,
@@ -133,6 +135,7 @@ impl Node {
             identity,
             pinned,
             directory: ArcSwap::from_pointee(directory),
+            kept_out: Mutex::default(),
             read: Mutex::new((Instant::now(), stamps)),
             reading: Rereading::default(),
             server: std::sync::OnceLock::new(),
@@ -221,10 +224,36 @@ impl Node {
         self.reading.after_now(|| self.read_anew()).await
     }
 
+    /// Shuts out whoever has this name or certificate, without writing anything. How many connections that ended.
+    pub(crate) async fn keep_out(&self, who: &str) -> Outcome<usize> {
+        let meant = self.directory().meant_by(who);
+        if meant.is_empty() {
+            return Err(Failure::new(Exit::NotFound, format!("the running node knows nobody called {who}")));
+        }
+        tracing::warn!(who, "kept out until this node stops: its revocation could not be written");
+        self.kept_out.lock().unwrap_or_else(PoisonError::into_inner).extend(&meant);
+        // The door knows it from here on; the folder may be what is broken.
+        let mut ended = 0;
+        for credential in meant {
+            ended += self.server().expel(credential).await;
+        }
+        match self.reread().await {
+            Ok(more) => ended += more,
+            Err(failure) => tracing::warn!("folder and registry could not be read: {}", failure.what),
+        }
+        Ok(ended)
+    }
+
+    /// Whether it is kept out until this node stops.
+    fn is_kept_out(&self, credential: &Credential) -> bool {
+        self.kept_out.lock().unwrap_or_else(PoisonError::into_inner).contains(credential)
+    }
+
     async fn read_anew(&self) -> Outcome<usize> {
         let stamps = Stamps::take(&self.settings, &self.registry);
         let folders = Folders::open(&self.settings)?;
-        let fresh = Directory::read(&folders, &self.registry)?;
+        let mut fresh = Directory::read(&folders, &self.registry)?;
+        fresh.revoked.extend(self.kept_out.lock().unwrap_or_else(PoisonError::into_inner).iter());
         let before = self.directory();
         let mut out = fresh.newly_out(&before);
         if folders.all().count() < self.folders.load().all().count() {

@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use quoll_fleet::registry::{Owner, Registry, RegistryError};
 use quoll_fleet::revoke::{self, Revocation, RevokeError};
-use quoll_pki::{Pki, PkiError, RevocationReason};
+use quoll_pki::{Pki, RevocationReason};
 use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::cli::device::RevokeArgs;
 use crate::cli::{Common, ServerArgs};
 use crate::config::Settings;
+use crate::control::{self, Answer, Question};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
 use crate::output::print_facts;
@@ -51,39 +52,59 @@ pub(crate) async fn shut_out(
     owner: &Owner,
     reason: RevocationReason,
 ) -> Outcome<(Revocation, Option<usize>)> {
-    let pki = workshop::open_pki(settings)?;
-    let next = workshop::next_pki(settings)?;
+    let folders = workshop::open_pki(settings).and_then(|pki| Ok((pki, workshop::next_pki(settings)?)));
+    let (pki, next) = match folders {
+        Ok(folders) => folders,
+        Err(failure) => return Err(kept_out(home, owner.name(), failure).await),
+    };
     let now = OffsetDateTime::now_utc();
     let mut done = match revoke::revoke(registry, &pki, owner, reason, now) {
-        Err(error @ RevokeError::Registry(_)) => return Err(failure(error)),
+        Err(error @ RevokeError::Registry(RegistryError::Unknown(_))) => return Err(failure(error)),
+        Err(error @ RevokeError::Registry(_)) => {
+            return Err(kept_out(home, owner.name(), failure(error)).await);
+        }
         other => other,
     };
-    if let (Ok(done), Some(next)) = (&mut done, &next) {
+    let both = match (&mut done, &next) {
         // What this CA does not know, the next one may have issued.
-        in_next(next, done, reason, now)?;
-    }
-    // Whatever the folder said, the door is shut in the registry, and the node must hear of it.
+        (Ok(done), Some(next)) => in_next(next, done, reason, now),
+        _ => Ok(()),
+    };
+    // Whatever the folders said, the door is shut in the registry, and the node must hear of it.
     let ended = bell::ring(home).await;
-    Ok((done.map_err(failure)?, ended?))
+    let done = done.map_err(failure)?;
+    both?;
+    Ok((done, ended?))
+}
+
+/// Nothing can be written, on a full disk or in a damaged folder. A running node can keep somebody out all the same, for as long as it
+/// runs; what to tell then.
+pub(crate) async fn kept_out(home: &Home, who: &str, failure: Failure) -> Failure {
+    let question = Question::KeepOut { who: who.to_owned() };
+    let Ok(Some(Answer::InForce { ended })) = control::ask(home, &question).await else { return failure };
+    let connections = match ended {
+        0 => "it was not connected".to_owned(),
+        count => format!("connections ended: {count}"),
+    };
+    let what =
+        format!("{who} is not revoked, but the running node keeps it out until it stops ({connections})");
+    let first = failure.hint.map_or_else(String::new, |hint| format!(": {hint}"));
+    Failure::new(Exit::Partial, what)
+        .why(failure.what)
+        .hint(format!("run the same command again before the node is started anew{first}"))
 }
 
 fn in_next(next: &Pki, done: &mut Revocation, reason: RevocationReason, now: OffsetDateTime) -> Outcome {
-    let mut unknown = Vec::new();
     for serial in std::mem::take(&mut done.unknown) {
-        let known = match serial.parse() {
-            Ok(number) => next.revoke(&number, reason, now),
-            Err(_) => {
-                unknown.push(serial);
-                continue;
-            }
+        let revoked = match serial.parse() {
+            Ok(number) => Pki::revoke_among([next], &number, reason, now).map_err(trouble::pki)?,
+            Err(_) => None,
         };
-        match known {
-            Ok(revoked) => done.already &= revoked.already,
-            Err(PkiError::UnknownSerial { .. }) => unknown.push(serial),
-            Err(error) => return Err(trouble::pki(error)),
+        match revoked {
+            Some(revoked) => done.already &= revoked.already,
+            None => done.unknown.push(serial),
         }
     }
-    done.unknown = unknown;
     Ok(())
 }
 

@@ -1,9 +1,35 @@
 //! Moving the files of a revoked certificate to `revoked/*_by_serial`, as `easyrsa revoke` does. May be repeated.
 
+use time::OffsetDateTime;
+
 use super::{Holder, Pki, files, layout::Shelf};
-use crate::{error::PkiError, serial::Serial};
+use crate::{
+    error::PkiError,
+    revocation::{RevocationReason, Revoked},
+    serial::Serial,
+};
 
 impl Pki {
+    /// [`Pki::revoke`] in the first of these folders that has it, of which there are two during a rollover; `None` where none
+    /// has it.
+    ///
+    /// # Errors
+    /// As [`Pki::revoke`], but for [`PkiError::UnknownSerial`].
+    pub fn revoke_among<'a>(
+        folders: impl IntoIterator<Item = &'a Self>,
+        serial: &Serial,
+        reason: RevocationReason,
+        now: OffsetDateTime,
+    ) -> Result<Option<Revoked>, PkiError> {
+        for folder in folders {
+            match folder.revoke(serial, reason, now) {
+                Err(PkiError::UnknownSerial { .. }) => {}
+                done => return done.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
     /// Moves certificate, key, request and exports of `serial`; removes the copy in `certs_by_serial/` and inline files.
     /// The certificate goes last: until it has gone, a repetition finds its name again.
     pub(crate) fn retire(&self, serial: &Serial, common_name: Option<&str>) -> Result<(), PkiError> {

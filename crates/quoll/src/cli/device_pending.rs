@@ -141,17 +141,11 @@ impl Bench {
             .hint("put it back into issued/, then run the same command again"))
     }
 
-    /// In the folder that has it.
     fn revoke(&self, serial: &Serial) -> Outcome {
-        let (now, mut unknown) = (OffsetDateTime::now_utc(), None);
-        for folder in &self.folders {
-            match folder.revoke(serial, RevocationReason::Unspecified, now) {
-                Ok(_) => return Ok(()),
-                Err(error @ PkiError::UnknownSerial { .. }) => unknown = Some(error),
-                Err(error) => return Err(trouble::pki(error)),
-            }
-        }
-        unknown.map_or(Ok(()), |error| Err(trouble::pki(error)))
+        let now = OffsetDateTime::now_utc();
+        let revoked = Pki::revoke_among(&self.folders, serial, RevocationReason::Unspecified, now);
+        let unknown = || PkiError::UnknownSerial { serial: serial.clone() };
+        revoked.and_then(|known| known.ok_or_else(unknown)).map(drop).map_err(trouble::pki)
     }
 }
 
@@ -339,7 +333,10 @@ impl Reject {
         if self.revoke {
             confirm(self.yes, &format!("Revoke certificate {serial} of {name}? This cannot be undone."))?;
         }
-        bench.registry.reject_unlisted(&serial.to_string(), &name).map_err(trouble::registry)?;
+        if let Err(error) = bench.registry.reject_unlisted(&serial.to_string(), &name) {
+            let failure = trouble::registry(error);
+            return Err(revocation::kept_out(&bench.home, &serial.to_string(), failure).await);
+        }
         if self.revoke {
             bench.revoke(&serial)?;
             let detail = json!({ "serials": [serial.to_string()], "reason": "unspecified" });

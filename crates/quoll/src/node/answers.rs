@@ -37,6 +37,10 @@ impl Respond for Node {
                 self.encounters.disregard(peer);
                 Answer::InForce { ended: 0 }
             }
+            Question::KeepOut { who } => match self.keep_out(&who).await {
+                Ok(ended) => Answer::InForce { ended },
+                Err(failure) => Answer::Failed { why: failure.what },
+            },
             Question::Part { serial } => {
                 let mut ended = 0;
                 for who in &self.server().snapshot().await.connections {

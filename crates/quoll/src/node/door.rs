@@ -101,7 +101,7 @@ impl Node {
             };
         };
         let directory = self.directory.load();
-        if directory.revoked.contains(&certificate.credential) {
+        if directory.revoked.contains(&certificate.credential) || self.is_kept_out(&certificate.credential) {
             return Judgement::Refuse;
         }
         if let Some(bar) = directory.bar(&certificate.credential) {
@@ -128,7 +128,7 @@ impl Node {
             return Judgement::Bar(bar.clone());
         }
         match directory.holder(&credential) {
-            Some(holder) if !directory.revoked.contains(&credential) => {
+            Some(holder) if !directory.revoked.contains(&credential) && !self.is_kept_out(&credential) => {
                 let identity = Identity { name: Arc::clone(&holder.name), credential: Some(credential) };
                 Judgement::Admit(identity, Arc::clone(&holder.grants))
             }
