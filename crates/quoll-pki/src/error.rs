@@ -118,6 +118,14 @@ pub enum PkiError {
         /// The openssl command that converts it, if there is one.
         convert: Option<String>,
     },
+    /// A good key, of a kind that is not used here.
+    #[error("the key {} is {kind}; RSA of 2048 to 8192 bits, EC P-256, EC P-384 and Ed25519 are used", path.display())]
+    OtherKind {
+        /// The key file.
+        path: PathBuf,
+        /// Which kind, in words.
+        kind: String,
+    },
     /// The key file cannot be read as a key.
     #[error("the key {} cannot be used: {problem}", path.display())]
     BadKey {
@@ -265,6 +273,19 @@ pub enum Obstacle {
     Other,
 }
 
+/// The way out of a key that no conversion makes usable.
+pub(crate) fn other_kind(path: &std::path::Path) -> String {
+    if path.ends_with("private/ca.key") {
+        "nothing was changed: openssl and Easy-RSA go on with this CA; devices could not check such a key, so make another CA for \
+         them: quoll --pki NEW-FOLDER ca init"
+            .into()
+    } else {
+        "nothing was changed: give it a key of another kind; quoll server rekey makes one for the server, quoll ca issue NAME \
+         --supersede for anything else"
+            .into()
+    }
+}
+
 impl PkiError {
     /// What the system says, where it is the one who refuses.
     pub(crate) fn cause(&self) -> String {
@@ -300,6 +321,7 @@ impl PkiError {
                 "decrypt it once for the unattended start: openssl pkey -in {0} -out {0}.plain, then put that in its place",
                 path.display()
             )),
+            Self::OtherKind { path, .. } => Some(other_kind(path)),
             Self::UnsupportedKey { convert, .. } => convert.as_ref().map(|command| format!("convert it: {command}")),
             Self::UnusablePassphrase => Some("choose a longer passphrase, for example four words".into()),
             Self::OpenPassphraseFile { path, .. } => Some(format!("chmod 600 {}", path.display())),

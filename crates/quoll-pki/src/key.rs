@@ -176,6 +176,23 @@ impl PrivateKey {
         Err(NO_KIND_OF_OURS.to_owned())
     }
 
+    /// What key this is, in words, where it is whole and of no kind that is read: PKCS#8 (RFC 5958) or SEC1 (RFC 5915).
+    pub(crate) fn foreign_kind(der: &[u8]) -> Option<String> {
+        if let Ok(info) = pkcs8::PrivateKeyInfoRef::from_der(der) {
+            let curve = || info.algorithm.parameters_oid().ok();
+            return Some(match info.algorithm.oid.to_string().as_str() {
+                "1.2.840.113549.1.1.1" => rsa_of_odd_size(info.private_key.as_bytes())?,
+                "1.2.840.113549.1.1.10" => "an RSA-PSS key".into(),
+                "1.2.840.10040.4.1" => "a DSA key".into(),
+                "1.3.101.113" => "an Ed448 key".into(),
+                "1.2.840.10045.2.1" => on_curve(curve()?)?,
+                other => format!("a key of the kind {other}"),
+            });
+        }
+        let curve = sec1_curve(der).and_then(on_curve);
+        curve.or_else(|| rsa_of_odd_size(der))
+    }
+
     /// Which kind it is; `None` for an RSA key of another size, as an adopted CA may have.
     pub fn kind(&self) -> Option<KeyKind> {
         match &*self.0 {
@@ -251,6 +268,34 @@ impl PrivateKey {
             Inner::Ed25519(key) => Ok(key.try_sign(message)?.as_ref().to_vec()),
         }
     }
+}
+
+/// `None` for the curves that are read.
+fn on_curve(curve: ObjectIdentifier) -> Option<String> {
+    Some(match curve.to_string().as_str() {
+        "1.2.840.10045.3.1.7" | "1.3.132.0.34" => return None,
+        "1.3.132.0.35" => "an EC key on P-521".into(),
+        "1.3.132.0.10" => "an EC key on secp256k1".into(),
+        other => format!("an EC key on the curve {other}"),
+    })
+}
+
+/// The curve that an `EC PRIVATE KEY` names.
+fn sec1_curve(der: &[u8]) -> Option<ObjectIdentifier> {
+    use x509_parser::der_parser::{asn1_rs::FromDer, ber::BerObjectContent, der};
+    let (_, key) = der::parse_der(der).ok()?;
+    let named = key.as_sequence().ok()?.iter().find(|part| part.header.raw_tag() == Some(&[0xa0]))?;
+    let BerObjectContent::Unknown(any) = &named.content else { return None };
+    let (_, oid) = x509_parser::der_parser::asn1_rs::Oid::from_der(any.data).ok()?;
+    ObjectIdentifier::new(&oid.to_id_string()).ok()
+}
+
+/// A PKCS#1 key of a size that is not read.
+fn rsa_of_odd_size(der: &[u8]) -> Option<String> {
+    let (_, key) = x509_parser::der_parser::der::parse_der(der).ok()?;
+    let modulus = key.as_sequence().ok()?.get(1)?.as_slice().ok()?;
+    let bits = modulus.iter().skip_while(|octet| **octet == 0).count() * 8;
+    (!(2048..=8192).contains(&bits)).then(|| format!("an RSA key of {bits} bits"))
 }
 
 impl From<Inner> for PrivateKey {

@@ -11,7 +11,7 @@ use x509_cert::der::Decode;
 use zeroize::Zeroizing;
 
 use crate::{
-    error::PkiError,
+    error::{PkiError, other_kind},
     key::PrivateKey,
     limits::{
         KDF_ITERATIONS, KDF_ITERATIONS_WEAK, MAX_FILE, MAX_KDF_ITERATIONS, MAX_SCRYPT_LANES,
@@ -35,8 +35,12 @@ pub(crate) fn read(path: &Path, pass: Option<&Passphrase>) -> Result<PrivateKey,
         return Err(unsupported(path, "OpenSSL's old PEM encryption (Proc-Type: 4,ENCRYPTED)"));
     }
     match block.label.as_str() {
-        "PRIVATE KEY" => PrivateKey::from_pkcs8_der(&block.der).map_err(bad),
-        "RSA PRIVATE KEY" | "EC PRIVATE KEY" => PrivateKey::from_traditional_der(&block.der).map_err(bad),
+        "PRIVATE KEY" => {
+            PrivateKey::from_pkcs8_der(&block.der).map_err(|problem| unread(path, &block.der, problem))
+        }
+        "RSA PRIVATE KEY" | "EC PRIVATE KEY" => {
+            PrivateKey::from_traditional_der(&block.der).map_err(|problem| unread(path, &block.der, problem))
+        }
         "ENCRYPTED PRIVATE KEY" => match pass {
             Some(pass) => decrypt(path, &block.der, pass),
             None => Err(PkiError::Encrypted { path: path.to_owned() }),
@@ -123,6 +127,9 @@ pub(crate) fn look(path: &Path) -> Result<Option<Look>, PkiError> {
         Err(PkiError::UnsupportedKey { format, convert, .. }) => {
             closed(KeyProtection::Unsupported { format, convert })
         }
+        Err(PkiError::OtherKind { kind, .. }) => {
+            closed(KeyProtection::Unsupported { format: kind, convert: Some(other_kind(path)) })
+        }
         Err(PkiError::BadKey { problem, .. }) => closed(KeyProtection::Unusable(problem)),
         Err(other) => return Err(other),
     })
@@ -198,8 +205,16 @@ fn decrypt(path: &Path, der: &[u8], pass: &Passphrase) -> Result<PrivateKey, Pki
     // About one wrong passphrase in 256 leaves plausible padding; then the content is no PKCS#8.
     let plain = info.decrypt(pass.as_bytes()).map_err(|_| wrong())?;
     PrivateKeyInfoRef::from_der(plain.as_bytes()).map_err(|_| wrong())?;
-    PrivateKey::from_pkcs8_der(plain.as_bytes())
-        .map_err(|problem| PkiError::BadKey { path: path.to_owned(), problem })
+    PrivateKey::from_pkcs8_der(plain.as_bytes()).map_err(|problem| unread(path, plain.as_bytes(), problem))
+}
+
+/// A key that is whole is not called damaged.
+fn unread(path: &Path, der: &[u8], problem: String) -> PkiError {
+    let path = path.to_owned();
+    match PrivateKey::foreign_kind(der) {
+        Some(kind) => PkiError::OtherKind { path, kind },
+        None => PkiError::BadKey { path, problem },
+    }
 }
 
 /// Refuses what cannot be opened, and what would take minutes or the machine's memory to try.

@@ -148,6 +148,53 @@ fn names_and_keys_that_are_there_twice_are_told() {
 
 /// Certificates that openssl makes under the fixture's CA, and who stumbles over each (facts §3.3, §3.4).
 #[test]
+fn a_serial_number_that_openssl_could_not_read_or_find_is_told() {
+    for (change, told, openssl_says) in [
+        (
+            &|serial: &str| serial.to_ascii_lowercase() as String,
+            "Easy-RSA does not find it",
+            "Adding Entry with serial number",
+        ),
+        (&|serial: &str| format!("0{serial}"), "bad serial number length", "bad serial number length"),
+    ] as [(&dyn Fn(&str) -> String, &str, &str); 2]
+    {
+        let (_dir, path) = copy_of("easyrsa-pki");
+        let index = path.join("index.txt");
+        let text = fs::read_to_string(&index).unwrap();
+        let certificate = openssl_ok(&[
+            "x509",
+            "-noout",
+            "-serial",
+            "-in",
+            text_of(&path.join("issued/tasmota_kitchen.crt")),
+        ]);
+        let serial = certificate.trim().strip_prefix("serial=").unwrap();
+        assert!(serial.bytes().any(|octet| octet.is_ascii_alphabetic()) && text.contains(serial));
+        fs::write(&index, text.replace(serial, &change(serial))).unwrap();
+        let found = check(&path);
+        let row = found.certificates.iter().find(|row| row.serial.to_string() == serial).unwrap();
+        says(row, told, &format!("write {serial} in that line"));
+        // Quoll revokes it all the same, and leaves the spelling alone.
+        let pki = Pki::open(&path).unwrap();
+        pki.revoke(&row.serial, RevocationReason::KeyCompromise, NOW).unwrap();
+        assert!(fs::read_to_string(&index).unwrap().contains(&change(serial)));
+
+        // So it is for Easy-RSA: all acts refused, or a second line for the same certificate.
+        let (_dir, path) = copy_of("easyrsa-pki");
+        fs::write(path.join("index.txt"), text.replace(serial, &change(serial))).unwrap();
+        let (_, said) = easyrsa_with(&path, "test", &[], &["revoke", "tasmota_kitchen"]);
+        assert!(said.contains(openssl_says), "{said}");
+    }
+    // Leading zeros in pairs are the same to OpenSSL.
+    let (_dir, path) = copy_of("easyrsa-pki");
+    let index = path.join("index.txt");
+    let text = fs::read_to_string(&index).unwrap();
+    let serial = text.split('\t').nth(3).unwrap().to_owned();
+    fs::write(&index, text.replacen(&serial, &format!("00{serial}"), 1)).unwrap();
+    assert!(!check(&path).all_problems().any(|(_, problem)| problem.what.contains("its serial number")));
+}
+
+#[test]
 fn every_refusal_of_a_device_is_foretold() {
     let (dir, path) = copy_of("easyrsa-pki");
     let at = |file: &str| dir.path().join(file);

@@ -6,7 +6,9 @@ mod common;
 use std::fs;
 
 use common::*;
-use quoll_pki::{EntryState, KeyKind, Passphrase, Pki, PkiError, RevocationReason};
+use quoll_pki::{
+    EntryState, IssueRequest, KeyKind, KeyStorage, Passphrase, Pki, PkiError, Profile, RevocationReason,
+};
 use time::macros::datetime;
 
 #[test]
@@ -167,9 +169,79 @@ fn every_openssl_key_format_is_read_or_named() {
         openssl_ok(&[&["genpkey", "-out", out], options].concat());
         assert_eq!(pki.private_key(&kitchen, &test_pass()).unwrap().kind(), Some(kind));
     }
-    openssl_ok(&["genpkey", "-algorithm", "ed448", "-out", out]);
-    let error = pki.private_key(&kitchen, &test_pass()).unwrap_err();
-    assert!(error.to_string().contains("neither RSA of 2048 to 8192 bits nor EC P-256"), "{error}");
+}
+
+#[test]
+fn a_good_key_of_another_kind_is_named_with_the_way_out() {
+    let (_dir, tree) = copy_of("easyrsa-pki");
+    let pki = Pki::open(&tree).unwrap();
+    let (kitchen, path) = (name("tasmota_kitchen"), tree.join("private/tasmota_kitchen.key"));
+    let (out, plain) = (text_of(&path), tree.join("plain.pem"));
+    let ec = |curve: &'static str| vec!["-algorithm", "EC", "-pkeyopt", curve];
+    let bits = |algorithm: &'static str| vec!["-algorithm", algorithm, "-pkeyopt", "rsa_keygen_bits:1024"];
+    for (words, kind, traditional) in [
+        (ec("ec_paramgen_curve:P-521"), "an EC key on P-521", true),
+        (ec("ec_paramgen_curve:secp256k1"), "an EC key on secp256k1", true),
+        (ec("ec_paramgen_curve:brainpoolP256r1"), "on the curve 1.3.36.3.3.2.8.1.1.7", true),
+        (vec!["-algorithm", "ed448"], "an Ed448 key", false),
+        (bits("RSA-PSS"), "an RSA-PSS key", false),
+        (bits("RSA"), "an RSA key of 1024 bits", true),
+    ] {
+        openssl_ok(&[&["genpkey", "-out", text_of(&plain)][..], &words].concat());
+        let encrypted = ["-aes256", "-passout", "pass:test"];
+        for form in [&[][..], &encrypted, &["-traditional"]] {
+            if form == ["-traditional"] && !traditional {
+                continue;
+            }
+            openssl_ok(&[&["pkey", "-in", text_of(&plain), "-out", out][..], form].concat());
+            let error = pki.private_key(&kitchen, &test_pass()).unwrap_err();
+            assert!(matches!(error, PkiError::OtherKind { .. }), "{kind} {form:?}: {error}");
+            assert!(error.to_string().contains(kind), "{kind} {form:?}: {error}");
+            assert!(error.hint().unwrap().contains("quoll server rekey"), "{kind}: {error}");
+        }
+        fs::copy(&plain, tree.join("private/ca.key")).unwrap();
+        let error = pki.unlock(&test_pass()).unwrap_err();
+        assert!(error.hint().unwrap().contains("ca init"), "{kind}: {error}");
+        let check = pki.check(NOW).unwrap();
+        let told = check.certificates[0].problems.iter().find(|problem| problem.what.contains(kind));
+        assert!(told.unwrap().next.as_ref().unwrap().contains("ca init"), "{kind}: {told:?}");
+    }
+    // One that is damaged is no key of another kind.
+    fs::write(&path, "-----BEGIN PRIVATE KEY-----\nMAMCAQA=\n-----END PRIVATE KEY-----\n").unwrap();
+    assert!(matches!(pki.private_key(&kitchen, &test_pass()), Err(PkiError::BadKey { .. })));
+}
+
+#[test]
+fn what_root_writes_in_somebodys_folder_is_theirs() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    let (dir, tree) = copy_of("easyrsa-pki-3.2");
+    // Who is not root can only be themselves.
+    let own = fs::metadata(dir.path()).unwrap().uid();
+    let somebody = if own == 0 { 12_345 } else { own };
+    let walk = |visit: &mut dyn FnMut(&std::path::Path)| {
+        let mut folders = vec![tree.clone()];
+        while let Some(folder) = folders.pop() {
+            visit(&folder);
+            for entry in fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { folders.push(path) } else { visit(&path) }
+            }
+        }
+    };
+    walk(&mut |path| chown(path, Some(somebody), None).unwrap());
+    let pki = Pki::open(&tree).unwrap();
+    let authority = pki.unlock(&test_pass()).unwrap();
+    let request = IssueRequest::new(Profile::Client, name("alice"), KeyStorage::Plain);
+    let issued = authority.issue(&request, NOW).unwrap();
+    authority.renew(&name("tasmota_renewed"), &quoll_pki::Renewal::default(), NOW).unwrap();
+    pki.revoke(&issued.certificate.serial(), RevocationReason::Superseded, NOW).unwrap();
+    authority.publish_crl(NOW).unwrap();
+    let mut count = 0;
+    walk(&mut |path| {
+        count += 1;
+        assert_eq!(fs::metadata(path).unwrap().uid(), somebody, "{}", path.display());
+    });
+    assert!(count > 40 && tree.join("renewed/issued").is_dir(), "{count}");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::{fs, path::Path};
 
 use common::*;
 use quoll_pki::{
-    Authority, CertificateState, IssueRequest, KeyKind, KeySource, KeyStorage, NewCa, Organisation, Pki,
-    PkiError, Profile, Renewal, Subject,
+    Authority, CertificateState, IssueRequest, KeyKind, KeySource, KeyStorage, Organisation, Pki, PkiError,
+    Profile, Renewal, Subject,
 };
 use time::OffsetDateTime;
 
@@ -37,24 +37,29 @@ fn quick_folder() -> tempfile::TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
-/// Makes `dir` a folder of the CA in `of`, whose own certificate has these limits.
-fn limited(of: &Path, dir: &Path, limits: &str) {
+/// Makes `dir` a folder of a CA whose own certificate has these limits: the CA that is in `of`, or a new one. Its key is in the
+/// clear, so that opening it takes no time.
+fn folder(dir: &Path, of: Option<&Path>, limits: Option<&str>) {
     for inside in ["private", "issued", "reqs", "certs_by_serial"] {
         fs::create_dir_all(dir.join(inside)).unwrap();
     }
     fs::write(dir.join("index.txt"), "").unwrap();
-    let (encrypted, key) = (of.join("private/ca.key"), dir.join("private/ca.key"));
-    // In the clear, so that opening it takes no time.
-    openssl_ok(&["pkey", "-in", text_of(&encrypted), "-passin", "pass:test", "-out", text_of(&key)]);
-    let config = dir.join("ca.cnf");
+    let (key, crt, config) = (dir.join("private/ca.key"), dir.join("ca.crt"), dir.join("ca.cnf"));
+    match of {
+        Some(of) => drop(fs::copy(of.join("private/ca.key"), &key).unwrap()),
+        None => {
+            let mut words = vec!["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
+            words.extend(["-out", text_of(&key)]);
+            openssl_ok(&words);
+        }
+    }
+    let limits = limits.map(|limits| format!("nameConstraints={limits}")).unwrap_or_default();
     let text = format!(
         "[req]\ndistinguished_name=dn\nx509_extensions=v3\n[dn]\n[v3]\nbasicConstraints=critical,CA:TRUE\n\
-         subjectKeyIdentifier=hash\nkeyUsage=critical,keyCertSign,cRLSign\nnameConstraints={limits}\n[uk]\nC=UK\nO=MYorg\n"
+         subjectKeyIdentifier=hash\nkeyUsage=critical,keyCertSign,cRLSign\n{limits}\n[uk]\nC=UK\nO=MYorg\n"
     );
     fs::write(&config, text).unwrap();
-    let crt = dir.join("ca.crt");
-    let mut words = vec!["req", "-x509", "-new", "-key", text_of(&key)];
-    words.extend(["-days", "9000", "-subj", "/CN=CA", "-utf8"]);
+    let mut words = vec!["req", "-x509", "-new", "-key", text_of(&key), "-days", "9000", "-subj", "/CN=CA"];
     words.extend(["-config", text_of(&config), "-out", text_of(&crt)]);
     openssl_ok(&words);
 }
@@ -94,39 +99,41 @@ fn wanted() -> Vec<IssueRequest> {
 fn what_a_ca_may_not_certify_is_refused_as_openssl_would_refuse_it() {
     let dir = quick_folder();
     let free = dir.path().join("free");
+    folder(&free, None, None);
+    // Not before the CA begins.
     let now = OffsetDateTime::now_utc();
-    Pki::create(&free, &NewCa { key: KeyKind::EcP256, ..NewCa::new("CA") }, &test_pass(), now).unwrap();
     let authority = unlock(&free);
     for request in wanted() {
         authority.issue(&request, now).unwrap();
     }
     let (mut granted, mut refused) = (0, 0);
     for (at, limits) in LIMITS.into_iter().enumerate() {
-        let folder = dir.path().join(format!("limited{at}"));
-        limited(&free, &folder, limits);
-        let authority = unlock(&folder);
+        let place = dir.path().join(format!("limited{at}"));
+        folder(&place, Some(&free), Some(limits));
+        let authority = unlock(&place);
         let now = OffsetDateTime::now_utc();
-        for request in wanted() {
-            let twin = free.join(format!("issued/{}.crt", request.name));
-            let ca = folder.join("ca.crt");
-            let (accepted, said) = openssl(&["verify", "-CAfile", text_of(&ca), text_of(&twin)]);
+        let ca = place.join("ca.crt");
+        let twins: Vec<_> = wanted().iter().map(|it| free.join(format!("issued/{}.crt", it.name))).collect();
+        let mut words = vec!["verify", "-CAfile", text_of(&ca)];
+        words.extend(twins.iter().map(|twin| text_of(twin)));
+        let (_, said) = openssl(&words);
+        for (request, twin) in wanted().into_iter().zip(&twins) {
+            let accepted = said.contains(&format!("{}: OK", twin.display()));
             let issued = authority.issue(&request, now);
             let what = format!("{limits}: {}: {issued:?}; openssl: {said}", request.name);
             assert_eq!(issued.is_ok(), accepted, "{what}");
-            let file = folder.join(format!("issued/{}.crt", request.name));
-            match issued {
-                Ok(_) => {
-                    granted += 1;
-                    openssl_ok(&["verify", "-CAfile", text_of(&ca), text_of(&file)]);
-                }
-                Err(error) => {
-                    refused += 1;
-                    assert!(matches!(error, PkiError::NamesNotAllowed { .. }), "{what}");
-                    assert!(said.contains("subtree violation"), "{what}");
-                    assert!(error.hint().unwrap().contains("nameConstraints"), "{what}");
-                    assert!(!file.exists(), "nothing was written: {what}");
-                }
-            }
+            let Err(error) = issued else {
+                granted += 1;
+                continue;
+            };
+            refused += 1;
+            assert!(matches!(error, PkiError::NamesNotAllowed { .. }), "{what}");
+            assert!(said.contains("subtree violation"), "{what}");
+            assert!(error.hint().unwrap().contains("nameConstraints"), "{what}");
+            assert!(
+                !place.join(format!("issued/{}.crt", request.name)).exists(),
+                "nothing was written: {what}"
+            );
         }
     }
     assert!(granted > 60 && refused > 15, "the table has both: {granted} and {refused}");
@@ -135,20 +142,21 @@ fn what_a_ca_may_not_certify_is_refused_as_openssl_would_refuse_it() {
 #[test]
 fn what_was_certified_in_spite_of_it_is_told_and_not_renewed() {
     let dir = quick_folder();
-    let (free, folder) = (dir.path().join("free"), dir.path().join("limited"));
+    let (free, place) = (dir.path().join("free"), dir.path().join("limited"));
+    folder(&free, None, None);
+    // Not before the CA begins.
     let now = OffsetDateTime::now_utc();
-    Pki::create(&free, &NewCa { key: KeyKind::EcP256, ..NewCa::new("CA") }, &test_pass(), now).unwrap();
     let authority = unlock(&free);
     for request in wanted() {
         authority.issue(&request, now).unwrap();
     }
-    limited(&free, &folder, "critical,permitted;DNS:home.example");
+    folder(&place, Some(&free), Some("critical,permitted;DNS:home.example"));
     for inside in ["issued", "reqs", "certs_by_serial"] {
-        copy_folder(&free.join(inside), &folder.join(inside));
+        copy_folder(&free.join(inside), &place.join(inside));
     }
-    fs::copy(free.join("index.txt"), folder.join("index.txt")).unwrap();
+    fs::copy(free.join("index.txt"), place.join("index.txt")).unwrap();
     let now = OffsetDateTime::now_utc();
-    let authority = unlock(&folder);
+    let authority = unlock(&place);
     let check = authority.pki().check(now).unwrap();
     let told = |wanted: &str| {
         let row = check.certificates.iter().find(|row| row.name.as_deref() == Some(wanted)).unwrap();
@@ -158,16 +166,16 @@ fn what_was_certified_in_spite_of_it_is_told_and_not_renewed() {
     assert!(told("broker") && told("alice.other.example"));
     assert!(!told("broker.home.example") && !told("tasmota_kitchen"));
     assert!(!check.certificates[0].problems.iter().any(|problem| problem.what.contains("names")));
-    let before = fs::read(folder.join("index.txt")).unwrap();
+    let before = fs::read(place.join("index.txt")).unwrap();
     let error = authority.renew(&name("broker"), &Renewal::default(), now).unwrap_err();
     assert!(matches!(error, PkiError::NamesNotAllowed { .. }), "{error}");
     assert!(error.to_string().contains("the address 192.168.1.10") || error.to_string().contains("broker"));
-    assert_eq!(fs::read(folder.join("index.txt")).unwrap(), before, "nothing was changed");
+    assert_eq!(fs::read(place.join("index.txt")).unwrap(), before, "nothing was changed");
     authority.renew(&name("broker.home.example"), &Renewal::default(), now).unwrap();
 
     // One that limits subjects is refused by rustls as a whole.
-    limited(&free, &folder, "permitted;dirName:uk");
-    let check = Pki::open(&folder).unwrap().check(now).unwrap();
+    folder(&place, Some(&free), Some("permitted;dirName:uk"));
+    let check = Pki::open(&place).unwrap().check(now).unwrap();
     let whole = &check.certificates[0].problems;
     assert!(whole.iter().any(|problem| problem.what.contains("Quoll's broker")), "{whole:?}");
 }
@@ -176,13 +184,12 @@ fn what_was_certified_in_spite_of_it_is_told_and_not_renewed() {
 fn the_limits_of_a_ca_above_count_too() {
     let dir = quick_folder();
     let (free, above, below) = (dir.path().join("free"), dir.path().join("above"), dir.path().join("below"));
+    folder(&free, None, None);
+    folder(&above, Some(&free), Some("critical,permitted;DNS:home.example"));
     let now = OffsetDateTime::now_utc();
-    Pki::create(&free, &NewCa { key: KeyKind::EcP256, ..NewCa::new("CA") }, &test_pass(), now).unwrap();
-    limited(&free, &above, "critical,permitted;DNS:home.example");
-    let now = OffsetDateTime::now_utc();
-    let sub = IssueRequest::new(Profile::SubCa, name("Below"), KeyStorage::Encrypted(test_pass()));
+    let sub = IssueRequest::new(Profile::SubCa, name("Below"), KeyStorage::Plain);
     let sub = unlock(&above).issue(&sub, now).unwrap();
-    limited(&free, &below, "excluded;DNS:other.example");
+    folder(&below, Some(&free), Some("excluded;DNS:other.example"));
     fs::copy(above.join("private/Below.key"), below.join("private/ca.key")).unwrap();
     let root = fs::read_to_string(above.join("ca.crt")).unwrap();
     fs::write(below.join("ca.crt"), sub.certificate.pem() + &root).unwrap();

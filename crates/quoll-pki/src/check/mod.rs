@@ -74,7 +74,9 @@ impl Pki {
         let mut out =
             FolderCheck { certificates: vec![self.check_ca(now)?], problems: shelves.problems.clone() };
         for entry in index.entries() {
-            out.certificates.push(self.check_entry(entry, &shelves, now)?);
+            let mut row = self.check_entry(entry, &shelves, now)?;
+            row.problems.extend(misspelled(&index, &entry.serial));
+            out.certificates.push(row);
         }
         for (serial, found) in shelves.unlisted(&index) {
             out.certificates.push(self.check_unlisted(serial, found, now)?);
@@ -374,6 +376,26 @@ fn contradictions(entry: &IndexEntry, found: &[Found]) -> Vec<Problem> {
         ));
     }
     out
+}
+
+/// What Quoll understands of a serial number and OpenSSL does not (seen with OpenSSL 3.0: an odd number of digits stops every
+/// act of `openssl ca`; small letters hide the line from `-revoke`).
+fn misspelled(index: &Index, serial: &Serial) -> Option<Problem> {
+    let written = index.spelling(serial)?;
+    let bare = |text: &str| text.trim_start_matches('0').to_owned();
+    let what = if written.len() % 2 == 1 {
+        format!(
+            "index.txt writes its serial number {written}, with an odd number of digits: OpenSSL, and Easy-RSA with it, refuse \
+             every act on this folder (bad serial number length)"
+        )
+    } else if bare(&written) == bare(&serial.to_string()) {
+        return None;
+    } else {
+        format!(
+            "index.txt writes its serial number {written}: Easy-RSA does not find it there, and would revoke it in a second line"
+        )
+    };
+    Some(problem(what, format!("write {serial} in that line, and nothing else anew")))
 }
 
 /// Names and keys that are there twice, among certificates that would be let in.

@@ -67,7 +67,7 @@ pub(crate) fn write(path: &Path, content: &[u8], mode: Mode) -> Result<(), PkiEr
     // A leftover of an interrupted write; the lock says that nobody is writing it now.
     remove(&temporary)?;
     death::may_come(&temporary)?;
-    let mut file = create(&temporary, mode_bits(path, mode)).map_err(io("creating", &temporary))?;
+    let mut file = create(&temporary, path, mode).map_err(io("creating", &temporary))?;
     let half = content.len() / 2;
     file.write_all(&content[..half]).map_err(io("writing", &temporary))?;
     death::may_come(&temporary)?;
@@ -146,7 +146,7 @@ pub(crate) fn remove(path: &Path) -> Result<(), PkiError> {
     }
 }
 
-/// Makes a folder and its parents, mode 0700 as Easy-RSA's umask has it.
+/// Makes a folder and its parents, mode 0700 as Easy-RSA's umask has it, of the owner of what they are in.
 ///
 /// # Errors
 /// [`PkiError::Io`].
@@ -155,11 +155,19 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), PkiError> {
         return Ok(());
     }
     death::may_come(path)?;
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|at| !at.as_os_str().is_empty() && !at.is_dir()).collect();
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(io("creating", path))
+    builder.create(path).map_err(io("creating", path))?;
+    for made in missing.into_iter().rev() {
+        if let Ok(folder) = File::open(made) {
+            owner::follow(&folder, folder_of(made));
+        }
+    }
+    Ok(())
 }
 
 /// Waits for the folder's lock. Easy-RSA does not know it: the two are not to be used in the same second.
@@ -172,7 +180,15 @@ pub(crate) fn lock(folder: &Path) -> Result<Lock, PkiError> {
     options.create(true).truncate(false).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(&path).map_err(io("opening", &path))?;
+    let made = options.clone().create_new(true).open(&path);
+    let file = match made {
+        Ok(file) => {
+            owner::follow(&file, folder);
+            file
+        }
+        // It is there; who may not make it may not open it either.
+        Err(_) => options.open(&path).map_err(io("opening", &path))?,
+    };
     file.lock().map_err(io("locking", &path))?;
     Ok(Lock(file))
 }
@@ -206,7 +222,7 @@ pub(crate) fn temporary_name(path: &Path) -> PathBuf {
 }
 
 #[cfg(unix)]
-pub(crate) fn mode_bits(path: &Path, mode: Mode) -> u32 {
+fn mode_bits(path: &Path, mode: Mode) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     match mode {
         Mode::Private => 0o600,
@@ -215,23 +231,20 @@ pub(crate) fn mode_bits(path: &Path, mode: Mode) -> u32 {
     }
 }
 
-#[cfg(not(unix))]
-pub(crate) fn mode_bits(_path: &Path, _mode: Mode) -> u32 {
-    0
-}
-
 #[cfg(unix)]
-pub(crate) fn create(path: &Path, mode: u32) -> io::Result<File> {
+pub(crate) fn create(temporary: &Path, path: &Path, mode: Mode) -> io::Result<File> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-    let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-    // Said, not left to the umask.
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    let bits = mode_bits(path, mode);
+    let file = File::options().write(true).create_new(true).mode(0o600).open(temporary)?;
+    owner::follow(&file, if path.exists() { path } else { folder_of(path) });
+    // Said, not left to the umask; last, because a change of owner may take bits away.
+    file.set_permissions(fs::Permissions::from_mode(bits))?;
     Ok(file)
 }
 
 #[cfg(not(unix))]
-pub(crate) fn create(path: &Path, _mode: u32) -> io::Result<File> {
-    File::options().write(true).create_new(true).open(path)
+pub(crate) fn create(temporary: &Path, _path: &Path, _mode: Mode) -> io::Result<File> {
+    File::options().write(true).create_new(true).open(temporary)
 }
 
 #[cfg(unix)]
@@ -242,6 +255,32 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), PkiError> {
 #[cfg(not(unix))]
 pub(crate) fn sync_folder(_folder: &Path) -> Result<(), PkiError> {
     Ok(())
+}
+
+/// Root at work in somebody's folder (`sudo quoll`, a container): what it makes there belongs to them, or neither they nor
+/// their Easy-RSA could read the books any more.
+#[cfg(unix)]
+mod owner {
+    use std::{
+        fs::File,
+        os::unix::fs::{MetadataExt, fchown},
+        path::Path,
+    };
+
+    /// Gives an opened file the owner of `model`. Who is not root may not do that, and has no need to.
+    pub(super) fn follow(made: &File, model: &Path) {
+        let (Ok(model), Ok(own)) = (model.metadata(), made.metadata()) else { return };
+        if model.uid() != own.uid() && own.uid() == 0 {
+            fchown(made, Some(model.uid()), Some(model.gid())).ok();
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod owner {
+    use std::{fs::File, path::Path};
+
+    pub(super) fn follow(_made: &File, _model: &Path) {}
 }
 
 /// Where the machine may die: before each change of the disk. Only the tests make it happen.

@@ -153,6 +153,13 @@ impl Index {
         self.by_serial.get(serial).and_then(|line| self.lines[*line].entry.as_ref())
     }
 
+    /// The serial number as its line writes it.
+    pub(crate) fn spelling(&self, serial: &Serial) -> Option<String> {
+        let line = self.by_serial.get(serial)?;
+        let field = self.lines[*line].raw.split(|byte| *byte == b'\t').nth(3)?;
+        Some(String::from_utf8_lossy(field).into_owned())
+    }
+
     /// Serial numbers of all revoked certificates.
     pub(crate) fn revoked(&self) -> HashSet<&Serial> {
         self.entries().filter(|entry| entry.is_revoked()).map(|entry| &entry.serial).collect()

@@ -33,8 +33,7 @@ impl Together {
         let temporary = files::temporary_name(path);
         files::remove(&temporary)?;
         self.waiting.push((temporary.clone(), path.to_owned()));
-        let mut file = files::create(&temporary, files::mode_bits(path, mode))
-            .map_err(files::io("creating", &temporary))?;
+        let mut file = files::create(&temporary, path, mode).map_err(files::io("creating", &temporary))?;
         file.write_all(content).map_err(files::io("writing", &temporary))?;
         if !SYNCS_WHOLE {
             file.sync_all().map_err(files::io("writing", &temporary))?;
