@@ -203,7 +203,11 @@ impl PkiIssuer {
             };
             let issued =
                 authority.issue(&request, OffsetDateTime::now_utc()).map_err(|error| pki(&device, &error))?;
-            for warning in &issued.warnings {
+            // Whoever asks for one over an old one voids that when the new one was seen.
+            let is_known = |warning: &str| {
+                if_taken == IfTaken::Supersede && warning.contains("stays valid until revoked")
+            };
+            for warning in issued.warnings.iter().filter(|warning| !is_known(warning)) {
                 tracing::warn!(%device, "{warning}");
             }
             credential(&device, &issued.certificate, &issued.key)

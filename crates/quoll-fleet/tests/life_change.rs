@@ -19,6 +19,7 @@ use quoll_fleet::issuer::{DeviceCredential, IssueError, Issuer, Reissuer};
 use quoll_fleet::life::{After, Changed, Life, LifeError};
 use quoll_fleet::registry::{Owner, RegistryError};
 use quoll_fleet::revoke::revoke;
+use quoll_fleet::step::Step;
 use quoll_pki::RevocationReason;
 use quoll_tasmota::Command;
 use quoll_tasmota::Console as _;
@@ -152,6 +153,11 @@ async fn who_must_not_be_changed_is_left_alone() {
     refused("a taken name", run("plug", Some("hass")).await.unwrap(), |e| {
         matches!(e, LifeError::Registry(RegistryError::NameTaken(_)))
     });
+    refused("its own name", run("plug", Some("plug")).await.unwrap(), |e| {
+        matches!(e, LifeError::SameName { .. })
+    });
+    let steps = stage.registry.steps(&name("plug"), 1).unwrap();
+    assert_eq!(steps[0].step, Step::RestoreLogs, "it was asked nothing for a name that it cannot have");
     let elsewhere = BrokerTarget { port: 8884, ..stage.target.clone() };
     let kill = Arc::new(Guillotine::default());
     let (issuer, witness, line) = (stage.bench(&kill), stage.broker(&kill), stage.line(&kill));

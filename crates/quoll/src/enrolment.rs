@@ -25,6 +25,7 @@ use crate::config::Settings;
 use crate::control::{self, Answer, Question};
 use crate::failure::{Exit, Failure, Outcome, io_failure};
 use crate::home::Home;
+use crate::output::shown;
 use crate::serial_road::SerialRoad;
 use crate::trouble;
 use crate::workshop::{self, Workshop};
@@ -325,6 +326,6 @@ impl<F: Fn(&str) + Send + Sync> Reporter for Lines<F> {
             StepState::Skipped(text) => ("--", text),
             StepState::Failed(text) => ("!!", text),
         };
-        (self.say)(format!("{mark}  {:<42} {text}", step.title()).trim_end());
+        (self.say)(format!("{mark}  {:<42} {}", step.title(), shown(text)).trim_end());
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use crate::output::shown;
+
 /// Exit codes. Documented in `docs/exit-codes.md`; a test holds the two together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
@@ -104,12 +106,12 @@ impl Failure {
 
     /// Says it on standard error.
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("quoll: error: {}", self.what);
+        eprintln!("quoll: error: {}", shown(&self.what));
         if let Some(why) = &self.why {
-            eprintln!("quoll: why:   {why}");
+            eprintln!("quoll: why:   {}", shown(why));
         }
         if let Some(hint) = &self.hint {
-            eprintln!("quoll: hint:  {hint}");
+            eprintln!("quoll: hint:  {}", shown(hint));
         }
         ExitCode::from(self.exit as u8)
     }

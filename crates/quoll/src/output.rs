@@ -54,7 +54,7 @@ impl Listing {
                 let failed = |error| Failure::new(Exit::System, "cannot write CSV").why(error);
                 writer.write_record(self.columns.iter().map(|(key, _)| key)).map_err(failed)?;
                 for row in &self.rows {
-                    writer.write_record(row.iter().map(plain)).map_err(failed)?;
+                    writer.write_record(row.iter().map(cell)).map_err(failed)?;
                 }
                 let bytes = writer
                     .into_inner()
@@ -75,7 +75,7 @@ impl Listing {
         table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(self.columns.iter().map(|(_, heading)| *heading));
         for row in &self.rows {
-            table.add_row(row.iter().map(plain));
+            table.add_row(row.iter().map(|value| shown(&plain(value))));
         }
         table
     }
@@ -100,10 +100,10 @@ pub(crate) fn print_facts(facts: &[(&'static str, &'static str, Value)], format:
             let width = facts.iter().map(|(_, heading, _)| heading.len()).max().unwrap_or(0);
             let lines = facts.iter().map(|(_, heading, value)| match value {
                 Value::Array(items) => {
-                    let items: Vec<_> = items.iter().map(plain).collect();
+                    let items: Vec<_> = items.iter().map(|item| shown(&plain(item))).collect();
                     format!("{heading:<width$}  {}\n", items.join(&format!("\n{:<width$}  ", "")))
                 }
-                other => format!("{heading:<width$}  {}\n", plain(other)),
+                other => format!("{heading:<width$}  {}\n", shown(&plain(other))),
             });
             print(&lines.collect::<String>())
         }
@@ -124,6 +124,25 @@ fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(" "),
         other => other.to_string(),
+    }
+}
+
+/// A text for a terminal. What a device says of itself may hold control characters, which would move the cursor, colour
+/// what follows, or set the window's title; a line end stays one.
+pub(crate) fn shown(text: &str) -> String {
+    let is_order = |c: char| c.is_control() && c != '\n';
+    match text.contains(is_order) {
+        true => text.chars().map(|c| if is_order(c) { char::REPLACEMENT_CHARACTER } else { c }).collect(),
+        false => text.to_owned(),
+    }
+}
+
+/// A value for a spreadsheet, where a text that begins like a formula would be one: it gets an apostrophe in front.
+fn cell(value: &Value) -> String {
+    let text = plain(value);
+    match value.is_string() && text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        true => format!("'{text}"),
+        false => text,
     }
 }
 
@@ -156,6 +175,22 @@ mod tests {
         assert_eq!(csv, "name,online,serial\nkitchen,yes,\n\"a,\"\"b\"\"\",no,4F\n");
         let table = listing.render(Format::Table).unwrap();
         assert!(table.contains("NAME") && table.contains("kitchen") && table.contains("4F"), "{table}");
+    }
+
+    #[test]
+    fn what_a_device_calls_itself_is_no_formula_and_gives_the_terminal_no_orders() {
+        let mut listing = Listing::new(&[("name", "NAME"), ("rssi", "RSSI")], "none");
+        listing.row(vec![json!("=HYPERLINK(\"http://x\")"), json!(-71)]);
+        listing.row(vec![json!("a\u{1b}]0;title\u{7}b\u{9b}2J"), json!("@x")]);
+        let csv = listing.render(Format::Csv).unwrap();
+        assert!(csv.contains("\"'=HYPERLINK(\"\"http://x\"\")\",-71\n") && csv.contains(",'@x\n"), "{csv:?}");
+        let table = listing.render(Format::Table).unwrap();
+        assert!(
+            table.contains("]0;title") && !table.contains(|c: char| c.is_control() && c != '\n'),
+            "{table:?}"
+        );
+        let json: Value = serde_json::from_str(&listing.render(Format::Json).unwrap()).unwrap();
+        assert_eq!((&json[0]["rssi"], &json[1]["rssi"]), (&json!(-71), &json!("@x")));
     }
 
     #[test]

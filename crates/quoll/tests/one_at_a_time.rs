@@ -8,9 +8,11 @@ mod support;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 
+use quoll_fleet::campaign::{Candidate, Found, Skill};
 use quoll_fleet::registry::Registry;
 use serde_json::json;
 use support::Home;
+use time::OffsetDateTime;
 
 const MAC: &str = "A0:B1:C2:D3:E4:07";
 
@@ -56,4 +58,39 @@ fn nobody_works_on_a_device_that_another_process_is_at_work_on() {
     drop(held);
     home.ok(&["device", "remove", "porch", "--yes"]);
     assert_eq!(home.json(&["device", "list"]), json!([]));
+}
+
+/// Two runs would take each other's devices for failures, and the second one's report would be the last.
+#[test]
+fn one_run_over_many_devices_at_a_time() {
+    let home = Home::new();
+    home.init();
+    let registry = Registry::open(&home.path("fleet.db")).unwrap();
+    let console = TcpListener::bind("127.0.0.1:0").unwrap();
+    console.set_nonblocking(true).unwrap();
+    let now = OffsetDateTime::now_utc();
+    let found = Found {
+        address: Some(console.local_addr().unwrap().to_string()),
+        topic: Some("porch".into()),
+        client: Some("DVES_D3E407".into()),
+        chip: Some("ESP32".into()),
+        ability: Some(Skill::Key),
+        ..Found::default()
+    };
+    let porch = Candidate { mac: MAC.parse().unwrap(), found, first_found: now, last_found: now };
+    registry.keep_candidates(&[porch]).unwrap();
+    let held = registry.lock_campaigns().unwrap().unwrap();
+    assert!(registry.lock_campaigns().unwrap().is_none());
+    let told = home.fails(4, &["fleet", "provision"]);
+    assert!(told.contains("another quoll fleet provision is at work"), "{told}");
+    assert!(told.contains("quoll fleet report"), "{told}");
+    assert_eq!(console.accept().map(drop).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+    assert_eq!(registry.campaign(None).unwrap(), None, "no run was noted");
+    // What changes nothing need not wait.
+    home.ok(&["fleet", "plan"]);
+    home.ok(&["fleet", "report"]);
+    drop(held);
+    drop(console);
+    let told = home.fails(4, &["fleet", "provision", "--attempts", "1"]);
+    assert!(told.contains("not all devices are proven: 1 failed"), "{told}");
 }

@@ -132,6 +132,11 @@ fn without_the_devices_word_the_brokers_alert_counts() {
     assert_eq!(cause(&silent), "foreign-certificate");
     silent.wire.encounters = vec![encounter(Step::Answered, None)];
     assert_eq!(cause(&silent), "left-at-our-certificate");
+    // It lives, then: a build without its key looks like this while it restarts over and over.
+    let found = diagnose(&silent).cause.expect("ill means a cause");
+    assert!(found.cause.contains("restarts over and over"), "{found:?}");
+    assert!(found.fix.contains("--replace-key") && found.fix.contains("GPIO"), "{found:?}");
+    assert!(found.evidence.iter().any(|line| line.contains("no route")), "{found:?}");
 }
 
 #[test]

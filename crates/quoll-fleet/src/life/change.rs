@@ -92,6 +92,7 @@ impl Life<'_> {
         if device.state != DeviceState::Proven {
             return Err(LifeError::NotProvenBefore { name: device.name, state: device.state });
         }
+        self.refuse_name(&device, to)?;
         let notes = self.put_off(&device.name, to).await?;
         let id = format!(
             "{}-{}",
@@ -111,6 +112,24 @@ impl Life<'_> {
 }
 
 impl Life<'_> {
+    /// A name that is somebody's, or its own already, is refused before the device is asked anything. A rename that is under
+    /// way goes on.
+    fn refuse_name(&self, device: &Device, to: Option<&DeviceName>) -> Result<(), LifeError> {
+        let Some(to) = to.filter(|_| device.rung == Rung::Mutual) else { return Ok(()) };
+        if self
+            .registry
+            .change_of(&device.name)?
+            .is_some_and(|change| change.new_name.is_some_and(|name| name.as_str() == to.as_str()))
+        {
+            return Ok(());
+        }
+        // In other letters it is a change, if a small one.
+        if device.name.as_str() == to.as_str() {
+            return Err(LifeError::SameName { name: to.clone() });
+        }
+        Ok(self.registry.refuse_taken_name(to, &device.name)?)
+    }
+
     /// Another name that the device was to have is given up where nothing of that has reached it yet: a rename that cannot
     /// be carried through must not be in the way for ever. What a person should know of that.
     ///

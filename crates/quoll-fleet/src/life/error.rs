@@ -52,6 +52,12 @@ pub enum LifeError {
         /// Host and port.
         found: String,
     },
+    /// It is to be given the name that it has.
+    #[error("{name} is its name already")]
+    SameName {
+        /// The device.
+        name: DeviceName,
+    },
     /// Another change of it is under way.
     #[error("{name} is being given the name {to}")]
     OtherChange {
@@ -123,6 +129,7 @@ impl LifeError {
                 format!("with firmware that has TLSKey: quoll device add {name} --at ADDRESS --rung mutual")
             }
             Self::Elsewhere { name, .. } => format!("bring it back first: quoll device repair {name}"),
+            Self::SameName { name } => format!("for a new key and certificate: quoll device rotate {name}"),
             Self::OtherChange { name, to } => format!("finish that first: quoll device rename {name} {to}"),
             Self::NotProven { cause, stands, .. } => {
                 let fix = match cause {

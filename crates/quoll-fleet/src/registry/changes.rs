@@ -296,6 +296,14 @@ impl Registry {
         })
     }
 
+    /// Whether this device may have that name: nobody else's, and no client's.
+    ///
+    /// # Errors
+    /// [`RegistryError::NameTaken`].
+    pub fn refuse_taken_name(&self, name: &DeviceName, by: &DeviceName) -> Result<(), RegistryError> {
+        self.read(|tx| self.refuse_taken(tx, name, by))
+    }
+
     fn refuse_taken(&self, tx: &Transaction<'_>, name: &DeviceName, by: &DeviceName) -> Result<(), Fault> {
         self.refuse_client_name(tx, name.as_str())?;
         match devices::find(tx, name)? {

@@ -101,7 +101,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// Keeps other processes from enrolling the same device at the same time. Given back when dropped, and by the system
+/// Keeps other processes from enrolling the same device, or from a run over many, at the same time. Given back when dropped, and by the system
 /// when the process dies.
 #[derive(Debug)]
 pub struct EnrolmentLock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
@@ -179,8 +179,21 @@ impl Registry {
     /// # Errors
     /// Where the lock file, in the folder `fleet.locks` beside the registry, cannot be made.
     pub fn lock_enrolment(&self, name: &DeviceName) -> Result<Option<EnrolmentLock>, RegistryError> {
+        self.lock_file(&format!("{}.lock", name.as_str().to_ascii_lowercase()))
+    }
+
+    /// Takes the right to run over many devices, or `None` if another process (or task) has it.
+    ///
+    /// # Errors
+    /// As [`Self::lock_enrolment`].
+    pub fn lock_campaigns(&self) -> Result<Option<EnrolmentLock>, RegistryError> {
+        // No device's name begins like this.
+        self.lock_file("_fleet.lock")
+    }
+
+    fn lock_file(&self, name: &str) -> Result<Option<EnrolmentLock>, RegistryError> {
         let folder = self.path.with_extension("locks");
-        let path = folder.join(format!("{}.lock", name.as_str().to_ascii_lowercase()));
+        let path = folder.join(name);
         let open = || -> std::io::Result<Option<File>> {
             private_folder(&folder)?;
             private_file(&path)?;

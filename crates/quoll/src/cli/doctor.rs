@@ -21,7 +21,7 @@ use crate::doctor::{self, Practice};
 use crate::enrolment::{self, device_name, read_password};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
-use crate::output::{Format, Listing, print};
+use crate::output::{Format, Listing, print, shown};
 use crate::trouble;
 
 /// Devices that are examined at the same time.
@@ -30,6 +30,9 @@ const AT_ONCE: usize = 32;
 const CLOCKS: usize = 3;
 /// Seconds by which they may differ among themselves.
 const AGREEMENT: i64 = 30;
+
+/// What is left to do where nothing is found.
+const LOOK_AT_IT: &str = "switch its power off and on, and look at its own console";
 
 /// `quoll doctor`.
 #[derive(Args, Debug)]
@@ -149,7 +152,7 @@ fn show(common: &Common, evidence: &Evidence, verdict: &Verdict, done: &Done) ->
             listing.row(row(evidence, verdict));
             listing.print(Format::Csv)
         }
-        _ => print(&text(evidence, verdict, done)),
+        _ => print(&shown(&text(evidence, verdict, done))),
     }
 }
 
@@ -214,7 +217,7 @@ fn unwell(name: &str, verdict: &Verdict) -> Outcome {
             Exit::Unwell,
             format!("{name} is not connected, and nothing that is known explains it"),
         )
-        .hint("switch its power off and on, and look at its own console")),
+        .hint(LOOK_AT_IT)),
     }
 }
 
@@ -232,13 +235,15 @@ fn listing() -> Listing {
 
 fn row(evidence: &Evidence, verdict: &Verdict) -> Vec<Value> {
     let of = |read: fn(&Finding) -> &str| verdict.cause.as_ref().map(read).map(ToOwned::to_owned);
+    let is_open = verdict.health == Health::Unexplained && verdict.cause.is_none();
+    let open = |text: &str| is_open.then(|| text.to_owned());
     vec![
         json!("device"),
         json!(evidence.name),
         json!(word(verdict.health)),
         json!(of(|finding| finding.rule)),
-        json!(of(|finding| &finding.cause)),
-        json!(of(|finding| &finding.fix)),
+        json!(of(|finding| &finding.cause).or_else(|| open(words(verdict.health)))),
+        json!(of(|finding| &finding.fix).or_else(|| open(LOOK_AT_IT))),
     ]
 }
 
@@ -288,12 +293,20 @@ async fn whole_house(
     if parts + sick == 0 {
         return Ok(());
     }
-    let all = examined.len();
-    Err(Failure::new(
-        Exit::Unwell,
-        format!("{parts} parts of the house and {sick} of {all} devices are not well"),
-    )
-    .hint("begin with the first line that is ill; for a device: quoll doctor NAME"))
+    Err(Failure::new(Exit::Unwell, unwell_house(parts, sick, examined.len()))
+        .hint("begin with the first line that is ill or unexplained; for a device: quoll doctor NAME"))
+}
+
+fn unwell_house(parts: usize, sick: usize, all: usize) -> String {
+    let parts_of_it = match parts {
+        0 => None,
+        1 => Some("1 part of the house".to_owned()),
+        many => Some(format!("{many} parts of the house")),
+    };
+    let devices = (sick > 0).then(|| format!("{sick} of {all} devices"));
+    let is = if parts + sick == 1 { "is" } else { "are" };
+    let who: Vec<String> = parts_of_it.into_iter().chain(devices).collect();
+    format!("{} {is} not well", who.join(" and "))
 }
 
 /// All devices, so many at a time, in the order of the registry.

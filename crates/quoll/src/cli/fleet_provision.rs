@@ -25,6 +25,7 @@ use super::{Common, fleet_report};
 use crate::enrolment::{self, Desk, Wish, read_password};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::home::Home;
+use crate::output::shown;
 use crate::workshop::Workshop;
 use crate::{bell, trouble};
 
@@ -67,6 +68,12 @@ impl Provision {
         let Drawn { settings, target, items } = self.choice.draw(common, &home)?;
         let web_password = self.web_password_file.as_deref().map(read_password).transpose()?;
         self.choice.old_password_file.as_deref().map(read_password).transpose()?;
+        let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
+        // Two would take each other's devices for failures, and write them into each other's report.
+        let Some(_alone) = registry.lock_campaigns().map_err(trouble::registry)? else {
+            return Err(Failure::new(Exit::Partial, "another quoll fleet provision is at work in this home")
+                .hint("wait until it is done, or stop it (Ctrl-C); quoll fleet report says how far it is"));
+        };
         eprintln!("quoll: {}", counted(&items));
         let mut workshop = Workshop::open(&settings, common.passphrase(&home))?;
         let desk = Desk::open(&home, &settings, &mut workshop)?;
@@ -87,7 +94,6 @@ impl Provision {
             stop_at: Some(self.stop_at),
             pace: Pace::default(),
         };
-        let registry = Registry::open(&home.fleet_db()).map_err(trouble::registry)?;
         let (sender, cancel) = watch::channel(false);
         let minute = || {
             let now = chrono::Local::now();
@@ -183,12 +189,12 @@ impl Hand for Person {
 impl Person {
     /// Where it leaves the device is what the registry says of it now.
     fn setback(&self, item: &Item, error: &EnrolError) -> Setback {
-        let state = self.desk.registry().device(&item.name).ok().flatten().map(|device| device.state);
+        let known = self.desk.registry().device(&item.name);
         Setback {
-            leaves: match state {
-                Some(DeviceState::Switched) => Fate::Unclear,
-                Some(DeviceState::RolledBack) => Fate::RolledBack,
-                _ => Fate::Failed,
+            leaves: match known.map(|device| device.map(|device| device.state)) {
+                Ok(Some(DeviceState::Switched)) | Err(_) => Fate::Unclear,
+                Ok(Some(DeviceState::RolledBack)) => Fate::RolledBack,
+                Ok(_) => Fate::Failed,
             },
             what: error.to_string(),
             next: error.hint().unwrap_or_default(),
@@ -217,8 +223,9 @@ impl Screen {
     }
 
     fn line(&self, text: &str) {
+        let text = shown(text);
         match &self.bars {
-            Some((bars, _)) => drop(bars.println(text)),
+            Some((bars, _)) => drop(bars.println(&text)),
             None => eprintln!("{text}"),
         }
     }

@@ -90,7 +90,8 @@ pub(super) const GONE: Rule = Rule {
     numbers: &[],
     looks_at: "the console's address, the broker's door",
     cause: "nobody answers at the device's address, and the broker does not see it either",
-    fix: "check its power, its Wi-Fi and its address (quoll device find --range …)",
+    fix: "check its power, its Wi-Fi and its address (quoll device find --range …); one that restarts over and over answers \
+          for some seconds after each start: try again then",
     repairs: None,
     is_warning: false,
     judge: |it| {

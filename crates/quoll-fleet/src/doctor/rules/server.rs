@@ -1,6 +1,6 @@
 //! Rules about the broker's certificate and key, as the device sees them. Facts §3.3, §4.
 
-use crate::doctor::evidence::{CertificateFacts, Evidence, TlsAbility};
+use crate::doctor::evidence::{CertificateFacts, Evidence, SilenceKind, TlsAbility};
 use crate::doctor::verdict::{Found, Repair, Rule};
 use crate::limits::CLOCK_SLACK;
 use quoll_tasmota::tls_error;
@@ -397,6 +397,24 @@ pub(super) const LEFT: Rule = Rule {
                 found
                     .cause("the device is asked for a certificate and has none; such firmware crashes over it (facts: null key)")
                     .fix(format!("give it a key and a certificate again: {}", it.add_command())),
+            );
+        }
+        // Facts §3.4, §8.4: a build with client certificates and no key may crash when it is asked for one.
+        let away = it.device.silence.as_ref().filter(|it| it.kind == SilenceKind::Unreachable);
+        if let Some(silence) = away.filter(|_| it.registered.rung != "pinned") {
+            let found = found.and(format!("device: {}", silence.why));
+            return Some(
+                found
+                    .cause(
+                        "the device comes to the broker and leaves when it is asked for a certificate, and its console is away: \
+                         firmware that lost its key restarts over and over like this",
+                    )
+                    .fix(format!(
+                        "its console answers for some seconds after each start: run {} --replace-key until it catches them; \
+                         do not switch its power off and on in quick succession: after five such starts Tasmota forgets its \
+                         GPIO settings, after six its module",
+                        it.add_command()
+                    )),
             );
         }
         let rehearsed = it.network.rehearsal.as_ref().and_then(|tried| tried.number);
