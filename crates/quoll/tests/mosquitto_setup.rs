@@ -220,6 +220,45 @@ fn what_fails_leaves_mosquitto_as_it_was() {
 }
 
 #[test]
+fn listeners_that_let_everybody_in_go_on_doing_so() {
+    let home = Home::new();
+    home.init();
+    home.ok(&["client", "add", "alice"]);
+    let folder = Folder::new();
+    let dir = folder.dir.path().display().to_string();
+    // As Debian's comes: no listener at all.
+    fs::remove_file(folder.path("conf.d/home.conf")).unwrap();
+    let shown = home.run(&words(&folder.setup(&["--dry-run"])));
+    let told = support::complaint(&shown);
+    assert!(shown.status.success() && told.contains("localhost:1883"), "{told}");
+    assert!(told.contains("conf.d/local.conf") && !told.contains("go on letting"), "{told}");
+
+    // A home of devices without certificates, in a folder of their own.
+    let other = free_port();
+    fs::create_dir(folder.path("more.d")).unwrap();
+    folder.write("more.d/home.conf", &format!("listener {other} 127.0.0.1\nallow_anonymous true\n"));
+    let main = fs::read_to_string(folder.path("mosquitto.conf")).unwrap();
+    folder.write("mosquitto.conf", &format!("{main}include_dir {dir}/more.d\n"));
+    let taken: Vec<String> = folder
+        .setup(&["--dry-run"])
+        .into_iter()
+        .map(|word| if word == folder.port.to_string() { other.to_string() } else { word })
+        .collect();
+    assert!(home.fails(6, &words(&taken)).contains("more.d/home.conf"), "its port is seen");
+    let restart = folder.restart();
+    let done = home.run(&words(&folder.setup(&["--yes", "--client", "alice", "--reload-command", &restart])));
+    let told = support::complaint(&done);
+    assert!(done.status.success() && told.contains("go on letting everybody in"), "{told}");
+    assert!(!told.contains("localhost:1883"), "{told}");
+    assert!(folder.lets_in(&home, Some("alice")) && !folder.lets_in(&home, None));
+    let port = other.to_string();
+    let plain = tool("mosquitto_pub", &["-h", "127.0.0.1", "-p", &port, "-t", "x", "-q", "1", "-n"]);
+    assert!(plain.status.success(), "a device without a certificate: {}", support::complaint(&plain));
+    let refresh = ["mosquitto", "refresh", "--dir", &dir, "--user", "root", "--client", "alice"];
+    assert_eq!(home.json(&refresh)["changed"], false, "nothing is new");
+}
+
+#[test]
 fn without_mosquittos_clients_quolls_own_proves_it() {
     let home = Home::new();
     home.init();

@@ -106,14 +106,19 @@ impl Setup {
         let place = Place::look(&self.at.dir, &self.at.user)?;
         let listen = Listen { port: self.port, address: self.bind };
         place.refuse_taken(listen)?;
-        for (path, text) in &place.files {
-            let open = |(name, value)| name == "allow_anonymous" && value == "true";
-            if crate::mosquitto::place::options(text).any(open) {
-                eprintln!(
-                    "quoll: note: {} has allow_anonymous true; quoll.conf says false, for every listener unless per_listener_settings is on",
-                    path.display()
-                );
-            }
+        if let Some(path) = place.lets_everybody_in() {
+            eprintln!(
+                "quoll: note: {} has allow_anonymous true: your other listeners go on letting everybody in; ours demands a certificate",
+                path.display()
+            );
+        }
+        if place.is_local_only() {
+            eprintln!(
+                "quoll: note: this Mosquitto has no listener, so it lets programs of this machine in on localhost:1883, without a \
+                 certificate; with a listener it no longer does. To keep that, write these two lines into {} first: \
+                 `listener 1883 localhost` and `allow_anonymous true`",
+                place.dir.join("conf.d/local.conf").display()
+            );
         }
         let mut job = Job::new(common, &self.at, place, listen)?;
         if self.at.dry_run {
@@ -193,7 +198,8 @@ impl Job {
     }
 
     fn plan(&self) -> Plan {
-        Plan::new(&self.place.dir, &self.material, self.listen, self.place.owner)
+        let others_open = self.place.lets_everybody_in().is_some();
+        Plan::new(&self.place.dir, &self.material, self.listen, self.place.owner, others_open)
     }
 
     /// The CA that vouches for the server.

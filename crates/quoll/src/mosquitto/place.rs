@@ -33,6 +33,8 @@ pub(crate) struct Place {
     pub(crate) owner: Option<Owner>,
     /// `mosquitto.conf`, then `conf.d/*.conf` in order, without ours.
     pub(crate) files: Vec<(PathBuf, String)>,
+    /// What other folders that `mosquitto.conf` includes have.
+    pub(crate) elsewhere: Vec<(PathBuf, String)>,
     /// `conf.d/quoll.conf`, where it is there.
     pub(crate) ours: Option<String>,
 }
@@ -66,6 +68,13 @@ impl Place {
             )
             .hint(format!("add this line to it: include_dir {}", conf_d.display())));
         }
+        let mut elsewhere = Vec::new();
+        for (_, folder) in options(&text).filter(|(name, value)| *name == "include_dir" && !same(value)) {
+            for path in confs_in(Path::new(folder))? {
+                let text = read(&path)?;
+                elsewhere.push((path, text));
+            }
+        }
         let mut files = vec![(main, text)];
         let mut ours = None;
         for path in confs_in(&conf_d)? {
@@ -76,7 +85,7 @@ impl Place {
                 files.push((path, text));
             }
         }
-        Ok(Self { dir, owner: owner(user)?, files, ours })
+        Ok(Self { dir, owner: owner(user)?, files, elsewhere, ours })
     }
 
     pub(crate) fn our_conf(&self) -> PathBuf {
@@ -93,7 +102,7 @@ impl Place {
 
     /// Refuses a port that another file of the configuration, or another program, has.
     pub(crate) fn refuse_taken(&self, listen: Listen) -> Outcome {
-        for (path, text) in &self.files {
+        for (path, text) in self.theirs() {
             let taken = options(text).any(|(name, value)| {
                 matches!(name, "listener" | "port")
                     && value.split_whitespace().next().and_then(|word| word.parse().ok()) == Some(listen.port)
@@ -122,9 +131,31 @@ impl Place {
         }
     }
 
+    /// Every file of a person that Mosquitto reads here.
+    fn theirs(&self) -> impl Iterator<Item = &(PathBuf, String)> {
+        self.files.iter().chain(&self.elsewhere)
+    }
+
+    /// The first file that lets everybody in at every listener of theirs.
+    pub(crate) fn lets_everybody_in(&self) -> Option<&Path> {
+        let says = |text: &str, wanted: (&str, &str)| options(text).any(|option| option == wanted);
+        if self.theirs().any(|(_, text)| says(text, ("per_listener_settings", "true"))) {
+            return None;
+        }
+        let mut open = self.theirs().filter(|(_, text)| says(text, ("allow_anonymous", "true")));
+        open.next().map(|(path, _)| path.as_path())
+    }
+
+    /// Whether it has no listener but ours: then Mosquitto 2 lets this machine in on `localhost:1883`, without a certificate,
+    /// until there is one.
+    pub(crate) fn is_local_only(&self) -> bool {
+        let listens = |(name, _): (&str, &str)| matches!(name, "listener" | "port" | "bind_address");
+        self.ours.is_none() && !self.theirs().any(|(_, text)| options(text).any(listens))
+    }
+
     /// The value of the last line of this option, over all files.
     pub(crate) fn option(&self, wanted: &str) -> Option<&str> {
-        let all = self.files.iter().flat_map(|(_, text)| options(text));
+        let all = self.theirs().flat_map(|(_, text)| options(text));
         all.filter(|(name, _)| *name == wanted).map(|(_, value)| value).last()
     }
 }

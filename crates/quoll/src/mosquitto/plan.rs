@@ -35,8 +35,15 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Everything below `base`, with a listener there.
-    pub(crate) fn new(base: &Path, material: &Material, listen: Listen, owner: Option<Owner>) -> Self {
+    /// Everything below `base`, with a listener there. Where other files let everybody in (`others_open`), ours says nothing of
+    /// that, because it would count for their listeners too; ours demands a certificate in any case.
+    pub(crate) fn new(
+        base: &Path,
+        material: &Material,
+        listen: Listen,
+        owner: Option<Owner>,
+        others_open: bool,
+    ) -> Self {
         let anchors = base.join("ca_certificates");
         let certs = base.join("certs");
         let conf_d = base.join("conf.d");
@@ -55,12 +62,13 @@ impl Plan {
              tls_version tlsv1.2\n\
              require_certificate true\n\
              use_identity_as_username true\n\
-             allow_anonymous false\n",
+             {anonymous}",
             port = listen.port,
             ca = ca.display(),
             certificate = certificate.display(),
             key = key.display(),
             crl = crl.display(),
+            anonymous = if others_open { "" } else { "allow_anonymous false\n" },
         );
         let wanted = |path: PathBuf, bytes: &[u8]| Wanted {
             path,

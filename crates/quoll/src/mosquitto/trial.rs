@@ -67,7 +67,7 @@ pub(crate) fn try_out(place: &Place, material: &Material, ca: &Path, identity: O
     let folder = Fleeting::new(place.dir.join(format!("{FOLDER}{}", std::process::id())))?;
     set(&folder.0, 0o700, place.owner)?;
     let listen = Listen { port: free_port()?, address: Some(Ipv4Addr::LOCALHOST.into()) };
-    let plan = Plan::new(&folder.0, material, listen, place.owner);
+    let plan = Plan::new(&folder.0, material, listen, place.owner, place.lets_everybody_in().is_some());
     install(&plan, &folder.0)?;
     let main = folder.0.join("mosquitto.conf");
     let mut text = String::from("log_dest stderr\n");
