@@ -260,6 +260,34 @@ fn in_place_the_folder_stays_where_it_is_and_bad_input_leaves_nothing() {
     assert!(home.fails(9, &["import", "--easyrsa", "/nonexistent"]).contains("no Easy-RSA folder"));
 }
 
+/// Run as it stands, but for the passphrase that a person would type: openssl that reads and writes one file empties it.
+#[test]
+fn the_command_that_opens_the_servers_key_does_open_it() {
+    for in_place in [false, true] {
+        let site = Site::new("easyrsa-pki", false);
+        // Mosquitto has been moved away, and its copy of the key with it.
+        let easyrsa = site.path("easy-rsa");
+        let mut words = vec!["import", "--output", "json", "--easyrsa", easyrsa.to_str().unwrap()];
+        words.extend(in_place.then_some("--in-place"));
+        let rows: Vec<Value> = serde_json::from_str(&site.ok(&words)).unwrap();
+        let told = fate(&rows, "server key")["becomes"].as_str().unwrap().to_owned();
+        let command = told.split_once("`quoll up`: ").unwrap().1;
+        assert!(command.starts_with("openssl pkey"), "{told}");
+        let command = command.replace("openssl pkey", "openssl pkey -passin pass:test");
+        // From anywhere.
+        let mut shell = Command::new("sh");
+        let done = shell.args(["-c", &command]).current_dir("/").output().unwrap();
+        assert!(done.status.success(), "{command}: {}", complaint(&done));
+        let folder = if in_place { site.path("easy-rsa/pki") } else { site.path("home/pki") };
+        let key = folder.join("private/mqtt.myorg.com.key");
+        let opened = quoll_pki::PrivateKey::from_plain_file(&key).unwrap();
+        let certificate = fs::read(folder.join("issued/mqtt.myorg.com.crt")).unwrap();
+        let certificate = quoll_pki::Certificate::from_pem(&certificate).unwrap();
+        assert_eq!(opened.public_key_der(), certificate.public_key_der());
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
 #[test]
 fn without_the_ca_key_everything_but_signing_is_taken_over() {
     let site = Site::new("easyrsa-pki", false);

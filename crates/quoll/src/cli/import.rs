@@ -99,7 +99,7 @@ impl Import {
         for note in pki.vars().map_err(trouble::pki)?.map(|vars| vars.notes).unwrap_or_default() {
             fates.push(Fate::left("vars", &from, note));
         }
-        let server_key = self.server_key(&pki, &server, &taken, &mut fates)?;
+        let server_key = self.server_key(&pki, &place, &server, &taken, &mut fates)?;
         let settings = settings(common, &home, place, &server, &taken)?;
         let (clients, devices) = owners(&issued, &server, &taken, &mut fates);
         let name = server.subject_cn().unwrap_or_default().to_owned();
@@ -111,6 +111,7 @@ impl Import {
     fn server_key(
         &self,
         pki: &Pki,
+        place: &Path,
         server: &Certificate,
         taken: &Taken,
         fates: &mut Vec<Fate>,
@@ -140,9 +141,18 @@ impl Import {
                 Ok(Some(key))
             }
             ServerKey::Locked => {
-                let what = format!(
-                    "it is encrypted or not there; before `quoll up`: openssl pkey -in {from} -out {from}"
-                );
+                let key = place.join(&from);
+                let what = match pki.dir().join(&from).exists() {
+                    // Never in and out of one file: openssl empties it before it asks for the passphrase.
+                    true => format!(
+                        "it is encrypted; before `quoll up`: openssl pkey -in '{0}' -out '{0}.plain' && mv '{0}.plain' '{0}'",
+                        key.display()
+                    ),
+                    false => format!(
+                        "it is not there; before `quoll up`: put it into {}, without a passphrase",
+                        key.display()
+                    ),
+                };
                 fates.push(Fate::left("server key", from, what));
                 Ok(None)
             }
