@@ -47,6 +47,10 @@ impl Passphrase {
         let bytes = Zeroizing::new(files::read(path, 64 * 1024)?);
         let bad = |problem: &str| PkiError::BadFile { path: path.to_owned(), problem: problem.into() };
         let text = std::str::from_utf8(&bytes).map_err(|_| bad("the passphrase is not UTF-8"))?;
+        if text.starts_with('\u{feff}') {
+            // OpenSSL would take the mark for a part of it, and nobody could type it.
+            return Err(bad("it begins with a byte order mark; save it as UTF-8 without one"));
+        }
         match text.lines().next() {
             Some(line) if !line.is_empty() => Ok(Self::new(line)),
             _ => Err(bad("its first line, the passphrase, is empty")),
@@ -110,8 +114,10 @@ mod tests {
         let error = Passphrase::from_file(&path).unwrap_err();
         assert!(matches!(error, PkiError::OpenPassphraseFile { mode: 0o640, .. }));
         assert_eq!(error.hint().unwrap(), format!("chmod 600 {}", path.display()));
-        std::fs::write(&path, "\nsecond").unwrap();
+        std::fs::write(&path, "\u{feff}secret\r\n").unwrap();
         mode(0o600);
+        assert!(Passphrase::from_file(&path).unwrap_err().to_string().contains("byte order mark"));
+        std::fs::write(&path, "\nsecond").unwrap();
         assert!(Passphrase::from_file(&path).unwrap_err().to_string().contains("is empty"));
     }
 

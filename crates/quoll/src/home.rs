@@ -89,8 +89,12 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32, replace: bool) -
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or("file");
     let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
     let written = (|| {
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        // What a killed run left there, or somebody else put there to read along.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
@@ -100,4 +104,28 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32, replace: bool) -
         fs::remove_file(&temporary).ok();
     }
     written.map_err(|error| fail(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_under_the_temporary_name_is_not_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, theirs) = (dir.path().join("alice.key"), dir.path().join("theirs"));
+        fs::write(&theirs, "nothing").unwrap();
+        let temporary = dir.path().join(format!(".alice.key.{}.tmp", std::process::id()));
+        std::os::unix::fs::symlink(&theirs, &temporary).unwrap();
+        write_whole(&path, b"secret", 0o600, false).unwrap();
+        assert_eq!(fs::read(&theirs).unwrap(), b"nothing");
+        assert_eq!(fs::read(&path).unwrap(), b"secret");
+        assert!(path.symlink_metadata().unwrap().is_file());
+        // A file that others may read does not lend its mode either.
+        fs::write(&temporary, "").unwrap();
+        write_whole(&path, b"again", 0o600, true).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no temporary stays");
+    }
 }

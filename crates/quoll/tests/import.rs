@@ -260,6 +260,24 @@ fn in_place_the_folder_stays_where_it_is_and_bad_input_leaves_nothing() {
     assert!(home.fails(9, &["import", "--easyrsa", "/nonexistent"]).contains("no Easy-RSA folder"));
 }
 
+#[test]
+fn a_listener_on_all_addresses_stays_one_on_addresses_of_both_kinds() {
+    let site = Site::new("easyrsa-pki", false);
+    let conf = site.path("mosquitto/conf.d/10-tls.conf");
+    let text = fs::read_to_string(&conf).unwrap();
+    fs::write(&conf, text.replacen(" 127.0.0.1", "", 1)).unwrap();
+    site.json(&[]);
+    let mut up = Up::of(site.command(&["up", "--web", "off"]));
+    up.wait_for(|line| line.starts_with("Listening on"));
+    let port = site.port;
+    std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    // Where the machine has the other kind at all.
+    if std::net::TcpListener::bind(("::1", 0)).is_ok() {
+        std::net::TcpStream::connect(("::1", port)).unwrap();
+    }
+    assert_eq!(up.stop(), 0);
+}
+
 /// Run as it stands, but for the passphrase that a person would type: openssl that reads and writes one file empties it.
 #[test]
 fn the_command_that_opens_the_servers_key_does_open_it() {

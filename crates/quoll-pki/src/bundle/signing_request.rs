@@ -11,6 +11,7 @@ use x509_cert::{
 };
 use x509_parser::{
     cri_attributes::ParsedCriAttribute,
+    der_parser::oid,
     extensions::{GeneralName, ParsedExtension},
     prelude::{FromDer, X509CertificationRequest},
 };
@@ -163,8 +164,13 @@ fn alt_names(parsed: &X509CertificationRequest<'_>) -> Result<AltNames, String> 
     for attribute in parsed.certification_request_info.iter_attributes() {
         let ParsedCriAttribute::ExtensionRequest(wanted) = attribute.parsed_attribute() else { continue };
         for extension in &wanted.extensions {
-            let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else {
-                continue;
+            let names = match extension.parsed_extension() {
+                ParsedExtension::SubjectAlternativeName(names) => names,
+                // Left out, the certificate would not be what was asked for.
+                _ if extension.oid == oid!(2.5.29.17) => {
+                    return Err("the alternative names that it asks for cannot be read".into());
+                }
+                _ => continue,
             };
             for name in &names.general_names {
                 match name {
@@ -216,6 +222,26 @@ mod tests {
         assert_eq!(request.alt_names().ip.len(), 2);
         assert_eq!(request.key_words(), "EC P-256");
         assert_eq!(SigningRequest::from_pem(request.pem().as_bytes()).unwrap(), request);
+    }
+
+    #[test]
+    fn names_that_cannot_be_read_are_not_left_out_in_silence() {
+        use x509_cert::{
+            der::asn1::{ObjectIdentifier, OctetString},
+            ext::Extension,
+        };
+        let key = PrivateKey::generate(KeyKind::EcP256).unwrap();
+        for content in [&[0x05, 0x00][..], &[0x30, 0x03, 0x82, 0x09, b'a'], &[]] {
+            let names = Extension {
+                extn_id: ObjectIdentifier::new_unwrap("2.5.29.17"),
+                critical: false,
+                extn_value: OctetString::new(content).unwrap(),
+            };
+            let subject = Subject::CnOnly.to_name("broker").unwrap();
+            let der = builder::request(subject, &key, Some(names)).unwrap();
+            let refused = SigningRequest::from_der(&der).unwrap_err();
+            assert!(refused.contains("alternative names"), "{content:?}: {refused}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! what it does not take.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use quoll_pki::{Certificate, Pki};
@@ -62,7 +62,7 @@ impl Taken {
         let (what, address) = match &listener.socket {
             Socket::Tcp { port, host, .. } => {
                 let ip = match host {
-                    None => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+                    None => Some(everywhere()),
                     Some(host) if host == "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
                     Some(host) => host.parse().ok(),
                 };
@@ -183,6 +183,15 @@ impl Taken {
                 "broker.db keeps sessions and retained messages",
             )),
         }
+    }
+}
+
+/// Every address of this machine, of both kinds where it has both, as Mosquitto listens.
+fn everywhere() -> IpAddr {
+    let both = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    match TcpListener::bind((both, 0)) {
+        Ok(_) => both,
+        Err(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     }
 }
 
