@@ -202,7 +202,42 @@ async fn a_device_is_one_process_until_its_old_certificates_are_void() {
     let key = stage.registry.path().with_file_name("pki").join("private/plug.key");
     std::fs::remove_file(key).unwrap();
     let life = stage.life(&watched, &witness);
-    life.repair(&name("plug"), &"192.0.2.7".parse().unwrap(), &line).await.unwrap();
+    let at = "192.0.2.7".parse().unwrap();
+    life.repair(&name("plug"), &at, &line).await.unwrap();
     assert_eq!(watched.asked.load(Ordering::SeqCst), 1, "the old certificate was voided");
     stage.assert_settled("plug", "repaired").await;
+}
+
+/// Void at our door is not void for a broker that reads the folder's list: the same command, run again, sees to that.
+#[tokio::test]
+async fn what_the_folder_could_not_note_the_next_run_notes() {
+    let at = "192.0.2.7".parse().unwrap();
+    let kill = Arc::default();
+    for repairs in [false, true] {
+        let stage = Stage::new(Chip::Esp32).await;
+        let (bench, witness, line) = (stage.bench(&kill), stage.broker(&kill), stage.line(&kill));
+        let life = stage.life(&bench, &witness);
+        if repairs {
+            broken(&stage, 0);
+            let key = stage.registry.path().with_file_name("pki").join("private/plug.key");
+            std::fs::remove_file(key).unwrap();
+        }
+        let plug = name("plug");
+        for _ in 0..2 {
+            bench.full.store(1, Ordering::SeqCst);
+            let error = match repairs {
+                true => life.repair(&plug, &at, &line).await.map(drop).unwrap_err(),
+                false => life.rotate(&plug, &line).await.map(drop).unwrap_err(),
+            };
+            assert!(matches!(error, LifeError::NotRetired { .. }), "{error:?}");
+            assert!(error.hint().unwrap().contains("same command again"), "{error:?}");
+            let (here, there) = stage.valid("plug");
+            assert_eq!((here.len(), there.len()), (1, 2), "repairs {repairs}: void at the door alone");
+        }
+        match repairs {
+            true => life.repair(&plug, &at, &line).await.map(drop).unwrap(),
+            false => life.rotate(&plug, &line).await.map(drop).unwrap(),
+        }
+        stage.assert_settled("plug", "the folder was mended").await;
+    }
 }

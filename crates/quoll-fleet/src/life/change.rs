@@ -6,7 +6,8 @@
 
 use time::OffsetDateTime;
 
-use super::error::{LifeError, living};
+use super::error::{LifeError, NOT_RETIRED, living};
+use super::replace::retire_superseded;
 use crate::device::{Device, DeviceName, DeviceState, Rung};
 use crate::enrol::{
     Asker, Bearer, BrokerTarget, Cargo, DeviceConsole, EnrolError, Patience, Probe, TlsAbility, lock,
@@ -167,7 +168,10 @@ impl Life<'_> {
         if let Some(serial) = self.registry.abandon_change(device)?
             && let Err(error) = self.issuer.retire(&other, &serial).await
         {
-            notes.push(format!("certificate {serial} is void, but not revoked in the pki folder: {error}"));
+            notes.push(format!(
+                "certificate {serial} is void, but not revoked in the pki folder: {error}; once that is mended: quoll ca \
+                 revoke {serial}"
+            ));
         }
         Ok(notes)
     }
@@ -317,18 +321,11 @@ impl Run<'_> {
         self.device =
             registry.device(&name)?.ok_or_else(|| LifeError::Unknown(Owner::Device(name.clone())))?;
         // The old one, and whatever runs that stopped half-way had made.
-        let current = self.device.serial.clone();
-        for certificate in registry.certificates_of(&Owner::Device(name.clone()))? {
-            if certificate.revoked || Some(&certificate.serial) == current.as_ref() {
-                continue;
-            }
-            let serial = certificate.serial;
-            // The folder first: what is void here is not looked at again.
-            if let Err(error) = self.with.issuer.retire(&name, &serial).await {
-                registry.void_certificate(&serial, "superseded")?;
-                return Err(LifeError::NotRetired { name, serial, why: error.to_string() });
-            }
-            registry.void_certificate(&serial, "superseded")?;
+        retire_superseded(registry, self.with.issuer, &name).await?;
+        // What an earlier run noted when the folder could not be written.
+        if self.device.problem.as_ref().is_some_and(|problem| problem.contains(NOT_RETIRED)) {
+            registry.note_problem(&name, None)?;
+            self.device.problem = None;
         }
         registry.end_change(&name)?;
         self.with.witness.ready().await.ok();

@@ -5,6 +5,9 @@ use crate::enrol::{Cause, EnrolError};
 use crate::issuer::IssueError;
 use crate::registry::{Owner, RegistryError};
 
+/// What is said of a certificate that is void at our door alone.
+pub(super) const NOT_RETIRED: &str = "could not be revoked in the pki folder";
+
 /// Why a change stopped. Unless a variant says otherwise the device works as before, and the same command goes on where
 /// this one stopped.
 #[derive(Debug, thiserror::Error)]
@@ -77,9 +80,7 @@ pub enum LifeError {
         stands: After,
     },
     /// Done, but for the old certificate, which the pki folder still has valid. The broker refuses it.
-    #[error(
-        "{name} has its new certificate; the old one, {serial}, could not be revoked in the pki folder: {why}"
-    )]
+    #[error("{name} has its new certificate; the old one, {serial}, {NOT_RETIRED}: {why}")]
     NotRetired {
         /// The device.
         name: DeviceName,

@@ -149,7 +149,8 @@ impl Run<'_> {
         if let Some(serial) = self.with.registry.abandon_change(&self.device.name)? {
             if let Err(error) = self.with.issuer.retire(self.to.unwrap_or(&self.device.name), &serial).await {
                 self.notes.push(format!(
-                    "certificate {serial} is void, but not revoked in the pki folder: {error}"
+                    "certificate {serial} is void, but not revoked in the pki folder: {error}; once that is mended: quoll \
+                     ca revoke {serial}"
                 ));
             }
             self.with.witness.ready().await.ok();

@@ -9,8 +9,11 @@ use super::error::LifeError;
 use crate::device::{Address, Device, DeviceName, Topics};
 use crate::enrol::{Asker, DeviceConsole, EnrolError, Patience, TlsAbility};
 use crate::issuer::{IssueError, Reissuer};
-use crate::registry::{Owner, Registry};
+use crate::registry::{NOT_IN_THE_FOLDER, Owner, Registry};
 use crate::step::Step;
+
+/// Why a certificate that gave way to another one is void.
+const SUPERSEDED: &str = "superseded";
 
 /// What a replacement did before the enrolment.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -48,8 +51,10 @@ pub async fn replace(
     let already = known.mac == found.network.mac;
     let void = registry.replace_hardware(name, found.network.mac, address)?;
     for certificate in registry.certificates_of(&Owner::Device(name.clone()))? {
-        if certificate.revoked && certificate.reason.as_deref() == Some("superseded") {
+        let reason = certificate.reason.as_deref().filter(|_| certificate.revoked);
+        if matches!(reason, Some(SUPERSEDED | NOT_IN_THE_FOLDER)) {
             retire(issuer, name, &certificate.serial).await?;
+            registry.void_certificate(&certificate.serial, SUPERSEDED)?;
         }
     }
     let device = registry.device(name)?.ok_or_else(unknown)?;
@@ -57,7 +62,8 @@ pub async fn replace(
     Ok(Replaced { device, void, already })
 }
 
-/// Voids every certificate of a device but the one in use: at our door, and in the folder.
+/// Voids every certificate of a device but the one in use: in the folder, and at our door, there whatever becomes of the
+/// folder. What the folder refused an earlier time is tried again.
 ///
 /// # Errors
 /// [`LifeError::NotRetired`], and a registry that cannot be written.
@@ -69,11 +75,15 @@ pub async fn retire_superseded(
     let current = registry.device(name)?.and_then(|device| device.serial);
     let mut retired = Vec::new();
     for certificate in registry.certificates_of(&Owner::Device(name.clone()))? {
-        if certificate.revoked || Some(&certificate.serial) == current.as_ref() {
+        let waits = certificate.reason.as_deref() == Some(NOT_IN_THE_FOLDER);
+        if (certificate.revoked && !waits) || Some(&certificate.serial) == current.as_ref() {
             continue;
         }
-        registry.void_certificate(&certificate.serial, "superseded")?;
-        retire(issuer, name, &certificate.serial).await?;
+        // The folder first: what is void here for good is not looked at again.
+        let done = retire(issuer, name, &certificate.serial).await;
+        let reason = if done.is_ok() { SUPERSEDED } else { NOT_IN_THE_FOLDER };
+        registry.void_certificate(&certificate.serial, reason)?;
+        done?;
         retired.push(certificate.serial);
     }
     Ok(retired)

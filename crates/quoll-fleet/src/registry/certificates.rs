@@ -26,6 +26,10 @@ pub struct Certificate {
     pub reason: Option<String>,
 }
 
+/// The reason of a certificate that gave way to another one and is void here alone: the folder could not be written. The
+/// next act that looks after the device's certificates finishes that.
+pub(crate) const NOT_IN_THE_FOLDER: &str = "superseded, not in the folder yet";
+
 impl Registry {
     /// The certificate with this serial number (hex of either case), or `None` if it is not of ours.
     ///
@@ -128,10 +132,12 @@ pub(super) fn record(
 }
 
 /// Voids one certificate, if it is not void yet; whether it did.
+/// Voids a certificate, or notes that the folder says so by now, too; whether that is news.
 pub(super) fn void(tx: &Transaction<'_>, serial: &str, reason: &str) -> Result<bool, Fault> {
     let now = seconds(OffsetDateTime::now_utc());
-    let sql = "UPDATE certificates SET revoked = ?2, reason = ?3 WHERE serial = ?1 AND revoked IS NULL";
-    Ok(tx.execute(sql, params![serial, now, reason])? > 0)
+    let sql = "UPDATE certificates SET revoked = coalesce(revoked, ?2), reason = ?3 WHERE serial = ?1 \
+               AND (revoked IS NULL OR reason = ?4 AND reason <> ?3)";
+    Ok(tx.execute(sql, params![serial, now, reason, NOT_IN_THE_FOLDER])? > 0)
 }
 
 /// Voids all live certificates of a name; their serial numbers.

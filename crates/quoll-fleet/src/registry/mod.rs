@@ -49,6 +49,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use time::OffsetDateTime;
 
 pub use self::certificates::Certificate;
+pub(crate) use self::certificates::NOT_IN_THE_FOLDER;
 pub use self::devices::NewDevice;
 pub use self::error::RegistryError;
 pub use self::passwords::{DevicePassword, NewPassword, PasswordState};

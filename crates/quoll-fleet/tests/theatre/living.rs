@@ -169,6 +169,8 @@ impl Witness for Broker {
 /// A real CA, which can be killed before and after it has signed.
 pub struct Bench {
     pub inner: PkiIssuer,
+    /// So many more certificates cannot be voided in its folder.
+    pub full: AtomicUsize,
     pub kill: Arc<Guillotine>,
 }
 
@@ -197,6 +199,10 @@ impl Reissuer for Bench {
     }
 
     async fn retire(&self, name: &DeviceName, serial: &str) -> Result<(), IssueError> {
+        let less = |left: usize| left.checked_sub(1);
+        if self.full.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+            return Err(IssueError::Pki { name: name.clone(), why: "the disk is full".into(), hint: None });
+        }
         self.kill.pass();
         let done = self.inner.retire(name, serial).await;
         self.kill.pass();
@@ -302,7 +308,11 @@ impl Stage {
     pub fn bench(&self, kill: &Arc<Guillotine>) -> Bench {
         let storage =
             if self.keep_keys.load(Ordering::SeqCst) { KeyStorage::Plain } else { KeyStorage::Discard };
-        Bench { inner: PkiIssuer::new(self.authority.clone(), storage), kill: kill.clone() }
+        Bench {
+            inner: PkiIssuer::new(self.authority.clone(), storage),
+            full: AtomicUsize::new(0),
+            kill: kill.clone(),
+        }
     }
 
     pub fn broker(&self, kill: &Arc<Guillotine>) -> Broker {
