@@ -14,6 +14,7 @@ use crate::{
     error::PkiError,
     fitness::{self, Misfit},
     limits::{COMMON_NAME_MAX, DAYS_MAX},
+    name_constraints,
     profile::{DeviceRole, Profile},
     request::IfTaken,
     store::{
@@ -82,6 +83,7 @@ impl Pki {
             return refuse(format!("a {} certificate has no alternative names", rules.name));
         }
         wanted.request.alt_names().check(name.as_str())?;
+        self.check_names(wanted)?;
         if let Some(days) = wanted.days
             && !(1..=DAYS_MAX).contains(&days)
         {
@@ -89,6 +91,25 @@ impl Pki {
         }
         let public_key_der = wanted.request.public_key_der();
         self.may_come(index, &Incoming { name, public_key_der, if_taken: wanted.if_taken }, now)
+    }
+}
+
+impl Pki {
+    /// Before anything of a batch is signed: a name that this CA, or one above it, may not certify.
+    fn check_names(&self, wanted: &Wanted) -> Result<(), PkiError> {
+        let request = &wanted.request;
+        let alt_names = match wanted.profile.rules().wants_alt_names(request.alt_names()) {
+            true => Some(builder::alt_names(request.alt_names(), request.name().as_str())?),
+            false => None,
+        };
+        let alt_names = alt_names.as_ref().map(|names| names.extn_value.as_bytes());
+        for ca in self.ca_chain()? {
+            let names = name_constraints::would_be_outside(request.subject_der(), alt_names, &ca);
+            if !names.is_empty() {
+                return Err(PkiError::NamesNotAllowed { name: request.name().clone(), names });
+            }
+        }
+        Ok(())
     }
 }
 

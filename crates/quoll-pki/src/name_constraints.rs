@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use x509_parser::{
     der_parser::oid,
-    extensions::{GeneralName, ParsedExtension},
+    extensions::{GeneralName, ParsedExtension, SubjectAlternativeName},
     prelude::{FromDer, X509Certificate},
     x509::X509Name,
 };
@@ -19,16 +19,36 @@ pub(crate) fn outside(certificate: &Certificate, ca: &Certificate) -> Vec<String
     if !ca.extensions.constrains_names {
         return Vec::new();
     }
-    let (Ok((_, ca)), Ok((_, certificate))) =
-        (X509Certificate::from_der(ca.der()), X509Certificate::from_der(certificate.der()))
-    else {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate.der()) else {
         return vec!["it cannot be read".into()];
+    };
+    let alt_names = parsed.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectAlternativeName(names) => Some(names),
+        _ => None,
+    });
+    judged(&names_of(parsed.subject(), alt_names), ca)
+}
+
+/// As [`outside`], of a certificate that is not made yet: its subject, and its alternative names, both in DER.
+pub(crate) fn would_be_outside(subject: &[u8], alt_names: Option<&[u8]>, ca: &Certificate) -> Vec<String> {
+    if !ca.extensions.constrains_names {
+        return Vec::new();
+    }
+    let alt_names = alt_names.map(SubjectAlternativeName::from_der).transpose();
+    let (Ok((_, subject)), Ok(alt_names)) = (X509Name::from_der(subject), alt_names) else {
+        return vec!["its names cannot be read".into()];
+    };
+    judged(&names_of(&subject, alt_names.as_ref().map(|(_, names)| names)), ca)
+}
+
+fn judged(names: &[Name<'_>], ca: &Certificate) -> Vec<String> {
+    let Ok((_, ca)) = X509Certificate::from_der(ca.der()) else {
+        return vec!["the CA cannot be read".into()];
     };
     let Some((permitted, excluded)) = subtrees(&ca) else {
         return vec!["the limits of the CA's names cannot be read".into()];
     };
-    let names = names_of(&certificate);
-    let judged = names.iter().filter_map(|name| {
+    let outside = names.iter().filter_map(|name| {
         let mut same = permitted.iter().filter(|base| name.is_ruled_by(base)).peekable();
         if same.peek().is_some() && !same.any(|base| name.lies_within(base)) {
             return Some(format!("{} is not among the names that the CA may certify", name.told()));
@@ -36,7 +56,7 @@ pub(crate) fn outside(certificate: &Certificate, ca: &Certificate) -> Vec<String
         let out = excluded.iter().any(|base| name.lies_within(base));
         out.then(|| format!("{} is among the names that the CA may not certify", name.told()))
     });
-    judged.collect()
+    outside.collect()
 }
 
 /// Whether `ca` limits subject names: OpenSSL applies that, while rustls, and with it Quoll's broker, refuses every
@@ -76,27 +96,26 @@ enum Name<'a> {
     Other,
 }
 
-fn names_of<'a>(certificate: &'a X509Certificate<'a>) -> Vec<Name<'a>> {
-    let subject = certificate.subject();
+fn names_of<'a>(
+    subject: &'a X509Name<'a>,
+    alt_names: Option<&'a SubjectAlternativeName<'a>>,
+) -> Vec<Name<'a>> {
     let mut out = Vec::new();
     if subject.iter().next().is_some() {
         out.push(Name::Subject(subject));
     }
     out.extend(subject.iter_email().filter_map(|email| email.as_str().ok()).map(Name::Email));
     let mut hosts = false;
-    for extension in certificate.extensions() {
-        let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else { continue };
-        for name in &names.general_names {
-            hosts |= matches!(name, GeneralName::DNSName(_));
-            out.push(match name {
-                GeneralName::DNSName(dns) => Name::Dns(dns),
-                GeneralName::IPAddress(octets) => Name::Ip(octets),
-                GeneralName::RFC822Name(email) => Name::Email(email),
-                GeneralName::URI(uri) => Name::Uri(uri),
-                GeneralName::DirectoryName(name) => Name::Subject(name),
-                _ => Name::Other,
-            });
-        }
+    for name in alt_names.iter().flat_map(|names| &names.general_names) {
+        hosts |= matches!(name, GeneralName::DNSName(_));
+        out.push(match name {
+            GeneralName::DNSName(dns) => Name::Dns(dns),
+            GeneralName::IPAddress(octets) => Name::Ip(octets),
+            GeneralName::RFC822Name(email) => Name::Email(email),
+            GeneralName::URI(uri) => Name::Uri(uri),
+            GeneralName::DirectoryName(name) => Name::Subject(name),
+            _ => Name::Other,
+        });
     }
     if !hosts {
         let common = subject.iter_common_name().filter_map(|name| name.as_str().ok());

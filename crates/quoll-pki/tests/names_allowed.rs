@@ -8,8 +8,13 @@ use std::{fs, path::Path};
 
 use common::*;
 use quoll_pki::{
-    Authority, CertificateState, IssueRequest, KeyKind, KeySource, KeyStorage, Organisation, Pki, PkiError,
-    Profile, Renewal, Subject,
+    Authority, CHUNK, CertificateState, IfTaken, IssueRequest, KeyKind, KeySource, KeyStorage, Organisation,
+    Pki, PkiError, Profile, Renewal, Subject, Wanted,
+    bundle::{
+        SigningRequest,
+        ask::{self, Wish},
+        sign::{Decisions, RequestBundle, Signing},
+    },
 };
 use time::OffsetDateTime;
 
@@ -202,4 +207,32 @@ fn the_limits_of_a_ca_above_count_too() {
     authority.issue(&request("broker.home.example"), now).unwrap();
     let error = authority.issue(&request("broker.third.example"), now).unwrap_err();
     assert!(matches!(error, PkiError::NamesNotAllowed { .. }), "{error}");
+}
+
+#[test]
+fn a_batch_with_a_name_that_is_not_allowed_is_refused_before_anything_is_signed() {
+    let dir = quick_folder();
+    let (place, home) = (dir.path().join("limited"), dir.path().join("home"));
+    folder(&place, None, Some("critical,permitted;DNS:home.example"));
+    let now = OffsetDateTime::now_utc();
+    let mut names: Vec<_> = (0..CHUNK).map(|at| format!("plug-{at}")).collect();
+    names.push("last.other.example".into());
+    let wishes: Vec<_> = names.iter().map(|text| Wish::new(Profile::Tasmota, name(text))).collect();
+    let asked = ask::ask(&home, "x", &wishes, &[], now, |_| {}).unwrap();
+    let bundle = RequestBundle::read(&asked.bytes).unwrap();
+    let authority = unlock(&place);
+    let refused = Signing::prepare(authority.pki(), bundle, Decisions::default(), now).err().unwrap();
+    let told = refused.to_string();
+    assert!(told.contains("last.other.example") && told.contains("may certify"), "{told}");
+    assert_eq!(authority.pki().entries().unwrap(), [], "nothing was signed");
+
+    // What is foretold of a request is what is said of the certificate.
+    let wanted = |text: &str| {
+        let request = fs::read(home.join(format!("reqs/{text}.req"))).unwrap();
+        let request = SigningRequest::from_pem(&request).unwrap();
+        Wanted { request, profile: Profile::Tasmota, days: None, if_taken: IfTaken::Refuse }
+    };
+    let error = authority.issue_batch(&[wanted("last.other.example")], now, |_| {}).unwrap_err();
+    assert!(matches!(error, PkiError::NamesNotAllowed { .. }), "{error}");
+    authority.issue_batch(&[wanted("plug-0")], now, |_| {}).unwrap();
 }

@@ -143,6 +143,10 @@ impl SigningRequest {
         &self.public_key_der
     }
 
+    pub(crate) fn subject_der(&self) -> &[u8] {
+        &self.subject_der
+    }
+
     pub(crate) fn key(&self) -> PublicKeyKind {
         self.key
     }
