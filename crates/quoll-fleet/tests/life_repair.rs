@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use quoll_fleet::device::{DeviceName, DeviceState};
 use quoll_fleet::issuer::{DeviceCredential, IssueError, Issuer, Reissuer};
-use quoll_fleet::life::LifeError;
+use quoll_fleet::life::{After, LifeError};
 use quoll_fleet::registry::Registry;
 use quoll_tasmota::virtual_device::Chip;
 use theatre::living::{Act, Bench, Plug, Stage, mac, name};
@@ -237,6 +237,29 @@ async fn what_the_folder_could_not_note_the_next_run_notes() {
         match repairs {
             true => life.repair(&plug, &at, &line).await.map(drop).unwrap(),
             false => life.rotate(&plug, &line).await.map(drop).unwrap(),
+        }
+        stage.assert_settled("plug", "the folder was mended").await;
+    }
+}
+
+/// The same for a new certificate that is given up, since its device did not come with it.
+#[tokio::test]
+async fn what_was_given_up_and_not_noted_in_the_folder_the_next_run_notes() {
+    let kill = Arc::default();
+    for repairs in [false, true] {
+        let stage = Stage::new(Chip::Esp32).await;
+        let (bench, witness, line) = (stage.bench(&kill), stage.broker(&kill), stage.line(&kill));
+        let life = stage.life(&bench, &witness);
+        *stage.sees_only.lock().unwrap() = stage.device("plug").serial;
+        bench.full.store(1, Ordering::SeqCst);
+        let error = life.rotate(&name("plug"), &line).await.unwrap_err();
+        assert!(matches!(&error, LifeError::NotProven { stands: After::Back, .. }), "{error:?}");
+        let (here, there) = stage.valid("plug");
+        assert_eq!((here.len(), there.len()), (1, 2), "void at the door alone");
+        *stage.sees_only.lock().unwrap() = None;
+        match repairs {
+            true => drop(life.repair(&name("plug"), &"192.0.2.7".parse().unwrap(), &line).await.unwrap()),
+            false => drop(life.rotate(&name("plug"), &line).await.unwrap()),
         }
         stage.assert_settled("plug", "the folder was mended").await;
     }

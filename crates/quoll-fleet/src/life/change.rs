@@ -7,7 +7,7 @@
 use time::OffsetDateTime;
 
 use super::error::{LifeError, NOT_RETIRED, living};
-use super::replace::retire_superseded;
+use super::replace::{retire_one, retire_superseded};
 use crate::device::{Device, DeviceName, DeviceState, Rung};
 use crate::enrol::{
     Asker, Bearer, BrokerTarget, Cargo, DeviceConsole, EnrolError, Patience, Probe, TlsAbility, lock,
@@ -166,11 +166,14 @@ impl Life<'_> {
                 .push(format!("certificate {serial} for {other} is nobody's here: quoll ca revoke {serial}"));
         }
         if let Some(serial) = self.registry.abandon_change(device)?
-            && let Err(error) = self.issuer.retire(&other, &serial).await
+            && let Err(error) = retire_one(self.registry, self.issuer, &other, &serial).await
         {
+            let why = match error {
+                LifeError::NotRetired { why, .. } => why,
+                other => other.to_string(),
+            };
             notes.push(format!(
-                "certificate {serial} is void, but not revoked in the pki folder: {error}; once that is mended: quoll ca \
-                 revoke {serial}"
+                "certificate {serial} is void, but not in the pki folder yet: {why}; the next run sees to that"
             ));
         }
         Ok(notes)

@@ -7,6 +7,7 @@ use quoll_tasmota::{Command, Setting, Stored};
 
 use super::change::Run;
 use super::error::{After, LifeError};
+use super::replace::retire_one;
 use crate::device::Topics;
 use crate::enrol::{
     Back, Cargo, Cause, EnrolError, KEY_UNDER_WAY, PUSH_ROUNDS, Probe, TlsAbility, has_broker, push,
@@ -147,11 +148,9 @@ impl Run<'_> {
         };
         // It has the old key: nobody is to use the new one.
         if let Some(serial) = self.with.registry.abandon_change(&self.device.name)? {
-            if let Err(error) = self.with.issuer.retire(self.to.unwrap_or(&self.device.name), &serial).await {
-                self.notes.push(format!(
-                    "certificate {serial} is void, but not revoked in the pki folder: {error}; once that is mended: quoll \
-                     ca revoke {serial}"
-                ));
+            let name = self.to.unwrap_or(&self.device.name);
+            if let Err(error) = retire_one(self.with.registry, self.with.issuer, name, &serial).await {
+                tracing::warn!(device = %self.device.name, %error, "the next run sees to that");
             }
             self.with.witness.ready().await.ok();
         }

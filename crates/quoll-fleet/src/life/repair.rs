@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use super::change::Life;
 use super::error::LifeError;
-use super::replace::{Replaced, replace, retire_superseded};
+use super::replace::{Replaced, replace, retire_superseded, retire_waiting};
 use crate::device::{Address, DeviceName};
 use crate::enrol::{DeviceConsole, EnrolRequest, Enrolled, Enrolment, WantedRung, lock};
 use crate::issuer::{DeviceCredential, IssueError, Issuer, Reissuer};
@@ -25,6 +25,7 @@ impl Life<'_> {
     ) -> Result<Enrolled, LifeError> {
         let held = lock(self.registry, name)?;
         let notes = self.put_off(name, None).await?;
+        retire_waiting(self.registry, self.issuer, name).await?;
         let request = EnrolRequest { replace_key: true, ..EnrolRequest::new(name.clone(), address.clone()) };
         let mut enrolled = self.enrol_again(&request, console, &held).await?;
         self.registry.end_change(name)?;

@@ -79,14 +79,42 @@ pub async fn retire_superseded(
         if (certificate.revoked && !waits) || Some(&certificate.serial) == current.as_ref() {
             continue;
         }
-        // The folder first: what is void here for good is not looked at again.
-        let done = retire(issuer, name, &certificate.serial).await;
-        let reason = if done.is_ok() { SUPERSEDED } else { NOT_IN_THE_FOLDER };
-        registry.void_certificate(&certificate.serial, reason)?;
-        done?;
+        retire_one(registry, issuer, name, &certificate.serial).await?;
         retired.push(certificate.serial);
     }
     Ok(retired)
+}
+
+/// Voids in the folder what is void at our door alone. What the folder has valid would be given to the device again.
+///
+/// # Errors
+/// As [`retire_superseded`].
+pub(super) async fn retire_waiting(
+    registry: &Registry,
+    issuer: &dyn Reissuer,
+    name: &DeviceName,
+) -> Result<(), LifeError> {
+    for certificate in registry.certificates_of(&Owner::Device(name.clone()))? {
+        if certificate.reason.as_deref() == Some(NOT_IN_THE_FOLDER) {
+            retire_one(registry, issuer, name, &certificate.serial).await?;
+        }
+    }
+    Ok(())
+}
+
+/// One certificate: the folder first, since what is void here for good is not looked at again; then at our door.
+///
+/// # Errors
+/// As [`retire_superseded`].
+pub(super) async fn retire_one(
+    registry: &Registry,
+    issuer: &dyn Reissuer,
+    name: &DeviceName,
+    serial: &str,
+) -> Result<(), LifeError> {
+    let done = retire(issuer, name, serial).await;
+    registry.void_certificate(serial, if done.is_ok() { SUPERSEDED } else { NOT_IN_THE_FOLDER })?;
+    done
 }
 
 async fn retire(issuer: &dyn Reissuer, name: &DeviceName, serial: &str) -> Result<(), LifeError> {

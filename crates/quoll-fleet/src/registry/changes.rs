@@ -221,8 +221,8 @@ impl Registry {
         })
     }
 
-    /// The device has its old key back: the new certificate, which nobody is to use any more, is void, the topics are the
-    /// old ones. The serial number of what is void now.
+    /// The device has its old key back: the new certificate, which nobody is to use any more, is void here and waits for the
+    /// folder, the topics are the old ones. The serial number of what is void now.
     ///
     /// # Errors
     /// Where the registry cannot be written.
@@ -238,7 +238,7 @@ impl Registry {
                 )?;
             }
             if let Some(serial) = &change.new_serial {
-                certificates::void(tx, serial, "superseded")?;
+                certificates::void(tx, serial, certificates::NOT_IN_THE_FOLDER)?;
             }
             let verb = if change.new_name.is_some() { "device.rename" } else { "device.rotate" };
             let detail = json!({ "kept": change.old_serial, "void": change.new_serial });
