@@ -8,6 +8,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use quoll_fleet::device::DeviceState;
+use quoll_fleet::registry::Registry;
 use quoll_tasmota::Mac;
 use quoll_tasmota::virtual_device::{Chip, Firmware, RunningDevice, VirtualDevice, VirtualProfile};
 use serde_json::{Value, json};
@@ -93,6 +95,23 @@ fn keys_are_rotated_one_by_one_and_all_together_and_the_old_ones_are_void() {
     assert_eq!(rotated["previous"], first, "{rotated}");
     assert_ne!(rotated["certificate_serial"], first, "{rotated}");
     let now = site.home.device("kitchen");
+    // A run that failed left it in between, and it has come since: asked again, that is proven, and not just called well.
+    let registry = Registry::open(&site.home.path("fleet.db")).unwrap();
+    let kitchen_name = "kitchen".parse().unwrap();
+    registry.advance(&kitchen_name, DeviceState::Switched, None).unwrap();
+    registry.note_problem(&kitchen_name, Some("it did not come")).unwrap();
+    let held = registry.lock_enrolment(&kitchen_name).unwrap();
+    site.home.fails(4, &["device", "check", "kitchen"]);
+    let meanwhile = site.home.device("kitchen");
+    assert_eq!(
+        (&meanwhile["state"], &meanwhile["problem"]),
+        (&json!("switched"), &json!("it did not come")),
+        "another process is at work on it"
+    );
+    drop(held);
+    site.home.ok(&["device", "check", "kitchen"]);
+    let again = site.home.device("kitchen");
+    assert_eq!((&again["state"], &again["problem"]), (&now["state"], &now["problem"]), "it is proven again");
     assert_eq!((&now["certificate_serial"], &now["online"]), (&rotated["certificate_serial"], &json!(true)));
     assert!(now["problem"].is_null(), "{now}");
     let line = site.book(&first);

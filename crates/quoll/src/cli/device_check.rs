@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use quoll_fleet::device::{Device, Rung};
+use quoll_fleet::device::{Device, DeviceState, Rung};
 use quoll_fleet::enrol::{BrokerTarget, EnrolRequest, Patience, Probe};
 use quoll_fleet::life::{Finding, check, prove, rung_in_question};
 use quoll_fleet::registry::Registry;
@@ -157,8 +157,10 @@ impl Desk {
             Err(error) => ("silent", String::new(), Some(error.to_string()), error.hint()),
         };
         // A silent console is no fault of the device's: many are switched off at the wall.
-        let busy = self.registry.change_of(&device.name).map_err(trouble::registry)?.is_some();
-        if word != "silent" && !busy {
+        let changes = self.registry.change_of(&device.name).map_err(trouble::registry)?.is_some();
+        // Whoever is at work on it notes what becomes of that.
+        let held = self.registry.lock_enrolment(&device.name).map_err(trouble::registry)?;
+        if word != "silent" && !changes && held.is_some() {
             let well = word == Finding::Well.word();
             let text = problem.as_deref().filter(|_| !well);
             self.registry.note_problem(&device.name, text).map_err(trouble::registry)?;
@@ -166,7 +168,7 @@ impl Desk {
         Ok(Standing { device, word, firmware, problem, next })
     }
 
-    /// One that is as it should be on a rung that it was never seen on: does the broker see it?
+    /// One that is as it should be, and was never seen on that rung, or not since a run that failed: does the broker see it?
     async fn proven(
         &self,
         device: &mut Device,
@@ -175,7 +177,7 @@ impl Desk {
         road: &Road,
     ) -> Outcome<(&'static str, Option<String>, Option<String>)> {
         let well = (Finding::Well.word(), None, None);
-        if rung == device.rung {
+        if rung == device.rung && (device.state == DeviceState::Proven || rung == Rung::Plain) {
             return Ok(well);
         }
         // Printed lines know neither its address nor its firmware.
