@@ -38,6 +38,12 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A revocation list of today: the tree's own is over one day. No other trace is left.
+fn fresh_list(home: &Home) {
+    home.ok(&["ca", "crl"]);
+    fs::remove_file(home.path("fleet.db")).unwrap();
+}
+
 /// The rows of the audit trail, as `verb subject`.
 fn audited(home: &Home) -> Vec<String> {
     let registry = quoll_fleet::registry::Registry::open(&home.path("fleet.db")).unwrap();
@@ -49,6 +55,7 @@ fn audited(home: &Home) -> Vec<String> {
 #[test]
 fn a_check_names_each_problem_with_its_next_step_and_needs_no_passphrase() {
     let home = adopted("easyrsa-pki");
+    fresh_list(&home);
     fs::remove_file(home.path("ca-passphrase")).unwrap();
     let table = home.ok(&["ca", "check"]);
     for expected in
@@ -133,7 +140,8 @@ fn a_held_certificate_is_let_in_again_and_a_name_or_a_serial_number_will_do() {
 #[test]
 fn what_ends_soon_is_told_to_people_scripts_calendars_and_monitors() {
     let home = adopted("easyrsa-pki");
-    // Of the tree's own dates only the revocation list's is near.
+    fresh_list(&home);
+    // Of all dates only the revocation list's is near.
     let rows = home.json(&["ca", "expiring", "--days", "400"]);
     let kinds: Vec<_> = rows.as_array().unwrap().iter().map(|row| row["kind"].clone()).collect();
     assert_eq!(kinds, [json!("crl")]);
