@@ -160,13 +160,16 @@ fn both_brokers_are_told_whether_the_bridge_is_connected() {
                 quoll_mqtt::client::ClientOptions::new(quoll_mqtt::ProtocolVersion::V311, "watches");
             let mut watcher = client(address, options).await;
             watcher.subscribe_to(filter.clone(), QoS::AtLeastOnce).await.unwrap();
-            let until = Instant::now() + PATIENCE;
-            while state(&mut watcher).await != (topic.clone(), "1".into()) {
-                assert!(Instant::now() < until);
+            // What is retained in the moment of a subscription may come twice: as retained, and as it is passed on.
+            for told in ["1", "0", "1"] {
+                if told == "0" {
+                    breaker.cut();
+                }
+                let until = Instant::now() + PATIENCE;
+                while state(&mut watcher).await != (topic.clone(), told.into()) {
+                    assert!(Instant::now() < until, "{address}: {told} is not told");
+                }
             }
-            breaker.cut();
-            assert_eq!(state(&mut watcher).await, (topic.clone(), "0".into()), "{address}");
-            assert_eq!(state(&mut watcher).await, (topic.clone(), "1".into()), "{address}");
         }
         quoll.stop().await;
     });
