@@ -227,15 +227,15 @@ fn a_mosquitto_that_bridges_to_us_finds_what_it_needs() {
         runtime.block_on(async {
             let quoll = Quoll::start("").await;
             let near = quoll.server.plain;
+            let mut watcher = plain_client(near, "watches").await;
+            for filter in ["$SYS/broker/connection/#", "both/#"] {
+                watcher.subscribe_to(TopicFilter::parse(filter).unwrap(), QoS::AtLeastOnce).await.unwrap();
+            }
             let mut mosquitto = Mosquitto::start(&format!(
                 "connection back\naddress 127.0.0.1:{}\nbridge_protocol_version {version}\nrestart_timeout 1\n\
                  topic both/# both 1\n",
                 near.port()
             ));
-            let mut watcher = plain_client(near, "watches").await;
-            for filter in ["$SYS/broker/connection/#", "both/#"] {
-                watcher.subscribe_to(TopicFilter::parse(filter).unwrap(), QoS::AtLeastOnce).await.unwrap();
-            }
             let topic = format!("$SYS/broker/connection/{}.back/state", host_name());
             while state(&mut watcher).await != (topic.clone(), "1".into()) {}
             let mut there = plain_client(mosquitto.address(), "there").await;
