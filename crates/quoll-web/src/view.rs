@@ -120,7 +120,7 @@ pub struct DeviceView {
     pub certificate_serial: Option<String>,
     /// End of validity of its certificate, RFC 3339.
     pub expires: Option<String>,
-    /// When it last said something, RFC 3339.
+    /// When it was last seen to come or to go, RFC 3339.
     pub last_seen: Option<String>,
     /// The last it said.
     pub telemetry: Option<Telemetry>,

@@ -52,6 +52,18 @@ async fn the_overview_shows_node_and_devices_with_trouble_first() {
     served.leave().await;
 }
 
+/// A device that came a week ago and is still there was not last seen a week ago.
+#[tokio::test]
+async fn who_is_online_is_seen_now() {
+    let served = serve(House::of_four()).await;
+    for (search, now) in [("online", 3), ("offline", 0)] {
+        let page = served.get(&format!("/?q={search}")).await;
+        assert_eq!(page.body.matches("data-title=\"Last seen\">now</td>").count(), now, "{search}");
+    }
+    assert!(served.get("/?q=offline").await.body.contains("2026-01-01T00:00:00Z"));
+    served.leave().await;
+}
+
 #[tokio::test]
 async fn the_filter_works_without_script() {
     let served = serve(House::of_four()).await;

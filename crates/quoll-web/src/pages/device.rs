@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use time::OffsetDateTime;
 
-use super::overview::{notice, or_dash, rung, state, status};
+use super::overview::{last_seen, notice, or_dash, rung, state, status};
 use super::{diagnosis, words};
 use crate::view::{Certificate, DeviceDetail, Telemetry};
 
@@ -41,10 +41,7 @@ pub(crate) fn device_fragment(detail: &DeviceDetail, now: OffsetDateTime) -> Mar
                         (fact("Status", status(device)))
                         (fact("Security", rung(device.rung)))
                         (fact("Address", or_dash(device.address.as_deref())))
-                        (fact("Last seen", match &device.last_seen {
-                            Some(seen) => words::when(seen, now),
-                            None => html! { span .quiet { "never" } },
-                        }))
+                        (fact("Last seen", last_seen(device, now)))
                         (fact("Hardware", or_dash(detail.hardware.as_deref())))
                         (fact("Firmware", or_dash(detail.firmware.as_deref())))
                         (fact("MAC address", or_dash(detail.mac.as_deref())))

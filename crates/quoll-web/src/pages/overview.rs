@@ -159,10 +159,7 @@ pub(crate) fn row_fragment(device: &DeviceView, now: OffsetDateTime) -> Markup {
                     }
                 }
                 td role="cell" data-title="Last seen" {
-                    @match &device.last_seen {
-                        Some(seen) => (words::when(seen, now)),
-                        None => span .quiet { "never" },
-                    }
+                    (last_seen(device, now))
                 }
                 td .telemetry role="cell" data-title="Latest message"
                     title=[device.telemetry.as_ref().map(|said| words::tamed(&said.topic))] {
@@ -186,6 +183,15 @@ pub(crate) fn row_fragment(device: &DeviceView, now: OffsetDateTime) -> Markup {
 /// Connected or not: a sign and a word, so that colour is never alone.
 pub(super) fn status(device: &DeviceView) -> Markup {
     html! { span .status.on[device.online] { (device.status()) } }
+}
+
+/// Who is online is seen now, however long ago it came.
+pub(super) fn last_seen(device: &DeviceView, now: OffsetDateTime) -> Markup {
+    match &device.last_seen {
+        _ if device.online => html! { "now" },
+        Some(seen) => words::when(seen, now),
+        None => html! { span .quiet { "never" } },
+    }
 }
 
 /// The registry's word, where it says more than the status does.
